@@ -1,0 +1,156 @@
+"""Name tables: which source tensor becomes which parameter, of which shape, in which layout.
+
+A table is complete by construction: every parameter of the architecture has exactly one row, and every
+tensor of the source has a row or is listed as left out on purpose. Anything else is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from convert_weights.readers import TensorReader
+from jepa_jax.encoders import ViTSpec
+from jepa_jax.encoders.encoder import named_arrays, parameter_shapes
+from jepa_jax.errors import CheckpointError
+
+Layout = Literal["values", "linear", "patches"]
+"""``values``: the same numbers in the same order, axes of length 1 aside; several sources one after another.
+``linear``: [out, in] to [in, out]; several sources side by side. ``patches``: [d, 3, p, p] to [p * p * 3, d]."""
+
+FLOATS = ("float32", "float16", "bfloat16")
+"""Source dtypes that widen to float32 without loss."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter and where it comes from.
+
+    Attributes:
+        target: our dotted name, such as ``blocks.0.attention.qkv.kernel``.
+        sources: the tensors it is made of, in order.
+        shape: the shape of each of them.
+        layout: how they become ours.
+    """
+
+    target: str
+    sources: tuple[str, ...]
+    shape: tuple[int, ...]
+    layout: Layout = "values"
+
+
+def import_params(
+    reader: TensorReader, rows: Sequence[Row], spec: ViTSpec, left_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Read every row of a table, one tensor at a time.
+
+    Args:
+        reader: the source.
+        rows: its table.
+        spec: the architecture, whose parameters the rows must cover exactly.
+        left_out: source tensors that are not needed, each with the reason.
+
+    Returns:
+        Nested float32 parameters.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, of another shape, or of an unfit dtype.
+    """
+    _check_names(reader, rows, left_out or {})
+    wanted = {name: leaf.shape for name, leaf in named_arrays(parameter_shapes(spec))}
+    if sorted(row.target for row in rows) != sorted(wanted):
+        raise AssertionError(f"table and architecture differ: {set(wanted) ^ {row.target for row in rows}}")
+    params: dict[str, Any] = {}
+    for row in rows:
+        arrays = [_read(reader, name, row.shape) for name in row.sources]
+        _assign(params, row.target, jnp.asarray(to_ours(arrays, row.layout).reshape(wanted[row.target])))
+    return params
+
+
+def to_ours(arrays: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
+    """Source tensors in our layout."""
+    if layout == "patches":
+        (kernel,) = arrays
+        return kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
+    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=0)
+    return joined.T if layout == "linear" else joined
+
+
+def _check_names(reader: TensorReader, rows: Sequence[Row], left_out: Mapping[str, str]) -> None:
+    needed = {name for row in rows for name in row.sources}
+    present = set(reader.names())
+    missing, extra = sorted(needed - present), sorted(present - needed - set(left_out))
+    if missing or extra:
+        raise CheckpointError(
+            f"{reader.path} does not hold the tensors of this architecture: "
+            f"{_some('missing', missing)}{' and ' if missing and extra else ''}{_some('unknown', extra)}. "
+            "Is it another model, a fine-tuned head, or an incomplete download?"
+        )
+
+
+def _some(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} {what} ({', '.join(names[:3])}{more})"
+
+
+def _read(reader: TensorReader, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    array = reader.read(name)
+    if array.shape != shape:
+        raise CheckpointError(f"{reader.path}: tensor {name} has shape {array.shape}, expected {shape}.")
+    if array.dtype.name not in FLOATS:
+        raise CheckpointError(
+            f"{reader.path}: tensor {name} has dtype {array.dtype}, expected one of {', '.join(FLOATS)}; "
+            "save the weights in one of these."
+        )
+    return array.astype(np.float32)
+
+
+def _assign(params: dict[str, Any], target: str, value: Any) -> None:
+    *parents, last = target.split(".")
+    for part in parents:
+        params = params.setdefault(_key(part), {})
+    params[_key(last)] = value
+
+
+def _key(part: str) -> str | int:
+    return int(part) if part.isdigit() else part
+
+
+def linear(target: str, sources: Sequence[str], outputs: int, inputs: int, bias: bool = True) -> list[Row]:
+    """Rows of one linear layer, of which several sources may each hold a part of ``outputs`` outputs.
+
+    ``sources`` are prefixes, to which ``.weight`` and ``.bias`` are added.
+    """
+    rows = [Row(f"{target}.kernel", tuple(f"{s}.weight" for s in sources), (outputs, inputs), "linear")]
+    if bias:
+        rows.append(Row(f"{target}.bias", tuple(f"{s}.bias" for s in sources), (outputs,)))
+    return rows
+
+
+def layer_norm(target: str, source: str, width: int) -> list[Row]:
+    """Rows of one LayerNorm."""
+    return [
+        Row(f"{target}.scale", (f"{source}.weight",), (width,)),
+        Row(f"{target}.bias", (f"{source}.bias",), (width,)),
+    ]
+
+
+def patch_projection(source: str, spec: ViTSpec) -> list[Row]:
+    """Rows of the patch embedding's convolution."""
+    shape = (spec.width, 3, spec.patch_size, spec.patch_size)
+    return [
+        Row("patch_embedding.projection.kernel", (f"{source}.weight",), shape, "patches"),
+        Row("patch_embedding.projection.bias", (f"{source}.bias",), (spec.width,)),
+    ]
+
+
+def parameter_count(params: dict[str, Any]) -> int:
+    """Number of values in nested parameters."""
+    return sum(math.prod(array.shape) for _, array in named_arrays(params))

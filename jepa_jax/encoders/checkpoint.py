@@ -1,0 +1,98 @@
+"""Converted checkpoints on disk: an Orbax tree beside a JSON description. The only user of Orbax.
+
+    DIR/encoder.json    format version, spec, origin (source file digests), parameter digest
+    DIR/params/         Orbax checkpoint
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jax
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from jepa_jax._version import __version__
+from jepa_jax.encoders.encoder import Encoder, check_params, parameter_shapes
+from jepa_jax.encoders.specs import EncoderSpec
+from jepa_jax.errors import ArgumentError, CheckpointError
+
+FORMAT_VERSION = 1
+DESCRIPTION = "encoder.json"
+
+
+def is_checkpoint(path: epath.PathLike) -> bool:
+    """Whether a directory holds a checkpoint that `save_encoder` wrote."""
+    return (epath.Path(path) / DESCRIPTION).exists()
+
+
+def save_encoder(encoder: Encoder, path: epath.PathLike, origin: dict[str, Any] | None = None) -> None:
+    """Write an encoder to a new directory.
+
+    Args:
+        encoder: what to write.
+        path: a directory that does not exist yet, or is empty.
+        origin: where the weights came from (files and their SHA-256), recorded as it is.
+
+    Raises:
+        ArgumentError: the directory holds something already.
+    """
+    directory = epath.Path(path).resolve()
+    if directory.exists() and any(directory.iterdir()):
+        raise ArgumentError(f"output directory {directory} is not empty; name a new one.")
+    directory.mkdir(parents=True, exist_ok=True)
+    ocp.save_pytree(directory / "params", encoder.params)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "jepa_jax_version": __version__,
+        "digest": encoder.digest,
+        "origin": origin or {},
+        "spec": encoder.spec.to_dict(),
+    }
+    # Written last: a directory with a description is whole.
+    (directory / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def read_description(path: epath.PathLike) -> dict[str, Any]:
+    """The JSON description of a converted checkpoint."""
+    file = epath.Path(path) / DESCRIPTION
+    try:
+        description = json.loads(file.read_text())
+        version = description["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}); convert the weights again.") from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file} has format version {version}; this jepa_jax reads version {FORMAT_VERSION}. "
+            "Convert the weights again."
+        )
+    return description
+
+
+def restore_encoder(path: epath.PathLike) -> Encoder:
+    """Read an encoder back, checking every path, shape and dtype."""
+    directory = epath.Path(path).resolve()
+    description = read_description(directory)
+    spec = EncoderSpec.from_dict(description["spec"])
+    shapes = parameter_shapes(spec.vit)
+    try:
+        # The target keeps the block numbers ints; stored shapes and dtypes are compared below, since
+        # Orbax itself would pad or cast silently.
+        params = ocp.load_pytree(directory / "params", jax.tree.map(_target_leaf, shapes))
+    except (ValueError, KeyError, OSError) as error:
+        raise CheckpointError(
+            f"{directory / 'params'} is damaged or incomplete ({error}); convert the weights again."
+        ) from error
+    check_params(spec.vit, params)
+    encoder = Encoder(spec, params)
+    if encoder.digest != description["digest"]:
+        raise CheckpointError(f"{directory} does not hold what its digest says; convert the weights again.")
+    return encoder
+
+
+def _target_leaf(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    device = jax.local_devices()[0]
+    return jax.ShapeDtypeStruct(
+        shape.shape, shape.dtype, sharding=jax.sharding.SingleDeviceSharding(device)
+    )

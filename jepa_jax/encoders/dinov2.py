@@ -1,0 +1,57 @@
+"""DINOv2: ViT-S, B, L and g, each with and without register tokens.
+
+Source: Oquab et al. 2023 (arXiv 2304.07193); registers: Darcet et al. 2023 (arXiv 2309.16588).
+The embedding is the class token after the final LayerNorm (``x_norm_clstoken``, ``pooler_output``),
+which gives the Jacobian two structural null directions.
+"""
+
+from __future__ import annotations
+
+from jepa_jax.encoders.specs import EncoderSpec, PositionResize, PreprocessSpec, ViTSpec
+
+REGISTER_TOKENS = 4
+
+_SIZES = {
+    "small": {"width": 384, "depth": 12, "heads": 6},
+    "base": {"width": 768, "depth": 12, "heads": 12},
+    "large": {"width": 1024, "depth": 24, "heads": 16},
+    "giant": {"width": 1536, "depth": 40, "heads": 24},
+}
+
+
+def swiglu_width(mlp_width: int) -> int:
+    """Width of each SwiGLU branch that stands in for a plain MLP: two thirds, rounded up to a multiple of 8."""
+    return (mlp_width * 2 // 3 + 7) // 8 * 8
+
+
+def _variant(size: str, registers: bool) -> EncoderSpec:
+    shape = _SIZES[size]
+    swiglu = size == "giant"
+    mlp_width = 4 * shape["width"]
+    suffix = "-with-registers" if registers else ""
+    position_resize: PositionResize = "bicubic_antialias" if registers else "bicubic_offset"
+    return EncoderSpec(
+        name=f"dinov2{suffix}-{size}",
+        family="dinov2",
+        vit=ViTSpec(
+            width=shape["width"],
+            depth=shape["depth"],
+            heads=shape["heads"],
+            patch_size=14,
+            native_image_size=518,
+            mlp_width=swiglu_width(mlp_width) if swiglu else mlp_width,
+            activation="swiglu" if swiglu else "gelu",
+            register_tokens=REGISTER_TOKENS if registers else 0,
+            layer_scale=True,
+            position_resize=position_resize,
+        ),
+        preprocess=PreprocessSpec(resize_shortest=256, crop=224),
+        hub_id=f"facebook/dinov2{suffix}-{size}",
+        licence="Apache-2.0",
+    )
+
+
+DINOV2 = {
+    spec.name: spec for registers in (False, True) for size in _SIZES for spec in [_variant(size, registers)]
+}
+"""Every published DINOv2 encoder by name, at the 224-pixel recipe of its model card."""

@@ -1,0 +1,51 @@
+"""From singular values to scores."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jepa_jax.errors import ArgumentError
+
+DEFAULT_EPS = 1e-6
+"""The clip of the paper's listing."""
+
+
+def jepa_score(
+    singular_values: jax.Array, null_directions: int = 0, eps: float = DEFAULT_EPS
+) -> jax.Array:
+    """JEPA-SCORE: the sum of log singular values (arXiv 2510.05949, eq. 5). Higher = denser.
+
+    Args:
+        singular_values: [..., K], descending.
+        null_directions: how many of the smallest values to leave out. The paper sums to rank(J); an
+            encoder that ends in LayerNorm has rank K - 2 (see `jepa_jax.encoders.null_directions`).
+            Dropping the smallest is the approximation to projecting the directions out, which
+            `jepa_jax.score` does; they agree where noise does not reach the rest of the spectrum.
+        eps: values below are raised to it, as in the paper's listing.
+
+    Returns:
+        [...], nats.
+    """
+    singular_values = jnp.asarray(singular_values)
+    count = singular_values.shape[-1]
+    if not 0 <= null_directions < count:
+        raise ArgumentError(f"null_directions={null_directions} must lie between 0 and K - 1 = {count - 1}.")
+    kept = singular_values[..., : count - null_directions]
+    return jnp.sum(jnp.log(jnp.maximum(kept, eps)), axis=-1)
+
+
+def gaussian_score(score: jax.Array, embedding: jax.Array) -> jax.Array:
+    """Change-of-variables log density: score + log N(embedding; 0, I).
+
+    For an encoder trained to Gaussian embeddings. The score alone assumes that N(0, I) is uniform on
+    a sphere, which fails for small K.
+
+    Args:
+        score: [...], nats.
+        embedding: [..., K].
+    """
+    log_normal = -0.5 * jnp.sum(embedding**2, axis=-1) - 0.5 * embedding.shape[-1] * math.log(2 * math.pi)
+    return score + log_normal.astype(score.dtype)
