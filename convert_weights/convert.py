@@ -16,7 +16,7 @@ from convert_weights.tables import Row, import_params
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, find_spec, restore_encoder, save_encoder
 from jepa_jax.errors import ArgumentError, CheckpointError
 
-HUGGING_FACE = {model_type: dinov2_huggingface for model_type in dinov2_huggingface.MODEL_TYPES}
+HUGGING_FACE = dict.fromkeys(dinov2_huggingface.MODEL_TYPES, dinov2_huggingface)
 """``model_type`` of a config.json to the file that knows it."""
 
 OFFICIAL = {"dinov2": dinov2_official}
@@ -88,9 +88,7 @@ def _read_hugging_face(folder: Path, name: str | None) -> Source:
     config = Config(folder / "config.json")
     model_type = config.text("model_type")
     if model_type not in HUGGING_FACE:
-        raise CheckpointError(
-            f"{config.path}: model_type is {model_type!r}; supported are {', '.join(HUGGING_FACE)}."
-        )
+        raise CheckpointError(f"{config.path}: model_type is {model_type!r}; supported are {', '.join(HUGGING_FACE)}.")
     family = HUGGING_FACE[model_type]
     vit = family.vit_spec(config)
     default = family.default_spec()
@@ -108,16 +106,12 @@ def _read_hugging_face(folder: Path, name: str | None) -> Source:
         hub_id=known.hub_id if known else None,
         licence=known.licence if known else None,
     )
-    return _assemble(
-        spec, folder_reader(folder), family.table(vit), family.LEFT_OUT, f"huggingface:{model_type}"
-    )
+    return _assemble(spec, folder_reader(folder), family.table(vit), family.LEFT_OUT, f"huggingface:{model_type}")
 
 
 def _read_official(path: Path, spec: EncoderSpec) -> Source:
     family = OFFICIAL[spec.family]
-    return _assemble(
-        spec, TorchReader(path), family.table(spec.vit), family.LEFT_OUT, f"official:{spec.family}"
-    )
+    return _assemble(spec, TorchReader(path), family.table(spec.vit), family.LEFT_OUT, f"official:{spec.family}")
 
 
 def _assemble(

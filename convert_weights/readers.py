@@ -40,8 +40,7 @@ class SafetensorsReader:
         self.path = path
         self._file_of: dict[str, Path] = {}
         for file in _safetensors_files(path):
-            for name in self._open(file).keys():
-                self._file_of[name] = file
+            self._file_of |= dict.fromkeys(self._open(file).keys(), file)
 
     def names(self) -> Iterable[str]:
         """All tensor names."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from convert_weights.readers import TensorReader
 from jepa_jax.encoders import ViTSpec
-from jepa_jax.encoders.encoder import named_arrays, parameter_shapes
+from jepa_jax.encoders.encoder import Params, named_arrays, parameter_shapes
 from jepa_jax.errors import CheckpointError
 
 Layout = Literal["values", "linear", "patches"]
@@ -46,7 +46,7 @@ class Row:
 
 def import_params(
     reader: TensorReader, rows: Sequence[Row], spec: ViTSpec, left_out: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+) -> Params:
     """Read every row of a table, one tensor at a time.
 
     Args:
@@ -65,7 +65,7 @@ def import_params(
     wanted = {name: leaf.shape for name, leaf in named_arrays(parameter_shapes(spec))}
     if sorted(row.target for row in rows) != sorted(wanted):
         raise AssertionError(f"table and architecture differ: {set(wanted) ^ {row.target for row in rows}}")
-    params: dict[str, Any] = {}
+    params: Params = {}
     for row in rows:
         arrays = [_read(reader, name, row.shape) for name in row.sources]
         _assign(params, row.target, jnp.asarray(to_ours(arrays, row.layout).reshape(wanted[row.target])))
@@ -112,7 +112,7 @@ def _read(reader: TensorReader, name: str, shape: tuple[int, ...]) -> np.ndarray
     return array.astype(np.float32)
 
 
-def _assign(params: dict[str, Any], target: str, value: Any) -> None:
+def _assign(params: Params, target: str, value: Any) -> None:
     *parents, last = target.split(".")
     for part in parents:
         params = params.setdefault(_key(part), {})
@@ -151,6 +151,6 @@ def patch_projection(source: str, spec: ViTSpec) -> list[Row]:
     ]
 
 
-def parameter_count(params: dict[str, Any]) -> int:
+def parameter_count(params: Params) -> int:
     """Number of values in nested parameters."""
     return sum(math.prod(array.shape) for _, array in named_arrays(params))

@@ -217,4 +217,3 @@ def _cast(tree: Any, dtype: jnp.dtype) -> Any:
         return leaf.astype(dtype)
 
     return jax.tree.map(cast, tree)
-

@@ -1,7 +1,7 @@
 """Converted checkpoints on disk: an Orbax tree beside a JSON description. The only user of Orbax.
 
-    DIR/encoder.json    format version, spec, origin (source file digests), parameter digest
-    DIR/params/         Orbax checkpoint
+DIR/encoder.json    format version, spec, origin (source file digests), parameter digest
+DIR/params/         Orbax checkpoint
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def save_encoder(encoder: Encoder, path: epath.PathLike, origin: dict[str, Any] 
     if directory.exists() and any(directory.iterdir()):
         raise ArgumentError(f"output directory {directory} is not empty; name a new one.")
     directory.mkdir(parents=True, exist_ok=True)
-    ocp.save_pytree(directory / "params", encoder.params)
+    ocp.save(directory / "params", encoder.params)
     description = {
         "format_version": FORMAT_VERSION,
         "jepa_jax_version": __version__,
@@ -79,7 +79,7 @@ def restore_encoder(path: epath.PathLike) -> Encoder:
     try:
         # The target keeps the block numbers ints; stored shapes and dtypes are compared below, since
         # Orbax itself would pad or cast silently.
-        params = ocp.load_pytree(directory / "params", jax.tree.map(_target_leaf, shapes))
+        params = ocp.load(directory / "params", jax.tree.map(_target_leaf, shapes))
     except (ValueError, KeyError, OSError) as error:
         raise CheckpointError(
             f"{directory / 'params'} is damaged or incomplete ({error}); convert the weights again."
@@ -93,6 +93,4 @@ def restore_encoder(path: epath.PathLike) -> Encoder:
 
 def _target_leaf(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     device = jax.local_devices()[0]
-    return jax.ShapeDtypeStruct(
-        shape.shape, shape.dtype, sharding=jax.sharding.SingleDeviceSharding(device)
-    )
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=jax.sharding.SingleDeviceSharding(device))

@@ -51,7 +51,5 @@ def _variant(size: str, registers: bool) -> EncoderSpec:
     )
 
 
-DINOV2 = {
-    spec.name: spec for registers in (False, True) for size in _SIZES for spec in [_variant(size, registers)]
-}
+DINOV2 = {spec.name: spec for registers in (False, True) for size in _SIZES for spec in [_variant(size, registers)]}
 """Every published DINOv2 encoder by name, at the 224-pixel recipe of its model card."""

@@ -20,7 +20,7 @@ from jepa_jax.encoders.specs import EncoderSpec, ViTSpec
 from jepa_jax.encoders.vit import ViT
 from jepa_jax.errors import CheckpointError
 
-Params = dict[str, Any]
+Params = dict[Any, Any]
 """Nested parameters: names, and block numbers as ints, to arrays."""
 
 

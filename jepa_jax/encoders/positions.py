@@ -37,9 +37,7 @@ def resize_positions(positions: jax.Array, grid: tuple[int, int], method: Positi
     side = positions.shape[0]
     if grid == (side, side):
         return positions
-    rows, columns = (
-        jnp.asarray(resize_matrix(side, new, method), dtype=positions.dtype) for new in grid
-    )
+    rows, columns = (jnp.asarray(resize_matrix(side, new, method), dtype=positions.dtype) for new in grid)
     return jnp.einsum("rM,cN,MNd->rcd", rows, columns, positions, precision=jax.lax.Precision.HIGHEST)
 
 

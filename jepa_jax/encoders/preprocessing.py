@@ -17,8 +17,8 @@ from jepa_jax.errors import ImageError
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
-MAX_RESIZED_PIXELS = 2**27
-"""A picture so elongated that resizing its shorter side passes this is refused (134 million pixels)."""
+MAX_RESIZED_PIXELS = 2**25
+"""A picture so elongated that resizing its shorter side passes this is refused (34 million pixels, 100 MB)."""
 
 
 def preprocess(images: Sequence[Image.Image | np.ndarray], spec: PreprocessSpec) -> np.ndarray:
@@ -56,15 +56,13 @@ def preprocess_one(image: Image.Image | np.ndarray, spec: PreprocessSpec) -> np.
             f"the image is {width} x {height}: too elongated to resize its shorter side to "
             f"{spec.resize_shortest} pixels; crop it first."
         )
-    resized = (
-        (spec.resize_shortest, resized_long) if width <= height else (resized_long, spec.resize_shortest)
-    )
+    resized = (spec.resize_shortest, resized_long) if width <= height else (resized_long, spec.resize_shortest)
     picture = picture.resize(resized, _FILTERS[spec.interpolation])
     left, top = ((side - spec.crop) // 2 for side in resized)
     pixels = np.asarray(picture)[top : top + spec.crop, left : left + spec.crop]
     # Scaled in float64 and rounded once, as transformers does.
     unit = (pixels.astype(np.float64) * (1 / 255)).astype(np.float32)
-    return (unit - np.float32(spec.mean)) / np.float32(spec.std)
+    return (unit - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
 
 
 def to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
@@ -72,9 +70,7 @@ def to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
     if isinstance(image, np.ndarray):
         image = _from_array(image)
     elif not isinstance(image, Image.Image):
-        raise ImageError(
-            f"the image is a {type(image).__name__}; pass a PIL image or a uint8 array [H, W, 3]."
-        )
+        raise ImageError(f"the image is a {type(image).__name__}; pass a PIL image or a uint8 array [H, W, 3].")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_eight_bits(image)

@@ -12,9 +12,7 @@ WHOLE_INPUT = 4096
 """Inputs of at most this many values go through `jax.jacfwd` at once; larger ones in blocks of columns."""
 
 
-def forward_jacobian(
-    fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_size: int | None = None
-) -> jax.Array:
+def forward_jacobian(fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_size: int | None = None) -> jax.Array:
     """Jacobian of ``fn: [*input] -> [K]`` at one input, by forward mode.
 
     Small inputs are `jax.jacfwd`. Large ones go through `jax.linearize` once and are pushed forward

@@ -11,9 +11,7 @@ DEFAULT_ROWS = 32
 """Rows per pass. Measured flat between 16 and 64 on CPUs; memory grows with it."""
 
 
-def reverse_jacobian(
-    fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_size: int | None = None
-) -> jax.Array:
+def reverse_jacobian(fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_size: int | None = None) -> jax.Array:
     """Jacobian of ``fn: [*input] -> [K]`` at one input, by blocks of `jax.vjp` pullbacks.
 
     The forward pass runs once; `jax.lax.map` then pulls back ``block_size`` rows of the identity at a

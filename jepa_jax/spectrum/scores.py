@@ -13,9 +13,7 @@ DEFAULT_EPS = 1e-6
 """The clip of the paper's listing."""
 
 
-def jepa_score(
-    singular_values: jax.Array, null_directions: int = 0, eps: float = DEFAULT_EPS
-) -> jax.Array:
+def jepa_score(singular_values: jax.Array, null_directions: int = 0, eps: float = DEFAULT_EPS) -> jax.Array:
     """JEPA-SCORE: the sum of log singular values (arXiv 2510.05949, eq. 5). Higher = denser.
 
     Args:

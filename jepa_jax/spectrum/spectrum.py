@@ -96,4 +96,3 @@ def resolve_method(method: Method, dtype: jnp.dtype) -> Literal["svd", "gram"]:
     if method not in ALGORITHMS:
         raise ArgumentError(f"method={method!r} is unknown; use 'auto', 'svd' or 'gram'.")
     return method
-

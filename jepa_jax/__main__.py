@@ -1,0 +1,5 @@
+"""``python -m jepa_jax`` is the command line."""
+
+from jepa_jax.cli import main
+
+main()

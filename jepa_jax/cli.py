@@ -1,0 +1,149 @@
+"""The command line: thin, one function per command."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from jepa_jax.errors import JepaJaxError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="JEPA-SCORE in JAX: data density from the Jacobian spectra of pretrained encoders.",
+)
+console = Console()
+errors = Console(stderr=True)
+
+
+class PrecisionChoice(StrEnum):
+    """Values of --precision."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
+class ColumnChoice(StrEnum):
+    """Values of --save."""
+
+    singular_values = "singular_values"
+    embedding = "embedding"
+
+
+class PositionChoice(StrEnum):
+    """Values of --position-resize."""
+
+    bicubic_offset = "bicubic_offset"
+    bicubic = "bicubic"
+    bicubic_antialias = "bicubic_antialias"
+
+
+def main() -> None:
+    """Run the command line; a mistake that the user can mend is one message and exit status 2."""
+    try:
+        app()
+    except JepaJaxError as error:
+        errors.print(f"[bold red]Error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. Give the same command to go on from the last whole part.")
+        sys.exit(130)
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, searched recursively.")],
+    model: Annotated[str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")],
+    output: Annotated[Path, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
+    image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
+    precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice.float32,
+    save: Annotated[list[ColumnChoice] | None, typer.Option(help="Further columns; may be repeated.")] = None,
+    position_resize: Annotated[
+        PositionChoice | None, typer.Option(help="How position embeddings are resized.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per device step.")] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="Records per part of the table.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
+) -> None:
+    """Score every image of a folder into a Parquet table."""
+    from jepa_jax.jobs import open_source, run_job
+    from jepa_jax.loading import load_encoder
+    from jepa_jax.reporting import ConsoleProgress, print_summary
+
+    source = open_source(folder)
+    encoder = load_encoder(
+        model, image_size=image_size, position_resize=position_resize.value if position_resize else None
+    )
+    left_out = f", {source.left_out} other files left out" if source.left_out else ""
+    console.print(f"{len(source.keys):,} images in {folder}{left_out}; {encoder}", soft_wrap=True)
+    with ConsoleProgress(console) as progress:
+        summary = run_job(
+            encoder,
+            source,
+            output,
+            progress,
+            precision=precision.value,
+            batch_size=batch_size,
+            shard_size=shard_size,
+            columns=tuple(column.value for column in save or ()),
+            workers=workers,
+        )
+    print_summary(console, summary, output)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Hugging Face folder, or official .pth file.")],
+    output: Annotated[Path, typer.Option(help="New directory for the checkpoint.")],
+    model: Annotated[str | None, typer.Option(help="Name of the encoder; needed for an official file.")] = None,
+    verbose: Annotated[bool, typer.Option(help="List every tensor.")] = False,
+) -> None:
+    """Convert published weights into a checkpoint that loads fast and is pinned by its digest."""
+    from convert_weights.convert import convert as write
+    from convert_weights.convert import read_source
+    from jepa_jax.reporting import print_conversion
+
+    read = read_source(source, model)
+    print_conversion(console, read, write(read, output), output, verbose)
+
+
+@app.command()
+def models() -> None:
+    """List every encoder that is known by name."""
+    from jepa_jax.reporting import print_models
+
+    print_models(console)
+
+
+@app.command()
+def doctor() -> None:
+    """Check that the installed backend computes right numbers, and say what is installed."""
+    from jepa_jax.reporting import print_diagnosis
+
+    if not print_diagnosis(console):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="New directory for the demo's encoder and table.")] = Path(
+        "jepa-jax-demo"
+    ),
+    seconds: Annotated[int, typer.Option(min=1, help="Training time of the small encoder.")] = 60,
+) -> None:
+    """Train a very small encoder on drawn shapes, then score scikit-image's bundled photographs with it."""
+    from jepa_jax.demo import run_demo
+
+    run_demo(console, output, seconds)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,99 @@
+"""The manifest of a job: everything that its table depends on, so that a resumed job cannot mix two."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from etils import epath
+
+from jepa_jax._version import __version__
+from jepa_jax.encoders import Encoder
+from jepa_jax.errors import JobError
+from jepa_jax.jobs.sources import keys_digest
+from jepa_jax.jobs.writer import write_bytes_atomically
+
+NAME = "manifest.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What decides a job's numbers and files, besides encoder and records.
+
+    Attributes:
+        precision: of the scores.
+        shard_size: records per part.
+        columns: optional columns that are saved as well.
+    """
+
+    precision: str
+    shard_size: int
+    columns: tuple[str, ...] = ()
+
+
+def build_manifest(encoder: Encoder, keys: tuple[str, ...], job: JobSpec, source: str) -> dict[str, Any]:
+    """The manifest of a new job. Under ``pinned`` stands what a resumed job must share."""
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "pinned": {
+            "encoder": encoder.spec.name,
+            "encoder_digest": encoder.digest,
+            "image_size": encoder.spec.image_size,
+            "preprocessing": encoder.spec.to_dict()["preprocess"],
+            "precision": job.precision,
+            "records": len(keys),
+            "keys_sha256": keys_digest(keys),
+            "shard_size": job.shard_size,
+            "columns": list(job.columns),
+            "jepa_jax": __version__,
+            "jax": jax.__version__,
+        },
+        "encoder_spec": encoder.spec.to_dict(),
+        "source": source,
+        "device": jax.devices()[0].device_kind,
+        "platform": platform.platform(),
+        "complete": False,
+    }
+    return json.loads(json.dumps(manifest))  # as it will be read back, for comparing
+
+
+def read_manifest(directory: epath.Path) -> dict[str, Any] | None:
+    """The manifest of a directory, or None where no job has begun.
+
+    Raises:
+        JobError: there is one, but it cannot be read.
+    """
+    path = directory / NAME
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text())
+        if not isinstance(manifest["pinned"], dict):
+            raise ValueError("'pinned' is no object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JobError(f"{path} cannot be read ({error}); use a new output directory.") from error
+    return manifest
+
+
+def write_manifest(directory: epath.Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest whole or not at all."""
+    write_bytes_atomically(directory / NAME, (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def require_same(directory: epath.Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuse to resume a job whose table would differ, naming every difference."""
+    before, now = old["pinned"], new["pinned"]
+    differences = [
+        f"{name}: {before.get(name)!r} there, {now.get(name)!r} now"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if differences:
+        raise JobError(
+            f"output {directory} belongs to another job ({'; '.join(differences)}). Give the same model, input and "
+            "options to resume it, or name a new output directory."
+        )

@@ -1,0 +1,192 @@
+"""What the command line shows: progress, tables, diagnoses. Nothing here computes."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow.dataset as ds
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from jepa_jax.encoders import ENCODERS, Encoder
+from jepa_jax.encoders.null_directions import null_direction_count
+from jepa_jax.jacobian import check_backend
+from jepa_jax.jobs import Summary
+
+
+class _Rate(ProgressColumn):
+    """Images per second, or seconds per image where that reads better; of this run alone."""
+
+    def render(self, task: Any) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("compiling", style="progress.data.speed")
+        return Text(f"{speed:.1f} img/s" if speed >= 1 else f"{1 / speed:.1f} s/img", style="progress.data.speed")
+
+
+class ConsoleProgress:
+    """A job's progress as a bar with rate and time left; without a terminal, a line per part."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self._bar = Progress(
+            TextColumn("scoring"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[failed]} failed"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._failed = self._finished = self._total = 0
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> ConsoleProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def start(self, total: int, done: int) -> None:
+        """See `jobs.runner.Progress`."""
+        self._total, self._finished = total, done
+        if done:
+            self.console.print(f"Resuming: {done:,} of {total:,} records were done before.")
+        # The bar counts this run's records alone, or the rate would include what an earlier run did.
+        self._task = self._bar.add_task("scoring", total=total - done, failed=0)
+
+    def advance(self, scored: int, failed: int) -> None:
+        """See `jobs.runner.Progress`."""
+        self._failed += failed
+        self._bar.update(self._task, advance=scored + failed, failed=self._failed)
+
+    def shard_written(self, name: str, scored: int, failed: int) -> None:
+        """See `jobs.runner.Progress`."""
+        self._finished += scored + failed
+        if not self.console.is_terminal:
+            elapsed = time.monotonic() - self._begun
+            self.console.print(
+                f"{name}: {scored} scored, {failed} failed; {self._finished}/{self._total} after {elapsed:.0f} s",
+                soft_wrap=True,
+            )
+
+
+def print_summary(console: Console, summary: Summary, output: Path) -> None:
+    """The job's outcome: counts, the spread of the scores, and the extremes."""
+    console.print(
+        f"[bold]{summary.scored:,} images scored[/], {summary.failed:,} failed"
+        + (f", {summary.resumed:,} of them by an earlier run" if summary.resumed else "")
+        + f". Table: {output}/part-*.parquet",
+        soft_wrap=True,
+    )
+    if summary.failed:
+        console.print(f"Reasons of the failures: {output}/failures.parquet", soft_wrap=True)
+    if not summary.scored:
+        return
+    files = sorted(str(path) for path in Path(output).glob("part-*.parquet"))
+    table = ds.dataset(files).to_table(columns=["key", "score"])
+    ordered = table.sort_by("score")
+    scores = ordered["score"].to_numpy()
+    low, middle, high = np.quantile(scores, [0.05, 0.5, 0.95])
+    console.print(f"Score, nats: median {middle:.1f}, 5% to 95% from {low:.1f} to {high:.1f}.")
+    count = min(5, len(scores))
+    extremes = Table("rarest", "score", "most typical", "score", title="Higher score = denser = more typical")
+    keys = ordered["key"].to_pylist()
+    for i in range(count):
+        extremes.add_row(keys[i], f"{scores[i]:.1f}", keys[-1 - i], f"{scores[-1 - i]:.1f}")
+    console.print(extremes)
+
+
+def print_conversion(console: Console, source: Any, encoder: Encoder, output: Path, verbose: bool) -> None:
+    """What was converted from what, and under which digests."""
+    from convert_weights.tables import parameter_count
+
+    facts = Table(show_header=False, box=None)
+    facts.add_row("encoder", repr(encoder))
+    facts.add_row("format", source.origin["format"])
+    for name, digest in source.origin["sha256"].items():
+        facts.add_row("source", f"{name}  sha256 {digest}")
+    facts.add_row("parameters", f"{parameter_count(encoder.params):,} in {len(source.rows)} tensors")
+    for name, reason in source.left_out.items():
+        facts.add_row("left out", f"{name}: {reason}")
+    facts.add_row("digest", encoder.digest)
+    facts.add_row("written to", f"{output} (read back, equal)")
+    console.print(facts)
+    if verbose:
+        tensors = Table("parameter", "source tensors", "source shape", "layout")
+        for row in source.rows:
+            tensors.add_row(row.target, "\n".join(row.sources), str(row.shape), row.layout)
+        console.print(tensors)
+
+
+def print_models(console: Console) -> None:
+    """Every known encoder, a line each."""
+    table = Table("name", "hub id", "licence", "K", "nulls", "patch", "resize, crop")
+    for column in table.columns[:2]:
+        column.no_wrap = True
+    for spec in ENCODERS.values():
+        recipe = spec.preprocess
+        table.add_row(
+            spec.name,
+            spec.hub_id or "-",
+            spec.licence or "-",
+            str(spec.embedding_size),
+            str(null_direction_count(spec.vit)),
+            str(spec.vit.patch_size),
+            f"{recipe.resize_shortest}, {recipe.crop}",
+        )
+    console.print(table)
+    console.print(
+        "K: embedding size, pulled back per image. Nulls: directions that a score leaves out. Any multiple of the "
+        "patch size works as --image-size."
+    )
+
+
+def print_diagnosis(console: Console) -> bool:
+    """Versions, devices and the backend checks; returns whether all passed."""
+    facts = Table(show_header=False, box=None)
+    facts.add_row("python", f"{platform.python_version()} on {platform.platform()}")
+    for package in ("jepa-jax", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "pillow", "torch"):
+        try:
+            facts.add_row(package, version(package))
+        except PackageNotFoundError:
+            facts.add_row(package, "not installed")
+    for device in jax.devices():
+        facts.add_row("device", f"{device.platform}: {device.device_kind}")
+    console.print(facts)
+    checks = Table("check against NumPy float64", "relative error", "tolerance", "")
+    results = check_backend()
+    for check in results:
+        verdict = "[green]right[/]" if check.passed else "[bold red]WRONG[/]"
+        checks.add_row(check.name, f"{check.error:.1e}", f"{check.tolerance:.0e}", verdict)
+    console.print(checks)
+    passed = all(check.passed for check in results)
+    if passed:
+        console.print("This backend can be trusted.")
+    else:
+        console.print(
+            "[bold red]This backend computes wrong numbers; jepa_jax refuses it.[/] Install another version of jax "
+            f"and jaxlib into {sys.prefix} (0.10.2 is known to be wrong on CPUs)."
+        )
+    return passed

@@ -1,0 +1,1 @@
+"""Training of joint-embedding encoders (needs the extra ``train``)."""

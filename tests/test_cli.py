@@ -1,0 +1,125 @@
+"""The command line as users call it: real processes, exit statuses, messages."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import jepa_jax as jj
+from jepa_jax import reporting
+from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, PreprocessSpec, ViTSpec, save_encoder
+from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.jacobian.backend_check import Check
+
+VIT = ViTSpec(width=24, depth=1, heads=2, patch_size=14, native_image_size=28, mlp_width=48, layer_scale=True)
+SPEC = EncoderSpec("tiny", "dinov2", VIT, PreprocessSpec(resize_shortest=32, crop=28))
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the console script; wide enough that no message is wrapped."""
+    environment = os.environ | {"COLUMNS": "200"}
+    command = [str(Path(sys.executable).parent / "jepa-jax"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny"
+    save_encoder(Encoder(SPEC, initialize_params(VIT, 0)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+def test_score_writes_a_table_a_manifest_and_the_failures(checkpoint: Path, pictures: Path, tmp_path: Path):
+    done = run("score", pictures, "--model", checkpoint, "--output", tmp_path / "out", "--save", "embedding")
+    assert done.returncode == 0, done.stderr
+    assert "3 images scored, 1 failed" in done.stdout
+    table = pq.read_table(tmp_path / "out" / "part-00000-of-00001.parquet")
+    assert table.column_names == ["key", "score", "listing_score", "log_volume_rank", "embedding"]
+    assert table["key"].to_pylist() == ["0.png", "1.png", "2.png"]
+    failures = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
+    assert [f["key"] for f in failures] == ["broken.png"]
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "dinov2-smal"), "did you mean 'dinov2-small'"),
+        (("--model", "nobody/nothing"), "hf download nobody/nothing"),
+        (("--model", "CHECKPOINT", "--image-size", "100"), "nearest that works is 98"),
+        (("--model", "CHECKPOINT", "--batch-size", "0"), "--batch-size"),
+    ],
+)
+def test_a_mistake_is_one_clear_message(
+    arguments: tuple[str, ...], message: str, checkpoint: Path, pictures: Path, tmp_path: Path
+):
+    given = [str(checkpoint) if a == "CHECKPOINT" else a for a in arguments]
+    done = run("score", pictures, "--output", tmp_path / "out", *given)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_image_is_a_clear_message(checkpoint: Path, tmp_path: Path):
+    done = run("score", tmp_path, "--model", checkpoint, "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "holds no image" in done.stderr
+
+
+def test_models_lists_every_name():
+    done = run("models")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ENCODERS)
+
+
+def test_doctor_trusts_this_backend():
+    done = run("doctor")
+    assert done.returncode == 0
+    assert jj.__version__ in done.stdout
+    assert "can be trusted" in done.stdout
+
+
+def test_doctor_fails_on_a_lying_backend(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    from rich.console import Console
+
+    monkeypatch.setattr(reporting, "check_backend", lambda: [Check("softmax", error=0.2, tolerance=1e-5)])
+    assert not reporting.print_diagnosis(Console())
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_demo_runs_to_a_table(tmp_path: Path):
+    done = run("demo", "--output", tmp_path / "demo", "--seconds", "1")
+    assert done.returncode == 0, done.stderr
+    assert "images scored" in done.stdout
+    manifest = json.loads((tmp_path / "demo" / "scores" / "manifest.json").read_text())
+    assert manifest["complete"]
+    assert manifest["scored"] >= 20
+    again = run("demo", "--output", tmp_path / "demo", "--seconds", "1")
+    assert again.returncode == 2
+    assert "not empty" in again.stderr
+
+
+def test_jepa_jax_never_imports_torch():
+    code = (
+        "import sys, pkgutil, importlib, jepa_jax\n"
+        "for m in pkgutil.walk_packages(jepa_jax.__path__, 'jepa_jax.'):\n"
+        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
