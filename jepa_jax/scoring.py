@@ -81,8 +81,8 @@ class Differentiable(Protocol):
         """[B, ...] -> [B, K]."""
         ...
 
-    def null_directions(self, params: Any, embedding: jax.Array) -> jax.Array | None:
-        """[K] -> [K, m], or None."""
+    def embed_with_nulls(self, params: Any, image: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """One example to its embedding [K] and its null directions [K, m], or None."""
         ...
 
 
@@ -97,9 +97,10 @@ class PlainFunction:
         del params
         return self.fn(images)
 
-    def null_directions(self, params: Any, embedding: jax.Array) -> None:
-        """None: nothing is known about it."""
-        del params, embedding
+    def embed_with_nulls(self, params: Any, image: jax.Array) -> tuple[jax.Array, None]:
+        """The embedding [K]; of null directions nothing is known."""
+        del params
+        return self.fn(image[None])[0], None
 
 
 def score(
@@ -200,9 +201,8 @@ def _score_one(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """All singular values, the structural ones, and the embedding of one image."""
     fn = functools.partial(function, params)
-    embedding = fn(image[None])[0]
+    embedding, nulls = function.embed_with_nulls(params, image)
     matrix = jacobian(fn, image[None], options.mode, block_size=options.block_size)[0]
-    nulls = function.null_directions(params, embedding)
     return *structural_spectrum(matrix, nulls, options.method), embedding
 
 

@@ -34,9 +34,11 @@ class EncoderFunction:
         """[B, H, W, 3] -> [B, K]."""
         return build_module(self.vit, params)(images)
 
-    def null_directions(self, params: Params, embedding: jax.Array) -> jax.Array:
-        """Structural null directions [K, m] of the Jacobian at an image with this embedding [K]."""
-        return null_directions.null_directions(self.vit, params, embedding)
+    def embed_with_nulls(self, params: Params, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Embedding [K] of one image [H, W, 3], and the structural null directions [K, m] of the Jacobian there."""
+        stages = build_module(self.vit, params).intermediates(image[None])
+        embedding = stages["embedding"][0]
+        return embedding, null_directions.null_directions(self.vit, params, stages["pooled"][0], embedding)
 
 
 class Encoder:

@@ -39,7 +39,11 @@ class ViTSpec:
         class_token: whether a class token stands before the patches.
         layer_scale: whether each residual branch is scaled per channel.
         qkv_bias: whether query, key and value projections have a bias.
+        patch_bias: whether the patch projection has one.
+        pre_norm: whether tokens are LayerNormed before the first block (CLIP).
         pooling: which tokens become the embedding, after the final LayerNorm.
+        projection: width of a final linear map without bias (CLIP), or None.
+        l2_normalize: whether the embedding is divided by its length.
         position_resize: how to resize the position embeddings to another grid.
     """
 
@@ -55,7 +59,11 @@ class ViTSpec:
     class_token: bool = True
     layer_scale: bool = False
     qkv_bias: bool = True
+    patch_bias: bool = True
+    pre_norm: bool = False
     pooling: Pooling = "class_token"
+    projection: int | None = None
+    l2_normalize: bool = False
     position_resize: PositionResize = "bicubic"
 
     def __post_init__(self):
@@ -71,7 +79,7 @@ class ViTSpec:
     @property
     def embedding_size(self) -> int:
         """K, the number of values in an embedding and of rows in the Jacobian."""
-        return self.width
+        return self.projection or self.width
 
     @property
     def native_grid(self) -> int:

@@ -31,7 +31,7 @@ class PatchEmbedding(nnx.Module):
 
     def __init__(self, spec: ViTSpec, rngs: nnx.Rngs):
         self.patch_size = spec.patch_size
-        self.projection = _linear(3 * spec.patch_size**2, spec.width, rngs)
+        self.projection = _linear(3 * spec.patch_size**2, spec.width, rngs, use_bias=spec.patch_bias)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """[B, H, W, 3] -> [B, rows, columns, d]."""
@@ -128,8 +128,12 @@ class ViT(nnx.Module):
             self.register_tokens = nnx.Param(_INITIAL(rngs.params(), (spec.register_tokens, spec.width)))
         positions = int(spec.class_token) + spec.native_grid**2
         self.position_embedding = nnx.Param(_INITIAL(rngs.params(), (positions, spec.width)))
+        if spec.pre_norm:
+            self.pre_norm = _layer_norm(spec, rngs)
         self.blocks = nnx.List([Block(spec, rngs) for _ in range(spec.depth)])
         self.norm = _layer_norm(spec, rngs)
+        if spec.projection:
+            self.projection = _linear(spec.width, spec.projection, rngs, use_bias=False)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Embed images.
@@ -143,13 +147,14 @@ class ViT(nnx.Module):
         return self.intermediates(images)["embedding"]
 
     def intermediates(self, images: jax.Array) -> dict[str, jax.Array]:
-        """Every stage by name: ``tokens`` [B, N, d], ``block_0`` ..., ``normed``, ``embedding`` [B, K]."""
+        """Every stage by name: ``tokens`` [B, N, d], ``block_0`` ..., ``normed``, ``pooled``, ``embedding`` [B, K]."""
         stages = {"tokens": self.embed(images)}
         tokens = stages["tokens"]
         for i, block in enumerate(self.blocks):
             tokens = stages[f"block_{i}"] = block(tokens)
         stages["normed"] = self.norm(tokens)
-        stages["embedding"] = self.pool(stages["normed"])
+        stages["pooled"] = self.pool(stages["normed"])
+        stages["embedding"] = self.project(stages["pooled"])
         return stages
 
     def embed(self, images: jax.Array) -> jax.Array:
@@ -166,13 +171,22 @@ class ViT(nnx.Module):
         if self.spec.class_token:
             class_token = self.class_token + self.position_embedding[0]
             parts.insert(0, jnp.broadcast_to(class_token, (batch, 1, width)))
-        return jnp.concatenate(parts, axis=1)
+        tokens = jnp.concatenate(parts, axis=1)
+        return self.pre_norm(tokens) if self.spec.pre_norm else tokens
 
     def pool(self, normed: jax.Array) -> jax.Array:
-        """LayerNormed tokens [B, N, d] to embeddings [B, K]."""
+        """LayerNormed tokens [B, N, d] to one vector each, [B, d]."""
         if self.spec.pooling == "class_token":
             return normed[:, 0]
         return jnp.mean(normed[:, self.spec.prefix_tokens :], axis=1)
+
+    def project(self, pooled: jax.Array) -> jax.Array:
+        """Pooled vectors [B, d] to embeddings [B, K]: projection and division by the length, where there are any."""
+        if self.spec.projection:
+            pooled = self.projection(pooled)
+        if self.spec.l2_normalize:
+            pooled = pooled / jnp.linalg.norm(pooled, axis=-1, keepdims=True)
+        return pooled
 
 
 def _check_images(shape: tuple[int, ...], spec: ViTSpec) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jepa_jax.encoders.null_directions import complement_basis
 from jepa_jax.errors import ArgumentError
 from jepa_jax.spectrum import gram, svd
 
@@ -70,7 +71,7 @@ def structural_spectrum(
         factor = algorithm.compress(flat)
         values = algorithm.singular_values(factor)[: min(outputs, inputs)]
         everything = jnp.pad(values, (0, outputs - values.shape[0]))
-        if null_directions is None:
+        if null_directions is None or null_directions.shape[-1] == 0:
             return everything, values
         basis = complement_basis(null_directions.astype(factor.dtype))
         kept = algorithm.singular_values(factor, basis)
@@ -80,12 +81,6 @@ def structural_spectrum(
 def float64_scope(wanted: bool) -> contextlib.AbstractContextManager:
     """Where float64 exists: JAX has it only on request, and the rest of a program should not get it."""
     return jax.enable_x64(True) if wanted else contextlib.nullcontext()
-
-
-def complement_basis(directions: jax.Array) -> jax.Array:
-    """Orthonormal basis [K, K - m] of what is orthogonal to the directions [K, m], by Householder QR."""
-    count = directions.shape[-1]
-    return jnp.linalg.qr(directions, mode="complete")[0][:, count:]
 
 
 def resolve_method(method: Method, dtype: jnp.dtype) -> Literal["svd", "gram"]:
