@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from convert_weights.huggingface import Config
 from convert_weights.tables import Row, layer_norm, linear, patch_projection
-from jepa_jax.encoders import EncoderSpec, ViTSpec, find_spec
+from jepa_jax.encoders import PreprocessSpec, ViTSpec
 from jepa_jax.encoders.dinov2 import swiglu_width
+from jepa_jax.errors import ArgumentError
 
+FAMILY = "dinov2"
 MODEL_TYPES = ("dinov2", "dinov2_with_registers")
+IMAGE_PROCESSOR = "BitImageProcessor"
 
-LEFT_OUT = {"embeddings.mask_token": "used in pretraining alone"}
+MASK_TOKEN = "embeddings.mask_token"
+LEFT_OUT = {MASK_TOKEN: "used in pretraining alone"}
 
 
 def vit_spec(config: Config) -> ViTSpec:
@@ -36,9 +42,51 @@ def vit_spec(config: Config) -> ViTSpec:
     )
 
 
-def default_spec() -> EncoderSpec:
-    """Licence and preprocessing where the folder does not say."""
-    return find_spec("dinov2-base")
+def to_huggingface_config(spec: ViTSpec) -> dict[str, Any]:
+    """The ``config.json`` that describes an architecture: the inverse of `vit_spec`."""
+    swiglu = spec.activation == "swiglu"
+    config: dict[str, Any] = {
+        "architectures": ["Dinov2Model"],
+        "model_type": "dinov2",
+        "hidden_size": spec.width,
+        "num_hidden_layers": spec.depth,
+        "num_attention_heads": spec.heads,
+        "mlp_ratio": _mlp_ratio(spec),
+        "hidden_act": "gelu",
+        "layer_norm_eps": spec.norm_eps,
+        "image_size": spec.native_image_size,
+        "patch_size": spec.patch_size,
+        "num_channels": 3,
+        "qkv_bias": spec.qkv_bias,
+        "use_swiglu_ffn": swiglu,
+    }
+    if spec.register_tokens:
+        config |= {
+            "architectures": ["Dinov2WithRegistersModel"],
+            "model_type": "dinov2_with_registers",
+            "num_register_tokens": spec.register_tokens,
+        }
+    return config
+
+
+def _mlp_ratio(spec: ViTSpec) -> int:
+    """The whole number by which DINOv2's configuration gives the MLP's width."""
+    for ratio in range(1, 1 + 2 * spec.mlp_width // spec.width):
+        hidden = ratio * spec.width
+        if spec.mlp_width == (swiglu_width(hidden) if spec.activation == "swiglu" else hidden):
+            return ratio
+    raise ArgumentError(f"mlp_width={spec.mlp_width} of width={spec.width} cannot be written as DINOv2's mlp_ratio.")
+
+
+def default_recipe(spec: ViTSpec) -> PreprocessSpec:
+    """Preprocessing where the folder does not say: 224 pixels, whatever size the positions are stored for."""
+    del spec
+    return PreprocessSpec()
+
+
+def unkept(spec: ViTSpec) -> dict[str, tuple[int, ...]]:
+    """Tensors that a folder must have and an encoder does not: the mask token, of use in pretraining alone."""
+    return {MASK_TOKEN: (1, spec.width)}
 
 
 def table(spec: ViTSpec) -> list[Row]:

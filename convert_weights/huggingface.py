@@ -1,4 +1,4 @@
-"""What every Hugging Face folder has: ``config.json`` and ``preprocessor_config.json``, read strictly."""
+"""What every Hugging Face folder has: ``config.json`` and ``preprocessor_config.json``, read strictly, and written."""
 
 from __future__ import annotations
 
@@ -7,22 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from jepa_jax.encoders import PreprocessSpec
+from jepa_jax.encoders.specs import Interpolation
 from jepa_jax.errors import CheckpointError
 
-_PILLOW_FILTERS = {2: "bilinear", 3: "bicubic"}
+_PILLOW_FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
 
 
 class Config:
     """A JSON configuration whose fields are read by name and type; what is wrong is named."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, data: dict[str, Any]):
         self.path = path
+        self._data = data
+
+    @classmethod
+    def read(cls, path: Path) -> Config:
+        """The configuration in a file."""
         try:
-            self._data: dict[str, Any] = json.loads(path.read_text())
+            data = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} is not readable JSON ({error}); download it again.") from error
-        if not isinstance(self._data, dict):
+        if not isinstance(data, dict):
             raise CheckpointError(f"{path} holds no JSON object; download it again.")
+        return cls(path, data)
+
+    def section(self, name: str) -> Config:
+        """A nested object as a configuration of its own; where it is absent, an empty one."""
+        value = self.get(name, {})
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{self.path}: {name} is {value!r}, expected an object.")
+        return Config(self.path, value)
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
 
     def get(self, name: str, default: Any = None) -> Any:
         """A field as it is; an explicit null counts as absent."""
@@ -69,20 +86,54 @@ def preprocess_spec(folder: Path, default: PreprocessSpec) -> PreprocessSpec:
     path = folder / "preprocessor_config.json"
     if not path.exists():
         return default
-    config = Config(path)
-    for step in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
+    config = Config.read(path)
+    for step in ("do_resize", "do_rescale", "do_normalize"):
         config.require(step, True, default=True)
     config.require("rescale_factor", 1 / 255, default=1 / 255)
     resample = config.integer("resample", default=3)
     if resample not in _PILLOW_FILTERS:
         raise CheckpointError(f"{path}: resample is {resample}; only {_PILLOW_FILTERS} are supported.")
+    size = config.get("size")
+    # ViTImageProcessor gives height and width: the picture is squeezed to them, and nothing is cut.
+    squeeze = isinstance(size, dict) and "height" in size
+    config.require("do_center_crop", not squeeze, default=not squeeze)
+    side = _side(config, "size")
     return PreprocessSpec(
-        resize_shortest=_side(config, "size"),
-        crop=_side(config, "crop_size"),
-        interpolation="bicubic" if resample == 3 else "bilinear",
+        resize_shortest=side,
+        crop=side if squeeze else _side(config, "crop_size"),
+        interpolation=_PILLOW_FILTERS[resample],
         mean=_triple(config, "image_mean", default.mean),
         std=_triple(config, "image_std", default.std),
+        squeeze=squeeze,
     )
+
+
+def to_preprocessor_config(recipe: PreprocessSpec, image_processor: str) -> dict[str, Any]:
+    """The ``preprocessor_config.json`` of a recipe: the inverse of `preprocess_spec`.
+
+    Args:
+        recipe: the preprocessing.
+        image_processor: the family's own image processor, which resizes the shorter side and cuts the middle.
+    """
+    square = {"height": recipe.crop, "width": recipe.crop}
+    config: dict[str, Any] = {
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "resample": next(number for number, name in _PILLOW_FILTERS.items() if name == recipe.interpolation),
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(recipe.mean),
+        "image_std": list(recipe.std),
+    }
+    if recipe.squeeze:
+        return config | {"image_processor_type": "ViTImageProcessor", "do_center_crop": False, "size": square}
+    return config | {
+        "image_processor_type": image_processor,
+        "size": {"shortest_edge": recipe.resize_shortest},
+        "do_center_crop": True,
+        "crop_size": square,
+    }
 
 
 def _side(config: Config, name: str) -> int:
@@ -90,8 +141,6 @@ def _side(config: Config, name: str) -> int:
     value = config.get(name)
     if isinstance(value, dict):
         sides = set(value.values()) if set(value) in ({"shortest_edge"}, {"height", "width"}) else set()
-        if name == "size" and "height" in value:
-            sides = set()  # a resize to a fixed square distorts; none of the known recipes does it
         value = sides.pop() if len(sides) == 1 else value
     if not isinstance(value, int):
         raise CheckpointError(f"{config.path}: {name} is {value!r}, expected one side in pixels.")

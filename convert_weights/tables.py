@@ -1,12 +1,12 @@
 """Name tables: which source tensor becomes which parameter, of which shape, in which layout.
 
 A table is complete by construction: every parameter of the architecture has exactly one row, and every
-tensor of the source has a row or is listed as left out on purpose. Anything else is an error.
+tensor of the source has a row or is listed as left out on purpose. Anything else is an error. Read the other
+way round, the same table writes our parameters under the source's names.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,11 +17,15 @@ import numpy as np
 from convert_weights.readers import TensorReader
 from jepa_jax.encoders import ViTSpec
 from jepa_jax.encoders.encoder import Params, named_arrays, parameter_shapes
+from jepa_jax.encoders.specs import KernelDtype
 from jepa_jax.errors import CheckpointError
 
 Layout = Literal["values", "linear", "patches"]
 """``values``: the same numbers in the same order, axes of length 1 aside; several sources one after another.
 ``linear``: [out, in] to [in, out]; several sources side by side. ``patches``: [d, 3, p, p] to [p * p * 3, d]."""
+
+LeftOut = Mapping[str, str]
+"""Source tensors that are not needed, each with the reason. A name that ends in a dot stands for all below it."""
 
 FLOATS = ("float32", "float16", "bfloat16")
 """Source dtypes that widen to float32 without loss."""
@@ -44,32 +48,60 @@ class Row:
     layout: Layout = "values"
 
 
-def import_params(
-    reader: TensorReader, rows: Sequence[Row], spec: ViTSpec, left_out: Mapping[str, str] | None = None
-) -> Params:
-    """Read every row of a table, one tensor at a time.
-
-    Args:
-        reader: the source.
-        rows: its table.
-        spec: the architecture, whose parameters the rows must cover exactly.
-        left_out: source tensors that are not needed, each with the reason.
-
-    Returns:
-        Nested float32 parameters.
+def check_source(reader: TensorReader, rows: Sequence[Row], left_out: LeftOut) -> None:
+    """Compare a source's header with a table, before any tensor is read.
 
     Raises:
         CheckpointError: a tensor is missing, unknown, of another shape, or of an unfit dtype.
     """
-    _check_names(reader, rows, left_out or {})
-    wanted = {name: leaf.shape for name, leaf in named_arrays(parameter_shapes(spec))}
+    _check_names(reader, rows, left_out)
+    for row in rows:
+        for name in row.sources:
+            info = reader.describe(name)
+            if info.shape != row.shape:
+                raise CheckpointError(f"{reader.path}: tensor {name} has shape {info.shape}, expected {row.shape}.")
+            if info.dtype not in FLOATS:
+                raise CheckpointError(
+                    f"{reader.path}: tensor {name} has dtype {info.dtype}, expected one of {', '.join(FLOATS)}; "
+                    "save the weights in one of these."
+                )
+
+
+def import_params(
+    reader: TensorReader, rows: Sequence[Row], spec: ViTSpec, kernel_dtype: KernelDtype = "float32"
+) -> Params:
+    """Read every row of a table, one tensor at a time.
+
+    Args:
+        reader: the source, as `check_source` passed it.
+        rows: its table.
+        spec: the architecture, whose parameters the rows must cover exactly.
+        kernel_dtype: what kernels become, rounded to nearest; everything else becomes float32.
+
+    Returns:
+        Nested parameters.
+    """
+    wanted = dict(named_arrays(parameter_shapes(spec, kernel_dtype)))
     if sorted(row.target for row in rows) != sorted(wanted):
         raise AssertionError(f"table and architecture differ: {set(wanted) ^ {row.target for row in rows}}")
     params: Params = {}
     for row in rows:
-        arrays = [_read(reader, name, row.shape) for name in row.sources]
-        _assign(params, row.target, jnp.asarray(to_ours(arrays, row.layout).reshape(wanted[row.target])))
+        leaf = wanted[row.target]
+        # A copy in float32, so that no file stays mapped for a parameter's sake.
+        arrays = [reader.read(name).astype(np.float32) for name in row.sources]
+        array = to_ours(arrays, row.layout).reshape(leaf.shape)
+        _assign(params, row.target, jnp.asarray(array.astype(leaf.dtype)))
     return params
+
+
+def export_tensors(params: Params, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Our parameters as the tensors that a table reads, under their names and in the stored dtypes."""
+    ours = dict(named_arrays(params))
+    tensors: dict[str, np.ndarray] = {}
+    for row in rows:
+        arrays = to_theirs(np.asarray(ours[row.target]), row.layout, row.shape, len(row.sources))
+        tensors |= dict(zip(row.sources, arrays, strict=True))
+    return tensors
 
 
 def to_ours(arrays: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
@@ -81,10 +113,21 @@ def to_ours(arrays: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
     return joined.T if layout == "linear" else joined
 
 
-def _check_names(reader: TensorReader, rows: Sequence[Row], left_out: Mapping[str, str]) -> None:
+def to_theirs(array: np.ndarray, layout: Layout, shape: tuple[int, ...], count: int) -> list[np.ndarray]:
+    """The inverse of `to_ours`: ``count`` source tensors of one shape, from a parameter in our layout."""
+    if layout == "patches":
+        width, channels, side, _ = shape
+        return [np.ascontiguousarray(array.reshape(side, side, channels, width).transpose(3, 2, 0, 1))]
+    joined = array.T if layout == "linear" else array
+    return [np.ascontiguousarray(part) for part in joined.reshape(count, *shape)]
+
+
+def _check_names(reader: TensorReader, rows: Sequence[Row], left_out: LeftOut) -> None:
     needed = {name for row in rows for name in row.sources}
     present = set(reader.names())
-    missing, extra = sorted(needed - present), sorted(present - needed - set(left_out))
+    below = tuple(name for name in left_out if name.endswith("."))
+    missing = sorted(needed - present)
+    extra = sorted(name for name in present - needed - set(left_out) if not name.startswith(below))
     if missing or extra:
         raise CheckpointError(
             f"{reader.path} does not hold the tensors of this architecture: "
@@ -98,18 +141,6 @@ def _some(what: str, names: list[str]) -> str:
         return ""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{len(names)} {what} ({', '.join(names[:3])}{more})"
-
-
-def _read(reader: TensorReader, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    array = reader.read(name)
-    if array.shape != shape:
-        raise CheckpointError(f"{reader.path}: tensor {name} has shape {array.shape}, expected {shape}.")
-    if array.dtype.name not in FLOATS:
-        raise CheckpointError(
-            f"{reader.path}: tensor {name} has dtype {array.dtype}, expected one of {', '.join(FLOATS)}; "
-            "save the weights in one of these."
-        )
-    return array.astype(np.float32)
 
 
 def _assign(params: Params, target: str, value: Any) -> None:
@@ -145,12 +176,7 @@ def layer_norm(target: str, source: str, width: int) -> list[Row]:
 def patch_projection(source: str, spec: ViTSpec) -> list[Row]:
     """Rows of the patch embedding's convolution."""
     shape = (spec.width, 3, spec.patch_size, spec.patch_size)
-    return [
-        Row("patch_embedding.projection.kernel", (f"{source}.weight",), shape, "patches"),
-        Row("patch_embedding.projection.bias", (f"{source}.bias",), (spec.width,)),
-    ]
-
-
-def parameter_count(params: Params) -> int:
-    """Number of values in nested parameters."""
-    return sum(math.prod(array.shape) for _, array in named_arrays(params))
+    rows = [Row("patch_embedding.projection.kernel", (f"{source}.weight",), shape, "patches")]
+    if spec.patch_bias:
+        rows.append(Row("patch_embedding.projection.bias", (f"{source}.bias",), (spec.width,)))
+    return rows

@@ -36,6 +36,22 @@ class ColumnChoice(StrEnum):
     embedding = "embedding"
 
 
+class FormatChoice(StrEnum):
+    """Values of --format."""
+
+    huggingface = "huggingface"
+    official = "official"
+    openclip = "openclip"
+    openai = "openai"
+
+
+class DtypeChoice(StrEnum):
+    """Values of --dtype."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 class PositionChoice(StrEnum):
     """Values of --position-resize."""
 
@@ -67,6 +83,9 @@ def score(
     position_resize: Annotated[
         PositionChoice | None, typer.Option(help="How position embeddings are resized.")
     ] = None,
+    l2_normalize: Annotated[
+        bool | None, typer.Option(help="Divide embeddings by their length, as CLIP compares them.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per device step.")] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Records per part of the table.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
@@ -78,7 +97,10 @@ def score(
 
     source = open_source(folder)
     encoder = load_encoder(
-        model, image_size=image_size, position_resize=position_resize.value if position_resize else None
+        model,
+        image_size=image_size,
+        position_resize=position_resize.value if position_resize else None,
+        l2_normalize=l2_normalize,
     )
     left_out = f", {source.left_out} other files left out" if source.left_out else ""
     console.print(f"{len(source.keys):,} images in {folder}{left_out}; {encoder}", soft_wrap=True)
@@ -99,9 +121,13 @@ def score(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Hugging Face folder, or official .pth file.")],
+    source: Annotated[Path, typer.Argument(help="Hugging Face folder, or state dict file.")],
     output: Annotated[Path, typer.Option(help="New directory for the checkpoint.")],
-    model: Annotated[str | None, typer.Option(help="Name of the encoder; needed for an official file.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the encoder; needed for a file.")] = None,
+    format: Annotated[FormatChoice | None, typer.Option(help="What the source must be; by default detected.")] = None,
+    dtype: Annotated[
+        DtypeChoice, typer.Option(help="Of the stored kernels; norms, biases, tokens and positions stay in float32.")
+    ] = DtypeChoice.float32,
     verbose: Annotated[bool, typer.Option(help="List every tensor.")] = False,
 ) -> None:
     """Convert published weights into a checkpoint that loads fast and is pinned by its digest."""
@@ -109,8 +135,24 @@ def convert(
     from convert_weights.convert import read_source
     from jepa_jax.reporting import print_conversion
 
-    read = read_source(source, model)
+    read = read_source(source, model, source_format=format.value if format else None, kernel_dtype=dtype.value)
     print_conversion(console, read, write(read, output), output, verbose)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Known name, converted directory, Hugging Face folder, or hub id.")
+    ],
+    output: Annotated[Path, typer.Option(help="New folder.")],
+) -> None:
+    """Write an encoder as a Hugging Face folder, which transformers reads."""
+    from convert_weights.export import export as write
+    from jepa_jax.loading import load_encoder
+
+    encoder = load_encoder(checkpoint)
+    write(encoder, output)
+    console.print(f"{encoder} written to {output}", soft_wrap=True)
 
 
 @app.command()

@@ -11,7 +11,11 @@ from jepa_jax.encoders import ENCODERS, Encoder, find_spec, is_checkpoint, resto
 from jepa_jax.encoders.specs import PositionResize
 from jepa_jax.errors import ArgumentError, CheckpointError
 
-HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors", "model-*.safetensors", "*.index.json"]
+"""Repositories hold the same weights for several frameworks; these are the ones that are read."""
+
+OLD_HUB_FILES = ["pytorch_model.bin"]
+"""Read where a repository has no safetensors."""
 
 
 def load_encoder(
@@ -19,6 +23,7 @@ def load_encoder(
     *,
     image_size: int | None = None,
     position_resize: PositionResize | None = None,
+    l2_normalize: bool | None = None,
 ) -> Encoder:
     """Load a pretrained encoder.
 
@@ -31,6 +36,8 @@ def load_encoder(
         position_resize: how they are resized; by default the way of the implementation that the weights
             came from: official files ``bicubic_offset``, Hugging Face folders ``bicubic`` (with
             registers both ``bicubic_antialias``). See `jepa_jax.encoders.positions`.
+        l2_normalize: whether the embedding is divided by its length, as CLIP compares images; by default as
+            the checkpoint says, and no published one is.
 
     Returns:
         The encoder.
@@ -47,12 +54,14 @@ def load_encoder(
             f"{source} is a file; convert it first: jepa-jax convert {source} --model NAME --output DIR."
         )
     else:
-        encoder = _load_hugging_face(_fetch(str(source)))
+        encoder = _load_from_hub(str(source))
     spec = encoder.spec
     if position_resize is not None:
         spec = spec.with_position_resize(position_resize)
     if image_size is not None and image_size != spec.image_size:
         spec = spec.at_image_size(image_size)
+    if l2_normalize is not None:
+        spec = spec.with_l2_normalize(l2_normalize)
     return encoder if spec == encoder.spec else Encoder(spec, encoder.params)
 
 
@@ -66,31 +75,41 @@ def _load_directory(path: epath.Path) -> Encoder:
     )
 
 
-def _load_hugging_face(folder: Path) -> Encoder:
+def _load_hugging_face(folder: Path, name: str | None = None) -> Encoder:
     # Imported here: convert_weights stands on jepa_jax.encoders, not the other way round.
     from convert_weights.convert import read_source
 
-    return read_source(folder).encoder
+    return read_source(folder, name).encoder
 
 
-def _fetch(name: str) -> Path:
+def _load_from_hub(source: str) -> Encoder:
+    """An encoder by its known name, or by a hub id, which is its name where it is not known by another."""
+    if source.count("/") == 1:
+        names = {spec.hub_id: spec.name for spec in ENCODERS.values()}
+        return _load_hugging_face(_fetch(source), names.get(source, source))
+    spec = find_spec(source)
+    if spec.hub_id is None:
+        raise ArgumentError(
+            f"{source} is not published on the hub: download its authors' file, then "
+            f"jepa-jax convert FILE --model {source} --output DIR."
+        )
+    return _load_hugging_face(_fetch(spec.hub_id), source)
+
+
+def _fetch(hub_id: str) -> Path:
     """The local folder of a hub repository, downloaded if it is not in the cache."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    if name in ENCODERS:
-        hub_id = ENCODERS[name].hub_id
-    else:
-        hub_id = name if name.count("/") == 1 else None
-        if hub_id is None:
-            find_spec(name)  # raises, with the closest names
-    assert hub_id is not None
     advice = (
         "Check the name and the network, or download it elsewhere and pass the folder: "
         f"`hf download {hub_id} --local-dir DIR`, then load_encoder('DIR')."
     )
     try:
-        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=HUB_FILES))
+        folder = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=HUB_FILES))
+        if not any(folder.glob("model*.safetensors*")):
+            folder = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=OLD_HUB_FILES))
+        return folder
     except LocalEntryNotFoundError as error:
         raise CheckpointError(f"{hub_id} is not in the local cache and the hub is out of reach. {advice}") from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:

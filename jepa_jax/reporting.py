@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import sys
 import time
@@ -25,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from jepa_jax.encoders import ENCODERS, Encoder
+from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
 from jepa_jax.encoders.null_directions import null_direction_count
 from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Summary
@@ -120,14 +121,13 @@ def print_summary(console: Console, summary: Summary, output: Path) -> None:
 
 def print_conversion(console: Console, source: Any, encoder: Encoder, output: Path, verbose: bool) -> None:
     """What was converted from what, and under which digests."""
-    from convert_weights.tables import parameter_count
-
     facts = Table(show_header=False, box=None)
     facts.add_row("encoder", repr(encoder))
     facts.add_row("format", source.origin["format"])
     for name, digest in source.origin["sha256"].items():
         facts.add_row("source", f"{name}  sha256 {digest}")
-    facts.add_row("parameters", f"{parameter_count(encoder.params):,} in {len(source.rows)} tensors")
+    facts.add_row("parameters", f"{encoder.parameter_count:,} in {len(source.rows)} tensors")
+    facts.add_row("stored", f"{encoder.parameter_bytes / 1e6:,.1f} MB, kernels in {encoder.spec.kernel_dtype}")
     for name, reason in source.left_out.items():
         facts.add_row("left out", f"{name}: {reason}")
     facts.add_row("digest", encoder.digest)
@@ -141,25 +141,39 @@ def print_conversion(console: Console, source: Any, encoder: Encoder, output: Pa
 
 
 def print_models(console: Console) -> None:
-    """Every known encoder, a line each."""
-    table = Table("name", "hub id", "licence", "K", "nulls", "patch", "resize, crop")
-    for column in table.columns[:2]:
-        column.no_wrap = True
-    for spec in ENCODERS.values():
-        recipe = spec.preprocess
-        table.add_row(
-            spec.name,
-            spec.hub_id or "-",
-            spec.licence or "-",
-            str(spec.embedding_size),
-            str(null_direction_count(spec.vit)),
-            str(spec.vit.patch_size),
-            f"{recipe.resize_shortest}, {recipe.crop}",
-        )
-    console.print(table)
+    """Every known encoder, a line each, under what it shares with its neighbours."""
+    for title, specs in itertools.groupby(ENCODERS.values(), key=_shared_facts):
+        console.print(f"[bold]{title}[/]", highlight=False)
+        table = Table(box=None, pad_edge=False)
+        for heading in ("name", "hub id"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("K", "nulls", "patch", "resize", "crop"):
+            table.add_column(heading, justify="right")
+        for spec in specs:
+            table.add_row(
+                spec.name,
+                spec.hub_id or "(its authors' file alone)",
+                str(spec.embedding_size),
+                str(null_direction_count(spec.vit)),
+                str(spec.vit.patch_size),
+                str(spec.preprocess.resize_shortest),
+                str(spec.preprocess.crop),
+            )
+        console.print(table)
+        console.print()
     console.print(
-        "K: embedding size, pulled back per image. Nulls: directions that a score leaves out. Any multiple of the "
-        "patch size works as --image-size."
+        "K: embedding size, pulled back per image. Nulls: directions that a score leaves out. Resize: of the shorter "
+        "side. A hub folder is read with the recipe that lies in it. Any multiple of the patch size works as "
+        "--image-size."
+    )
+
+
+def _shared_facts(spec: EncoderSpec) -> str:
+    recipe = spec.preprocess
+    mean, std = (" ".join(f"{value:.3f}" for value in values) for values in (recipe.mean, recipe.std))
+    return (
+        f"{spec.family}, {spec.licence}, {spec.vit.pooling}: {recipe.interpolation}{' squeeze' * recipe.squeeze}, "
+        f"mean {mean}, std {std}"
     )
 
 

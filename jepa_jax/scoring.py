@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import numpy as np
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian import require_sound_backend
-from jepa_jax.jacobian.jacobian import Mode, default_images_per_step, jacobian, output_size
+from jepa_jax.jacobian.jacobian import Engine, Mode, default_images_per_step, one_jacobian, output_size
 from jepa_jax.spectrum import Method, gaussian_score, jepa_score, structural_spectrum
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 from jepa_jax.spectrum.spectrum import float64_scope
@@ -59,6 +59,7 @@ class Options:
 
     precision: Precision = "float32"
     mode: Mode = "auto"
+    engine: Engine = "auto"
     method: Method = "auto"
     eps: float = DEFAULT_EPS
     block_size: int | None = None
@@ -68,6 +69,8 @@ class Options:
     def __post_init__(self):
         if self.precision not in ("float32", "float64"):
             raise ArgumentError(f"precision={self.precision!r} is unknown; use 'float32' or 'float64'.")
+        if self.engine not in get_args(Engine):
+            raise ArgumentError(f"engine={self.engine!r} is unknown; use one of {get_args(Engine)}.")
         for name in ("block_size", "images_per_step"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -109,6 +112,7 @@ def score(
     *,
     precision: Precision = "float32",
     mode: Mode = "auto",
+    engine: Engine = "auto",
     method: Method = "auto",
     eps: float = DEFAULT_EPS,
     block_size: int | None = None,
@@ -127,6 +131,7 @@ def score(
         precision: of the forward pass and the Jacobian. ``float32`` means full float32 products on
             every backend, never TF32 or bfloat16. ``float64`` is slow, for studies.
         mode: ``forward``, ``reverse``, or ``auto`` (see `jepa_jax.jacobian`).
+        engine: ``rules``, ``generic``, or ``auto`` (see `jepa_jax.jacobian`).
         method: ``svd``, ``gram``, or ``auto`` (see `jepa_jax.singular_values`).
         eps: clip of singular values before the log.
         block_size: Jacobian rows (or columns) in one pass.
@@ -142,6 +147,7 @@ def score(
         encoder,
         precision=precision,
         mode=mode,
+        engine=engine,
         method=method,
         eps=eps,
         block_size=block_size,
@@ -186,7 +192,7 @@ def _score(function: Differentiable, options: Options, params: Any, batch: jax.A
         values, kept, embedding = jax.lax.map(one, batch, batch_size=min(step, batch.shape[0]))
         with float64_scope(kept.dtype == jnp.float64):
             total = jepa_score(kept, eps=options.eps)
-            return ScoreResult(
+            result = ScoreResult(
                 score=total,
                 listing_score=jepa_score(values, eps=options.eps),
                 singular_values=values,
@@ -194,15 +200,18 @@ def _score(function: Differentiable, options: Options, params: Any, batch: jax.A
                 gaussian_score=gaussian_score(total, embedding) if options.gaussian else None,
                 log_volume_rank=kept.shape[-1],
             )
+            # float64 must not leave this scope: outside of it, arithmetic on it warns or fails.
+            return _cast(result, jnp.dtype(options.precision))
 
 
 def _score_one(
     function: Differentiable, options: Options, params: Any, image: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """All singular values, the structural ones, and the embedding of one image."""
-    fn = functools.partial(function, params)
     embedding, nulls = function.embed_with_nulls(params, image)
-    matrix = jacobian(fn, image[None], options.mode, block_size=options.block_size)[0]
+    matrix = one_jacobian(
+        function, params, image, mode=options.mode, engine=options.engine, block_size=options.block_size
+    )
     return *structural_spectrum(matrix, nulls, options.method), embedding
 
 

@@ -7,6 +7,7 @@ DIR/params/         Orbax checkpoint
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import jax
@@ -42,7 +43,8 @@ def save_encoder(encoder: Encoder, path: epath.PathLike, origin: dict[str, Any] 
     if directory.exists() and any(directory.iterdir()):
         raise ArgumentError(f"output directory {directory} is not empty; name a new one.")
     directory.mkdir(parents=True, exist_ok=True)
-    ocp.save(directory / "params", encoder.params)
+    with _streaming(encoder.params):
+        ocp.save(directory / "params", encoder.params)
     description = {
         "format_version": FORMAT_VERSION,
         "jepa_jax_version": __version__,
@@ -67,6 +69,9 @@ def read_description(path: epath.PathLike) -> dict[str, Any]:
             f"{file} has format version {version}; this jepa_jax reads version {FORMAT_VERSION}. "
             "Convert the weights again."
         )
+    lost = sorted({"spec", "digest"} - description.keys())
+    if lost:
+        raise CheckpointError(f"{file} lacks {' and '.join(lost)}; convert the weights again.")
     return description
 
 
@@ -75,20 +80,34 @@ def restore_encoder(path: epath.PathLike) -> Encoder:
     directory = epath.Path(path).resolve()
     description = read_description(directory)
     spec = EncoderSpec.from_dict(description["spec"])
-    shapes = parameter_shapes(spec.vit)
+    shapes = parameter_shapes(spec.vit, spec.kernel_dtype)
     try:
         # The target keeps the block numbers ints; stored shapes and dtypes are compared below, since
         # Orbax itself would pad or cast silently.
-        params = ocp.load(directory / "params", jax.tree.map(_target_leaf, shapes))
-    except (ValueError, KeyError, OSError) as error:
+        with _streaming(shapes):
+            params = ocp.load(directory / "params", jax.tree.map(_target_leaf, shapes))
+    except Exception as error:  # an unreadable data file is a bare Exception of many lines to Orbax
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(
-            f"{directory / 'params'} is damaged or incomplete ({error}); convert the weights again."
+            f"{directory / 'params'} is damaged or incomplete ({reason}); convert the weights again."
         ) from error
     check_params(spec.vit, params)
     encoder = Encoder(spec, params)
     if encoder.digest != description["digest"]:
         raise CheckpointError(f"{directory} does not hold what its digest says; convert the weights again.")
     return encoder
+
+
+def _streaming(tree: Any) -> ocp.Context:
+    """Orbax working on a few arrays at a time; left alone, it copies all of them at once."""
+    context = ocp.Context()
+    # The limit must exceed the largest array: Orbax refuses one that it has no room for.
+    limit = 2 * max(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    context.memory.write_concurrent_bytes = limit
+    context.memory.read_concurrent_bytes = limit
+    context.memory.transfer_concurrent_bytes = limit
+    context.memory.deepcopy_host_arrays = False  # nobody changes them meanwhile
+    return context
 
 
 def _target_leaf(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

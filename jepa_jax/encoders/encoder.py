@@ -16,7 +16,7 @@ from flax import nnx
 from PIL import Image
 
 from jepa_jax.encoders import null_directions, preprocessing
-from jepa_jax.encoders.specs import EncoderSpec, ViTSpec
+from jepa_jax.encoders.specs import EncoderSpec, KernelDtype, ViTSpec
 from jepa_jax.encoders.vit import ViT
 from jepa_jax.errors import CheckpointError
 
@@ -83,6 +83,16 @@ class Encoder:
         """The Flax module, holding these parameters."""
         return build_module(self.spec.vit, self.params)
 
+    @property
+    def parameter_count(self) -> int:
+        """Number of values in the parameters."""
+        return sum(array.size for _, array in named_arrays(self.params))
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes that the parameters take, as they are stored."""
+        return sum(array.nbytes for _, array in named_arrays(self.params))
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over architecture, recipe and every parameter: two encoders are the same if and only if equal."""
@@ -100,11 +110,19 @@ def _embed(function: EncoderFunction, params: Params, images: jax.Array) -> jax.
 
 
 def build_module(spec: ViTSpec, params: Params) -> ViT:
-    """The ViT of a spec around given parameters, without initialising any."""
+    """The ViT of a spec around given parameters, without initialising any.
+
+    This is where parameters enter a computation, and where kernels that are stored in bfloat16 are widened to
+    float32: bfloat16 saves space, and never narrows a product.
+    """
     graph, state = _abstract(spec)
     state = jax.tree.map(lambda leaf: leaf, state)  # a copy: the cached one stays abstract
-    nnx.replace_by_pure_dict(state, params)
+    nnx.replace_by_pure_dict(state, jax.tree.map(_widened, params))
     return nnx.merge(graph, state)
+
+
+def _widened(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf
 
 
 def initialize_params(spec: ViTSpec, seed: int) -> Params:
@@ -112,9 +130,22 @@ def initialize_params(spec: ViTSpec, seed: int) -> Params:
     return nnx.to_pure_dict(nnx.state(ViT(spec, rngs=nnx.Rngs(seed))))
 
 
-def parameter_shapes(spec: ViTSpec) -> Params:
-    """The parameters' shapes and dtypes (`jax.ShapeDtypeStruct`), without allocating any."""
-    return nnx.to_pure_dict(_abstract(spec)[1])
+def parameter_shapes(spec: ViTSpec, kernel_dtype: KernelDtype = "float32") -> Params:
+    """The parameters' shapes and stored dtypes (`jax.ShapeDtypeStruct`), without allocating any."""
+
+    def shape(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, stored_dtype(path[-1].key, kernel_dtype))
+
+    return jax.tree.map_with_path(shape, nnx.to_pure_dict(_abstract(spec)[1]))
+
+
+def stored_dtype(name: str, kernel_dtype: KernelDtype) -> jnp.dtype:
+    """What a parameter of this (dotted) name is stored in: only kernels ever leave float32.
+
+    Norms, biases, tokens, positions and layer scales are a thousandth of the bytes, and their rounding would
+    touch every token.
+    """
+    return jnp.dtype(kernel_dtype if name.split(".")[-1] == "kernel" else "float32")
 
 
 def check_params(spec: ViTSpec, params: Params) -> None:

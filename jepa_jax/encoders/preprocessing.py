@@ -44,19 +44,9 @@ def preprocess(images: Sequence[Image.Image | np.ndarray], spec: PreprocessSpec)
 
 
 def preprocess_one(image: Image.Image | np.ndarray, spec: PreprocessSpec) -> np.ndarray:
-    """One picture to float32 [crop, crop, 3]: resize the shorter side, cut the middle, normalise."""
+    """One picture to float32 [crop, crop, 3]: resize, cut the middle, normalise."""
     picture = to_rgb(image)
-    width, height = picture.size
-    short, long = min(width, height), max(width, height)
-    if short == 0:
-        raise ImageError(f"the image has size {width} x {height}: it has no pixels.")
-    resized_long = int(spec.resize_shortest * long / short)
-    if spec.resize_shortest * resized_long > MAX_RESIZED_PIXELS:
-        raise ImageError(
-            f"the image is {width} x {height}: too elongated to resize its shorter side to "
-            f"{spec.resize_shortest} pixels; crop it first."
-        )
-    resized = (spec.resize_shortest, resized_long) if width <= height else (resized_long, spec.resize_shortest)
+    resized = _resized(*picture.size, spec)
     picture = picture.resize(resized, _FILTERS[spec.interpolation])
     left, top = ((side - spec.crop) // 2 for side in resized)
     pixels = np.asarray(picture)[top : top + spec.crop, left : left + spec.crop]
@@ -65,13 +55,38 @@ def preprocess_one(image: Image.Image | np.ndarray, spec: PreprocessSpec) -> np.
     return (unit - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
 
 
+def _resized(width: int, height: int, spec: PreprocessSpec) -> tuple[int, int]:
+    """Width and height after the resize, before the cut."""
+    short, long = min(width, height), max(width, height)
+    if spec.squeeze:
+        return spec.crop, spec.crop
+    resized_long = int(spec.resize_shortest * long / short)
+    if spec.resize_shortest * resized_long > MAX_RESIZED_PIXELS:
+        raise ImageError(
+            f"the image is {width} x {height}: too elongated to resize its shorter side to "
+            f"{spec.resize_shortest} pixels; crop it first."
+        )
+    return (spec.resize_shortest, resized_long) if width <= height else (resized_long, spec.resize_shortest)
+
+
 def to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
     """An upright 8-bit RGB picture; transparency is laid over white."""
     if isinstance(image, np.ndarray):
         image = _from_array(image)
     elif not isinstance(image, Image.Image):
         raise ImageError(f"the image is a {type(image).__name__}; pass a PIL image or a uint8 array [H, W, 3].")
+    try:
+        return _to_rgb(image)  # decodes a file that was opened and not read yet
+    except ImageError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"the image cannot be decoded: {error}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
+    if 0 in image.size:
+        raise ImageError(f"the image has size {image.width} x {image.height}: it has no pixels.")
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_eight_bits(image)
     if "A" in image.getbands() or image.info.get("transparency") is not None:
@@ -97,11 +112,16 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey values to 8 bits, rounded; Pillow itself would clip them at 255."""
+    """16-bit grey values to 8 bits, rounded; Pillow itself would clip them at 255.
+
+    32-bit integers (mode I) that do not exceed 255 are taken for 8-bit ones, as Pillow does.
+    """
     values = np.asarray(image)
-    if image.mode == "F" or values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise ImageError(
             f"the image has mode {image.mode!r} with values from {values.min()} to {values.max()}, "
             "whose range is unknown; save it with 8 or 16 bits per channel."
         )
+    if image.mode == "I" and values.max() <= 255:
+        return Image.fromarray(values.astype(np.uint8))
     return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))

@@ -17,6 +17,11 @@ from jepa_jax.errors import ArgumentError, CheckpointError
 Pooling = Literal["class_token", "mean_patches"]
 Activation = Literal["gelu", "quick_gelu", "swiglu"]
 
+Interpolation = Literal["bicubic", "bilinear"]
+
+KernelDtype = Literal["float32", "bfloat16"]
+"""Dtypes that kernels may be stored in; every other parameter is stored in float32."""
+
 PositionResize = Literal["bicubic_offset", "bicubic", "bicubic_antialias"]
 """How position embeddings are resized to another patch grid (see ``positions.py``)."""
 
@@ -67,6 +72,9 @@ class ViTSpec:
     position_resize: PositionResize = "bicubic"
 
     def __post_init__(self):
+        for name in ("width", "depth", "heads", "patch_size", "native_image_size", "mlp_width"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.width % self.heads:
             raise ArgumentError(f"width={self.width} is not a multiple of heads={self.heads}.")
         if self.native_image_size % self.patch_size:
@@ -101,13 +109,22 @@ class PreprocessSpec:
         crop: side of the square cut from the middle: the encoder's input size.
         interpolation: Pillow filter of the resize; Pillow antialiases when it shrinks.
         mean, std: per-channel normalisation of values in [0, 1], RGB.
+        squeeze: the picture is resized to the square itself, whatever its shape, and nothing is cut off
+            (`transformers`' ``ViTImageProcessor``); ``resize_shortest`` then equals ``crop``.
     """
 
     resize_shortest: int = 256
     crop: int = 224
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    squeeze: bool = False
+
+    def __post_init__(self):
+        if self.squeeze and self.resize_shortest != self.crop:
+            raise ArgumentError(
+                f"squeeze=True resizes to {self.crop} pixels; resize_shortest={self.resize_shortest} cannot differ."
+            )
 
     def at_image_size(self, size: int) -> PreprocessSpec:
         """The same recipe for inputs of another size: the share of the image that is kept stays the same."""
@@ -121,13 +138,14 @@ class EncoderSpec:
 
     Attributes:
         name: the name that users type, such as ``dinov2-small``.
-        family: ``dinov2``, or ``vit`` for encoders trained by this package.
+        family: ``dinov2``, ``ijepa``, ``clip``, or ``vit`` for encoders trained by this package.
         vit: the architecture.
         preprocess: the recipe; its ``crop`` is the input size in use.
         hub_id: where the weights live on the Hugging Face hub.
         licence: SPDX identifier of the weights' licence.
         gaussian_embedding: whether the encoder was trained to embeddings distributed as N(0, I), so
             that ``gaussian_score`` applies.
+        kernel_dtype: what the kernels are stored in. Computation is never narrower than float32.
     """
 
     name: str
@@ -137,6 +155,7 @@ class EncoderSpec:
     hub_id: str | None = None
     licence: str | None = None
     gaussian_embedding: bool = False
+    kernel_dtype: KernelDtype = "float32"
 
     def __post_init__(self):
         if self.image_size % self.vit.patch_size:
@@ -170,6 +189,10 @@ class EncoderSpec:
             )
         return dataclasses.replace(self, vit=dataclasses.replace(self.vit, position_resize=method))
 
+    def with_l2_normalize(self, l2_normalize: bool) -> EncoderSpec:
+        """The same encoder with its embedding divided by its length, or not."""
+        return dataclasses.replace(self, vit=dataclasses.replace(self.vit, l2_normalize=l2_normalize))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return dataclasses.asdict(self)
@@ -192,7 +215,11 @@ def _from_plain(cls: type, data: Any, where: str) -> Any:
             f"{where}: missing fields {missing}, unknown fields {unknown}. It was written by another "
             "version of jepa_jax: convert the weights again."
         )
-    return cls(**{name: _value_from_plain(hints[name], data[name], f"{where}.{name}") for name in names})
+    values = {name: _value_from_plain(hints[name], data[name], f"{where}.{name}") for name in names}
+    try:
+        return cls(**values)
+    except ArgumentError as error:
+        raise CheckpointError(f"{where}: {error} Convert the weights again.") from error
 
 
 def _value_from_plain(hint: Any, value: Any, where: str) -> Any:
@@ -200,7 +227,10 @@ def _value_from_plain(hint: Any, value: Any, where: str) -> Any:
         return _from_plain(typing.cast(type, hint), value, where)
     origin = typing.get_origin(hint)
     if origin is tuple:
-        return tuple(value)
+        hints = typing.get_args(hint)
+        if not isinstance(value, list | tuple) or len(value) != len(hints):
+            raise CheckpointError(f"{where}: {value!r} is not a list of {len(hints)} values.")
+        return tuple(_value_from_plain(h, v, where) for h, v in zip(hints, value, strict=True))
     if origin is Literal:
         if value not in typing.get_args(hint):
             raise CheckpointError(f"{where}: {value!r} is none of {typing.get_args(hint)}.")

@@ -21,9 +21,27 @@ def _linear(inputs: int, outputs: int, rngs: nnx.Rngs, use_bias: bool = True) ->
     return nnx.Linear(inputs, outputs, use_bias=use_bias, kernel_init=_INITIAL, rngs=rngs)
 
 
-def _layer_norm(spec: ViTSpec, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    # The fast variance E[x^2] - E[x]^2 cancels in float32; the Jacobian's small singular values show it.
-    return nnx.LayerNorm(spec.width, epsilon=spec.norm_eps, use_fast_variance=False, rngs=rngs)
+class LayerNorm(nnx.Module):
+    """LayerNorm over the last axis, in the input's precision.
+
+    flax's own refuses float64 where promotion is strict, and its default variance E[x^2] - E[x]^2
+    cancels in float32: the Jacobian's small singular values show it.
+    """
+
+    def __init__(self, spec: ViTSpec):
+        self.epsilon = spec.norm_eps
+        self.scale = nnx.Param(jnp.ones(spec.width))
+        self.bias = nnx.Param(jnp.zeros(spec.width))
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """[..., d] -> [..., d]."""
+        return self.normalize(tokens)[0] * self.scale + self.bias
+
+    def normalize(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Tokens [..., d] without mean and with unit variance, and their 1 / std [...]."""
+        deviation = tokens - jnp.mean(tokens, axis=-1, keepdims=True)
+        inverse_std = jax.lax.rsqrt(jnp.mean(deviation**2, axis=-1) + self.epsilon)
+        return deviation * inverse_std[..., None], inverse_std
 
 
 class PatchEmbedding(nnx.Module):
@@ -71,12 +89,13 @@ class MLP(nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """[B, N, d] -> [B, N, d]."""
-        hidden = self.fc1(tokens)
+        return self.fc2(self.activate(self.fc1(tokens)))
+
+    def activate(self, hidden: jax.Array) -> jax.Array:
+        """What stands between the two layers, elementwise."""
         if self.activation == "quick_gelu":
-            hidden = hidden * jax.nn.sigmoid(1.702 * hidden)
-        else:
-            hidden = jax.nn.gelu(hidden, approximate=False)
-        return self.fc2(hidden)
+            return hidden * jax.nn.sigmoid(1.702 * hidden)
+        return jax.nn.gelu(hidden, approximate=False)
 
 
 class SwiGLU(nnx.Module):
@@ -88,17 +107,21 @@ class SwiGLU(nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """[B, N, d] -> [B, N, d]."""
-        gate, up = jnp.split(self.gate_up(tokens), 2, axis=-1)
-        return self.down(jax.nn.silu(gate) * up)
+        return self.down(self.activate(self.gate_up(tokens)))
+
+    def activate(self, hidden: jax.Array) -> jax.Array:
+        """Both halves [..., 2h] to one, [..., h]."""
+        gate, up = jnp.split(hidden, 2, axis=-1)
+        return jax.nn.silu(gate) * up
 
 
 class Block(nnx.Module):
     """Pre-norm transformer block; LayerScale where the family has it."""
 
     def __init__(self, spec: ViTSpec, rngs: nnx.Rngs):
-        self.norm1 = _layer_norm(spec, rngs)
+        self.norm1 = LayerNorm(spec)
         self.attention = Attention(spec, rngs)
-        self.norm2 = _layer_norm(spec, rngs)
+        self.norm2 = LayerNorm(spec)
         self.mlp = SwiGLU(spec, rngs) if spec.activation == "swiglu" else MLP(spec, rngs)
         self.scaled = spec.layer_scale
         if self.scaled:
@@ -129,9 +152,9 @@ class ViT(nnx.Module):
         positions = int(spec.class_token) + spec.native_grid**2
         self.position_embedding = nnx.Param(_INITIAL(rngs.params(), (positions, spec.width)))
         if spec.pre_norm:
-            self.pre_norm = _layer_norm(spec, rngs)
+            self.pre_norm = LayerNorm(spec)
         self.blocks = nnx.List([Block(spec, rngs) for _ in range(spec.depth)])
-        self.norm = _layer_norm(spec, rngs)
+        self.norm = LayerNorm(spec)
         if spec.projection:
             self.projection = _linear(spec.width, spec.projection, rngs, use_bias=False)
 
@@ -158,8 +181,13 @@ class ViT(nnx.Module):
         return stages
 
     def embed(self, images: jax.Array) -> jax.Array:
+        """Images [B, H, W, 3] to the first block's tokens [B, N, d]."""
+        tokens = self.embed_unnormalized(images)
+        return self.pre_norm(tokens) if self.spec.pre_norm else tokens
+
+    def embed_unnormalized(self, images: jax.Array) -> jax.Array:
         """Images [B, H, W, 3] to tokens [B, N, d]: class token, registers, then patches row by row."""
-        _check_images(images.shape, self.spec)
+        _check_images(images, self.spec)
         patches = self.patch_embedding(images)
         batch, rows, columns, width = patches.shape
         grid = self.spec.native_grid
@@ -171,8 +199,7 @@ class ViT(nnx.Module):
         if self.spec.class_token:
             class_token = self.class_token + self.position_embedding[0]
             parts.insert(0, jnp.broadcast_to(class_token, (batch, 1, width)))
-        tokens = jnp.concatenate(parts, axis=1)
-        return self.pre_norm(tokens) if self.spec.pre_norm else tokens
+        return jnp.concatenate(parts, axis=1)
 
     def pool(self, normed: jax.Array) -> jax.Array:
         """LayerNormed tokens [B, N, d] to one vector each, [B, d]."""
@@ -189,8 +216,12 @@ class ViT(nnx.Module):
         return pooled
 
 
-def _check_images(shape: tuple[int, ...], spec: ViTSpec) -> None:
-    p = spec.patch_size
+def _check_images(images: jax.Array, spec: ViTSpec) -> None:
+    shape, p = images.shape, spec.patch_size
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ArgumentError(
+            f"images have dtype {images.dtype}; pass preprocessed floating-point images (Encoder.preprocess)."
+        )
     if len(shape) != 4 or shape[-1] != 3:
         raise ArgumentError(f"images have shape {shape}; they must be [B, H, W, 3], channels last.")
     if shape[1] % p or shape[2] % p or not shape[1] or not shape[2]:

@@ -1,0 +1,1 @@
+"""Races against PyTorch, on the record."""

@@ -1,0 +1,152 @@
+"""The layer rules against JAX's own differentiation: each pullback alone, and whole encoders of every make."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jepa_jax as jj
+from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.jacobian import pullbacks
+from jepa_jax.jacobian.rules import rules_jacobian
+
+# Both ways are exact and differ by rounding alone: some hundreds of dependent sums of at most a few dozen terms
+# each, which add up like a random walk to some tens of rounding units.
+TOLERANCE = {"float64": 1e-11, "float32": 1e-5}
+
+PLAIN = ViTSpec(width=24, depth=3, heads=2, patch_size=4, native_image_size=16, mlp_width=40, layer_scale=True)
+change = functools.partial(dataclasses.replace, PLAIN)
+
+MAKES = {
+    "class token": PLAIN,
+    "swiglu and registers": change(activation="swiglu", register_tokens=2),
+    "patch mean": change(class_token=False, pooling="mean_patches", layer_scale=False),
+    "patch mean beside class token and registers": change(register_tokens=3, pooling="mean_patches"),
+    "pre-norm, quick GELU, projection": change(
+        pre_norm=True, projection=10, layer_scale=False, patch_bias=False, activation="quick_gelu"
+    ),
+    "projection wider than the tokens, normalised": change(pre_norm=True, projection=30, l2_normalize=True),
+    "one block": change(depth=1),
+    "MLP too wide to fold": change(mlp_width=400),
+    "one head wider than the sequence": change(heads=1, width=32),
+    "without query, key and value biases": change(qkv_bias=False),
+}
+
+
+def loud_params(spec: ViTSpec, dtype: str) -> dict:
+    """Random parameters large enough that every nonlinearity bends and every gain and bias shows."""
+    rng = np.random.default_rng(1)
+
+    def louder(leaf: jax.Array) -> jax.Array:
+        return jnp.asarray(2.0 * np.asarray(leaf) + 0.1 * rng.standard_normal(leaf.shape), dtype)
+
+    return jax.tree.map(louder, initialize_params(spec, 0))
+
+
+def relative(found: jax.Array, expected: jax.Array) -> float:
+    return float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("make", MAKES)
+def test_rules_equal_jax(make: str, dtype: str):
+    spec = MAKES[make]
+    with jax.enable_x64(dtype == "float64"):
+        params = loud_params(spec, dtype)
+        image = jnp.asarray(np.random.default_rng(2).standard_normal((12, 20, 3)), dtype)
+        function = EncoderFunction(spec)
+        expected = jax.jit(jax.jacrev(lambda value: function(params, value[None])[0]))(image)
+        for block_size in (None, 5):
+            found = jax.jit(functools.partial(rules_jacobian, spec, block_size=block_size))(params, image)
+            assert found.shape == (spec.embedding_size, 12, 20, 3)
+            assert found.dtype == dtype
+            assert relative(found, expected) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("rows", [2, 40])
+def test_the_mlp_rule_equals_vjp_folded_or_not(rows: int):
+    width, hidden = 12, 30
+    assert (width * hidden + rows * width < 2 * rows * hidden) == (rows == 40)  # one of each way
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 6)
+        token, gain, layer_scale = (jax.random.normal(key, (width,)) for key in keys[:3])
+        first = jax.random.normal(keys[3], (width, hidden))
+        second = jax.random.normal(keys[4], (hidden, width))
+        cotangent = jax.random.normal(keys[5], (rows, width))
+
+        def normalize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            inverse_std = jax.lax.rsqrt(jnp.var(x) + 1e-6)
+            return (x - jnp.mean(x)) * inverse_std, inverse_std
+
+        def branch(x: jax.Array) -> jax.Array:
+            return (jnp.tanh((normalize(x)[0] * gain) @ first) @ second) * layer_scale
+
+        normalized, inverse_std = normalize(token)
+        slopes = 1 - jnp.tanh((normalized * gain) @ first) ** 2
+        inward = pullbacks.centered(first.T * gain)
+        found = pullbacks.mlp(cotangent, slopes, (second * layer_scale).T, inward, normalized, inverse_std)
+        _, pullback = jax.vjp(branch, token)
+        assert relative(found, jax.vmap(lambda row: pullback(row)[0])(cotangent)) <= 1e-13
+
+
+@pytest.mark.parametrize(("queries", "keys", "width"), [(7, 7, 3), (1, 7, 3), (5, 5, 9)])
+def test_the_attention_rule_equals_vjp(queries: int, keys: int, width: int):
+    def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        return jax.nn.softmax(query @ key.T, axis=-1) @ value
+
+    with jax.enable_x64(True):
+        seeds = jax.random.split(jax.random.key(0), 4)
+        query = jax.random.normal(seeds[0], (queries, width))
+        key, value = (jax.random.normal(seed, (keys, width)) for seed in seeds[1:3])
+        cotangent = jax.random.normal(seeds[3], (queries, 4, width))
+        _, pullback = jax.vjp(attend, query, key, value)
+        expected = jax.vmap(pullback, in_axes=1, out_axes=1)(cotangent)
+        for found, wanted in zip(pullbacks.attention(cotangent, query, key, value), expected, strict=True):
+            assert relative(found, wanted) <= 1e-13
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(EncoderSpec("tiny", "dinov2", PLAIN, PreprocessSpec(18, 16)), loud_params(PLAIN, "float32"))
+
+
+def test_an_encoder_goes_by_the_rules_unless_told_otherwise(encoder: Encoder):
+    batch = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    default, rules, generic, reverse = (
+        np.asarray(jj.jacobian(encoder, batch, **how))
+        for how in ({}, {"engine": "rules"}, {"engine": "generic"}, {"mode": "reverse"})
+    )
+    np.testing.assert_array_equal(default, rules)
+    np.testing.assert_array_equal(generic, reverse)
+    assert not np.array_equal(rules, generic)  # two ways, not one under two names
+    assert relative(jnp.asarray(rules), jnp.asarray(generic)) <= TOLERANCE["float32"]
+
+
+def test_both_engines_score_alike(encoder: Encoder):
+    batch = jax.random.normal(jax.random.key(0), (3, 16, 16, 3))
+    rules = jj.score(encoder, batch, engine="rules").score
+    generic = jj.score(encoder, batch, engine="generic").score
+    np.testing.assert_allclose(rules, generic, atol=0.01)
+
+
+def test_a_score_does_not_depend_on_the_batch(encoder: Encoder):
+    batch = jax.random.normal(jax.random.key(0), (5, 16, 16, 3))
+    together = np.asarray(jj.score(encoder, batch).score)
+    alone = np.concatenate([jj.score(encoder, batch[i : i + 1]).score for i in range(5)])
+    turned = np.asarray(jj.score(encoder, batch[::-1]).score)[::-1]
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    np.testing.assert_allclose(together, turned, atol=1e-4)
+
+
+def test_impossible_combinations_are_named(encoder: Encoder):
+    batch = jnp.ones((1, 16, 16, 3))
+    with pytest.raises(jj.ArgumentError, match="engine='rules' is a reverse mode"):
+        jj.jacobian(encoder, batch, mode="forward", engine="rules")
+    with pytest.raises(jj.ArgumentError, match="engine='rules' knows the layers of an Encoder alone"):
+        jj.jacobian(lambda x: x.reshape(1, -1), batch, engine="rules")
+    with pytest.raises(jj.ArgumentError, match="engine='fast' is unknown"):
+        jj.score(encoder, batch, engine="fast")  # pyright: ignore[reportArgumentType]
