@@ -52,7 +52,7 @@ NULLS = {
     "clip-wide-projection": 2 + 29 - 24,
     "clip-wide-normalized": 2 + 29 - 24,
 }
-SCORED = ["ijepa", "clip-gelu-normalized"]
+SCORED = ["ijepa", "clip-quick-gelu", "clip-gelu-normalized"]
 WIDE = ["ijepa-vith14-1k", "ijepa-vitg16-22k", "clip-l14", "openclip-bigg14-laion2b"]
 """Every width; CLIP's B is scored, and H has that of I-JEPA."""
 
@@ -162,15 +162,21 @@ def test_score(name: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_score_at_full_width(tmp_path: Path):
-    assert_scores("clip-quick-gelu", make_pair(at_full_width("clip-b32"), tmp_path / "folder"))
+@pytest.mark.parametrize(("name", "alike"), [("clip-b32", "clip-quick-gelu"), ("ijepa-vith14-1k", "ijepa")])
+def test_score_at_full_width(name: str, alike: str, tmp_path: Path):
+    assert_scores(alike, make_pair(at_full_width(name), tmp_path / "folder"))
+    jax.clear_caches()
 
 
 def assert_scores(name: str, pair: Pair) -> None:
-    """Scores against the singular values of PyTorch's Jacobian, clipped as in the paper's listing."""
+    """Whole Jacobians and scores, by the layer rules, against PyTorch's Jacobian and the paper's listing."""
     batch = pair.image[None]
     size = pair.encoder.spec.embedding_size
     jacobian = reference.torch_jacobian(pair.torch_model, pair.image, torch.float64).reshape(size, -1)
+    for dtype, tolerance in (("float32", FLOAT32_TOLERANCE), ("float64", FLOAT64_TOLERANCE)):
+        with jax.enable_x64(dtype == "float64"):
+            found = np.asarray(jj.jacobian(pair.encoder, batch.astype(dtype)))
+        assert relative_error(found.reshape(size, -1), jacobian) <= tolerance
     values = np.linalg.svd(jacobian, compute_uv=False)
     double = jj.score(pair.encoder, batch, precision="float64")
     single = jj.score(pair.encoder, batch)

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 import torch_families as families
+import torch_reference as reference
+from parity_table import two_blocks
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import ViTImageProcessorPil
@@ -298,3 +300,32 @@ def test_squeezing_recipe_equals_its_processor(ijepa: Original, photos: list[Pat
 def test_squeezing_allows_no_other_resize():
     with pytest.raises(jj.ArgumentError, match="squeeze=True resizes to 224"):
         PreprocessSpec(256, 224, squeeze=True)
+
+
+FULL_WIDTH: list[tuple[str, SourceFormat, Callable[[Any], Any]]] = [
+    ("dinov2-with-registers-giant", "official", reference.official_state_dict),
+    (IJEPA, "official", families.ijepa_training_state),
+    (CLIP, "openclip", families.openclip_state_dict),
+    (CLIP, "openai", families.openai_state_dict),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "told", "state_dict"), FULL_WIDTH)
+def test_full_width(
+    name: str,
+    told: SourceFormat,
+    state_dict: Callable[[Any], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.undo()  # the published widths, not the stand-ins
+    model = two_blocks(name)
+    if told == "openai":  # published in half precision
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(parameter.half())
+    expected = jj.load_encoder(families.save_folder(model, tmp_path / "folder"))
+    torch.save(state_dict(model), tmp_path / "file.pth")
+    monkeypatch.setitem(ENCODERS, name, dataclasses.replace(ENCODERS[name], vit=expected.spec.vit))
+    assert_same_params(read_source(tmp_path / "file.pth", name, source_format=told).encoder, expected)

@@ -1,0 +1,132 @@
+"""Measures parity with PyTorch and writes the README's table: ``python tests/parity_table.py``.
+
+Published architectures at their true widths, with two blocks and random weights, on an image of 2 x 2 patches.
+Not a test; `test_parity_table.py` checks that what it wrote is current.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import torch_families as families
+import torch_reference as reference
+
+import jepa_jax as jj
+from convert_weights.convert import STATE_DICTS
+from jepa_jax.encoders import ENCODERS
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "benchmarks" / "results" / "parity.json"
+README = ROOT / "README.md"
+SECTION = re.compile(r"(<!-- parity: .*? -->\n).*?(<!-- end of parity -->)", re.DOTALL)
+
+MODELS = {
+    "dinov2-small": "DINOv2 S/14",
+    "dinov2-with-registers-giant": "DINOv2 g/14, registers",
+    "ijepa-vith14-1k": "I-JEPA H/14",
+    "metaclip-b32-400m": "CLIP, MetaCLIP B/32",
+}
+"""One of each family, and each kind of layer among them."""
+
+
+def main() -> None:
+    """Measure, record, and write the table."""
+    record = {name: measure(name) for name in MODELS}
+    RECORD.parent.mkdir(exist_ok=True)
+    RECORD.write_text(json.dumps(record, indent=2) + "\n")
+    README.write_text(SECTION.sub(lambda match: match[1] + table(record) + match[2], README.read_text()))
+    print(table(record))
+
+
+def measure(name: str) -> dict[str, float]:
+    """Errors of one model against PyTorch in float64: relative norms, and scores in nats."""
+    model = two_blocks(name)
+    side = 2 * ENCODERS[name].vit.patch_size
+    image = np.random.default_rng(0).normal(0, 0.3, (side, side, 3)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = jj.load_encoder(families.save_folder(model, Path(folder) / "model"))
+    size = encoder.spec.embedding_size
+    model = model.double()
+    with reference.float64_interpolation():
+        embedding = reference.torch_embedding(model, image[None], torch.float64)[0]
+        jacobian = reference.torch_jacobian(model, image, torch.float64).reshape(size, -1)
+    values = np.linalg.svd(jacobian, compute_uv=False)
+    errors: dict[str, float] = {}
+    for dtype in ("float32", "float64"):
+        with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+            params = jax.tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype), encoder.params)
+            found = encoder.function(params, jnp.asarray(image[None], dtype))[0]
+            rows = jj.jacobian(encoder, jnp.asarray(image[None], dtype))[0].reshape(size, -1)
+            errors[f"embedding_{dtype}"] = relative_error(np.asarray(found), embedding)
+            errors[f"jacobian_{dtype}"] = relative_error(np.asarray(rows), jacobian)
+    double = jj.score(encoder, image[None], precision="float64")
+    single = jj.score(encoder, image[None])
+    listed = np.log(np.maximum(values, 1e-6)).sum()
+    structural = np.log(values[: double.log_volume_rank]).sum()
+    errors["listing_score_float64_nats"] = abs(float(double.listing_score[0]) - float(listed))
+    errors["score_float32_nats"] = abs(float(single.score[0]) - float(structural))
+    return errors
+
+
+def two_blocks(name: str) -> Any:
+    """A published architecture with two blocks, as a random PyTorch model."""
+    vit = ENCODERS[name].vit
+    if ENCODERS[name].family == "dinov2":
+        return reference.random_dinov2(
+            vit.width,
+            vit.heads,
+            2,
+            image_size=4 * vit.patch_size,
+            registers=bool(vit.register_tokens),
+            swiglu=vit.activation == "swiglu",
+        )
+    shape: dict[str, Any] = {
+        "width": vit.width,
+        "heads": vit.heads,
+        "depth": 2,
+        "mlp_width": vit.mlp_width,
+        "patch_size": vit.patch_size,
+        "image_size": 4 * vit.patch_size,
+    }
+    if vit.projection is None:
+        return families.random_ijepa(**shape)
+    return families.random_clip(**shape, projection=vit.projection, activation=vit.activation)
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Norm of the error over the norm."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def source_formats(name: str) -> str:
+    """Every format that the model can be read from."""
+    return ", ".join(["Hugging Face", *STATE_DICTS[ENCODERS[name].family]])
+
+
+def table(record: dict[str, dict[str, float]]) -> str:
+    """The README's table."""
+    lines = [
+        "| model | source formats | embedding, float32 / 64 | Jacobian, float32 / 64 "
+        "| listing, float64 | score, float32 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, e in record.items():
+        lines.append(
+            f"| {MODELS[name]} | {source_formats(name)} "
+            f"| {e['embedding_float32']:.0e} / {e['embedding_float64']:.0e} "
+            f"| {e['jacobian_float32']:.0e} / {e['jacobian_float64']:.0e} "
+            f"| {e['listing_score_float64_nats']:.0e} nats | {e['score_float32_nats']:.0e} nats |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
