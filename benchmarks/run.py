@@ -27,6 +27,8 @@ RESULTS = Path(__file__).parent / "results"
 
 def race(image_size: int, rounds: int, chunk_sizes: tuple[int, ...] = (16, 32, 64)) -> list[dict[str, Any]]:
     """Seconds per image of every contestant, median and extremes over some rounds after a warm-up."""
+    if jax.default_backend() != "cpu":
+        raise SystemExit("PyTorch would run on the CPU here and JAX elsewhere: set JAX_PLATFORMS=cpu for a fair race.")
     contest = peers.dinov2_small(image_size)
     contestants = {"paper's listing (PyTorch)": peers.torch_listing(contest)}
     contestants |= {f"torch.func.jacrev, {n} rows": peers.torch_jacrev(contest, n) for n in chunk_sizes}
@@ -58,7 +60,7 @@ def environment() -> dict[str, Any]:
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {
         "device": jax.devices()[0].device_kind,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": os.cpu_count(),
         "processor": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "jax": jax.__version__,
@@ -85,8 +87,8 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=112)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    rows = race(arguments.image_size, arguments.rounds)
     facts = environment() | {"model": "dinov2-small, random weights", "image_size": arguments.image_size}
+    rows = race(arguments.image_size, arguments.rounds)
     name = f"{facts['device']}-{facts['date']}-{arguments.image_size}px"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps({"environment": facts, "results": rows}, indent=2) + "\n")

@@ -165,7 +165,7 @@ class TorchReader:
             import torch
         except ImportError as error:
             raise CheckpointError(
-                f"reading {path.name} needs torch: pip install 'jepa-jax[convert]'. Safetensors need none."
+                f"reading {path.name} needs torch: pip install 'torch>=2.6'. Safetensors need none."
             ) from error
         try:
             contents = torch.load(path, map_location="cpu", weights_only=True, mmap=self._mapped)

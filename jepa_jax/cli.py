@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from jepa_jax.errors import JepaJaxError
 
@@ -65,18 +66,21 @@ def main() -> None:
     try:
         app()
     except JepaJaxError as error:
-        errors.print(f"[bold red]Error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
-        errors.print("Interrupted. Give the same command to go on from the last whole part.")
+        errors.print("Interrupted.")
         sys.exit(130)
+    except OSError as error:
+        errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
 
 
 @app.command()
 def score(
-    folder: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder of images, searched recursively.")],
+    folder: Annotated[str, typer.Argument(metavar="INPUT", help="Folder of images, searched recursively.")],
     model: Annotated[str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")],
-    output: Annotated[Path, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
+    output: Annotated[str, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
     precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice.float32,
     save: Annotated[list[ColumnChoice] | None, typer.Option(help="Further columns; may be repeated.")] = None,
@@ -103,7 +107,8 @@ def score(
         l2_normalize=l2_normalize,
     )
     left_out = f", {source.left_out} other files left out" if source.left_out else ""
-    console.print(f"{len(source.keys):,} images in {folder}{left_out}; {encoder}", soft_wrap=True)
+    console.print(f"{len(source.keys):,} images in {folder}{left_out}; {encoder}", soft_wrap=True, markup=False)
+    console.print("If it is interrupted, the same command goes on from the last whole part.")
     with ConsoleProgress(console) as progress:
         summary = run_job(
             encoder,
@@ -152,7 +157,7 @@ def export(
 
     encoder = load_encoder(checkpoint)
     write(encoder, output)
-    console.print(f"{encoder} written to {output}", soft_wrap=True)
+    console.print(f"{encoder} written to {output}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -183,9 +188,3 @@ def demo(
     from jepa_jax.demo import run_demo
 
     run_demo(console, output, seconds)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -24,7 +24,7 @@ def run_demo(console: Console, output: Path, seconds: int) -> None:
     """
     for package in ("skimage", "optax"):
         if find_spec(package) is None:
-            raise JobError(f"the demo needs {package}: pip install 'jepa-jax[demo]'.")
+            raise JobError(f"the demo needs {package}: pip install optax scikit-image.")
     if output.exists() and any(output.iterdir()):
         raise ArgumentError(f"output {output} is not empty; name a new directory.")
     import skimage

@@ -32,7 +32,7 @@ def load_encoder(
             (``config.json`` + safetensors); a known name such as ``dinov2-small``; or a hub id such as
             ``facebook/dinov2-small``. The last two fetch from the hub once, into its shared cache.
         image_size: side of the square input, pixels, a multiple of the patch size; by default the
-            encoder's own recipe (224). Position embeddings are resized to fit.
+            encoder's own recipe (mostly 224). Position embeddings are resized to fit.
         position_resize: how they are resized; by default the way of the implementation that the weights
             came from: official files ``bicubic_offset``, Hugging Face folders ``bicubic`` (with
             registers both ``bicubic_antialias``). See `jepa_jax.encoders.positions`.

@@ -12,8 +12,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import pyarrow.dataset as ds
+import pyarrow as pa
+from etils import epath
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -30,6 +32,7 @@ from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
 from jepa_jax.encoders.null_directions import null_direction_count
 from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Summary
+from jepa_jax.jobs.writer import read_table
 
 
 class _Rate(ProgressColumn):
@@ -93,21 +96,20 @@ class ConsoleProgress:
             )
 
 
-def print_summary(console: Console, summary: Summary, output: Path) -> None:
+def print_summary(console: Console, summary: Summary, output: epath.PathLike) -> None:
     """The job's outcome: counts, the spread of the scores, and the extremes."""
     console.print(
         f"[bold]{summary.scored:,} images scored[/], {summary.failed:,} failed"
         + (f", {summary.resumed:,} of them by an earlier run" if summary.resumed else "")
-        + f". Table: {output}/part-*.parquet",
+        + f". Table: {escape(str(output))}/part-*.parquet",
         soft_wrap=True,
     )
     if summary.failed:
-        console.print(f"Reasons of the failures: {output}/failures.parquet", soft_wrap=True)
+        console.print(f"Reasons of the failures: {escape(str(output))}/failures.parquet", soft_wrap=True)
     if not summary.scored:
         return
-    files = sorted(str(path) for path in Path(output).glob("part-*.parquet"))
-    table = ds.dataset(files).to_table(columns=["key", "score"])
-    ordered = table.sort_by("score")
+    parts = sorted(epath.Path(output).glob("part-*.parquet"))
+    ordered = pa.concat_tables([read_table(part, ["key", "score"]) for part in parts]).sort_by("score")
     scores = ordered["score"].to_numpy()
     low, middle, high = np.quantile(scores, [0.05, 0.5, 0.95])
     console.print(f"Score, nats: median {middle:.1f}, 5% to 95% from {low:.1f} to {high:.1f}.")
@@ -115,7 +117,7 @@ def print_summary(console: Console, summary: Summary, output: Path) -> None:
     extremes = Table("rarest", "score", "most typical", "score", title="Higher score = denser = more typical")
     keys = ordered["key"].to_pylist()
     for i in range(count):
-        extremes.add_row(keys[i], f"{scores[i]:.1f}", keys[-1 - i], f"{scores[-1 - i]:.1f}")
+        extremes.add_row(escape(keys[i]), f"{scores[i]:.1f}", escape(keys[-1 - i]), f"{scores[-1 - i]:.1f}")
     console.print(extremes)
 
 
@@ -131,7 +133,7 @@ def print_conversion(console: Console, source: Any, encoder: Encoder, output: Pa
     for name, reason in source.left_out.items():
         facts.add_row("left out", f"{name}: {reason}")
     facts.add_row("digest", encoder.digest)
-    facts.add_row("written to", f"{output} (read back, equal)")
+    facts.add_row("written to", f"{escape(str(output))} (read back, equal)")
     console.print(facts)
     if verbose:
         tensors = Table("parameter", "source tensors", "source shape", "layout")
@@ -145,10 +147,10 @@ def print_models(console: Console) -> None:
     for title, specs in itertools.groupby(ENCODERS.values(), key=_shared_facts):
         console.print(f"[bold]{title}[/]", highlight=False)
         table = Table(box=None, pad_edge=False)
-        for heading in ("name", "hub id"):
-            table.add_column(heading, no_wrap=True)
+        table.add_column("name", no_wrap=True)
+        table.add_column("hub id", overflow="fold")
         for heading in ("K", "nulls", "patch", "resize", "crop"):
-            table.add_column(heading, justify="right")
+            table.add_column(heading, justify="right", no_wrap=True)
         for spec in specs:
             table.add_row(
                 spec.name,

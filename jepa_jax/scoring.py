@@ -179,6 +179,8 @@ def score_fn(encoder: Encoder | BatchFunction, **options: Any) -> tuple[Callable
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _score(function: Differentiable, options: Options, params: Any, batch: jax.Array) -> ScoreResult:
+    if options.precision == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ArgumentError("precision='float64' needs JAX's float64: call the function under jax.enable_x64(True).")
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
         params, batch = _cast((params, batch), jnp.dtype(options.precision))

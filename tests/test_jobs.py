@@ -110,15 +110,21 @@ def test_bad_images_are_recorded_with_their_reason(encoder: Encoder, tmp_path: P
     (folder / "text.jpg").write_text("no picture")
     Image.new("1", (20_000, 20_000)).save(folder / "bomb.png")
     Image.new("L", (1, 30_000)).save(folder / "thread.png")
+    good.save(folder / "torn.avif")
+    torn = bytearray((folder / "torn.avif").read_bytes())
+    payload = torn.index(b"mdat") + 4
+    torn[payload : payload + 16] = b"\xff" * 16
+    (folder / "torn.avif").write_bytes(torn)
     (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
     (folder / "notes.txt").write_text("left out")
     source = open_source(folder)
     assert source.left_out == 1
     summary = run_job(encoder, source, tmp_path / "out", Silent())
-    assert (summary.scored, summary.failed) == (1, 6)
+    assert (summary.scored, summary.failed) == (1, 7)
     reasons = {r["key"]: r["reason"] for r in pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()}
     for key, expected in {
         "cut.png": "cannot be decoded",
+        "torn.avif": "cannot be decoded",
         "empty.jpg": "empty",
         "text.jpg": "no known image format",
         "bomb.png": "pixels",

@@ -82,8 +82,7 @@ def restore_encoder(path: epath.PathLike) -> Encoder:
     spec = EncoderSpec.from_dict(description["spec"])
     shapes = parameter_shapes(spec.vit, spec.kernel_dtype)
     try:
-        # The target keeps the block numbers ints; stored shapes and dtypes are compared below, since
-        # Orbax itself would pad or cast silently.
+        # The target keeps the block numbers ints. Orbax would pad or cast to it silently: the digest below tells.
         with _streaming(shapes):
             params = ocp.load(directory / "params", jax.tree.map(_target_leaf, shapes))
     except Exception as error:  # an unreadable data file is a bare Exception of many lines to Orbax

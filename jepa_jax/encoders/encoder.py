@@ -95,8 +95,10 @@ class Encoder:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over architecture, recipe and every parameter: two encoders are the same if and only if equal."""
-        state = hashlib.sha256(json.dumps(self.spec.to_dict(), sort_keys=True).encode())
+        """SHA-256 over all that decides a score: architecture, recipe and every parameter. Names do not count."""
+        spec = self.spec.to_dict()
+        deciding = {name: spec[name] for name in ("vit", "preprocess", "kernel_dtype", "gaussian_embedding")}
+        state = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode())
         for name, array in sorted(named_arrays(self.params)):
             value = np.ascontiguousarray(array)
             state.update(f"{name} {value.dtype} {value.shape}".encode())
@@ -149,7 +151,7 @@ def stored_dtype(name: str, kernel_dtype: KernelDtype) -> jnp.dtype:
 
 
 def check_params(spec: ViTSpec, params: Params) -> None:
-    """Compare every path, shape and dtype with the architecture; nnx itself would accept any."""
+    """Compare every path and shape with the architecture, and accept floats alone; nnx itself would take anything."""
     wanted = dict(named_arrays(parameter_shapes(spec)))
     found = dict(named_arrays(params))
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())

@@ -5,9 +5,10 @@ float64. Three ways are in use, and they give different embeddings:
 
 * ``bicubic_offset``: the official DINOv2 without registers. Bicubic with Catmull-like a = -0.75 and
   no antialiasing; source coordinates use the scale (new + 0.1) / old (``interpolate_offset``).
-* ``bicubic``: ``transformers`` for DINOv2 without registers. The same kernel, with the scale new / old.
-* ``bicubic_antialias``: DINOv2 with registers, official and ``transformers`` alike. Bicubic with
-  a = -0.5, widened by the scale when it shrinks.
+* ``bicubic``: ``transformers`` for DINOv2 without registers, I-JEPA and CLIP. The same kernel, with the
+  scale new / old.
+* ``bicubic_antialias``: DINOv2 with registers, official and ``transformers`` alike, and OpenCLIP.
+  Bicubic with a = -0.5, widened by the scale when it shrinks.
 
 At the native grid all three leave the embeddings untouched.
 """

@@ -79,7 +79,7 @@ def to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
         return _to_rgb(image)  # decodes a file that was opened and not read yet
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # what decoders raise at damaged files is no closed set
         raise ImageError(f"the image cannot be decoded: {error}") from error
 
 

@@ -125,6 +125,8 @@ class PreprocessSpec:
             raise ArgumentError(
                 f"squeeze=True resizes to {self.crop} pixels; resize_shortest={self.resize_shortest} cannot differ."
             )
+        if not 0 < self.crop <= self.resize_shortest:
+            raise ArgumentError(f"crop={self.crop} must lie between 1 and resize_shortest={self.resize_shortest}.")
 
     def at_image_size(self, size: int) -> PreprocessSpec:
         """The same recipe for inputs of another size: the share of the image that is kept stays the same."""

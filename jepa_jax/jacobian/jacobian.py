@@ -42,6 +42,7 @@ def jacobian(
 
     Args:
         fn: an `Encoder`, or any function ``[B, *input] -> [B, K]`` that treats examples independently.
+            A function is compiled at every call; call this inside a `jax.jit` of your own to compile it once.
         x: batch, [B, *input], floating point.
         mode: ``forward`` pushes every input value forward (`jax.jacfwd`), ``reverse`` pulls every
             output value back in blocks (`jax.vjp`). One costs about as much as the other, so ``auto``
@@ -71,14 +72,28 @@ def jacobian(
     size = output_size(fn, x)
     inputs = math.prod(x.shape[1:])
     step = images_per_step or default_images_per_step(inputs, size)
-    if isinstance(fn, Encoder):
-        with jax.default_matmul_precision("highest"):
-            params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), fn.params)
-            one = functools.partial(one_jacobian, fn.function, params, mode=mode, engine=engine, block_size=block_size)
-            return jax.lax.map(one, x, batch_size=min(step, x.shape[0]))
-    if engine == "rules":
-        raise ArgumentError("engine='rules' knows the layers of an Encoder alone; use 'generic' for a function.")
-    one = functools.partial(generic_jacobian, fn, mode=mode, block_size=block_size)
+    # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
+    with jax.default_matmul_precision("highest"):
+        if isinstance(fn, Encoder):
+            return _encoder_jacobian(fn.function, mode, engine, block_size, step, fn.params, x)
+        if engine == "rules":
+            raise ArgumentError("engine='rules' knows the layers of an Encoder alone; use 'generic' for a function.")
+        one = functools.partial(generic_jacobian, fn, mode=mode, block_size=block_size)
+        return jax.lax.map(one, x, batch_size=min(step, x.shape[0]))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _encoder_jacobian(
+    function: EncoderFunction,
+    mode: Mode,
+    engine: Engine,
+    block_size: int | None,
+    step: int,
+    params: Any,
+    x: jax.Array,
+) -> jax.Array:
+    params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), params)
+    one = functools.partial(one_jacobian, function, params, mode=mode, engine=engine, block_size=block_size)
     return jax.lax.map(one, x, batch_size=min(step, x.shape[0]))
 
 

@@ -8,7 +8,8 @@ Outside attention everything happens token by token, in loops over tokens whose 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,9 @@ from jepa_jax.encoders.encoder import Params, build_module
 from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.encoders.vit import MLP, Block, SwiGLU, ViT
 from jepa_jax.jacobian import pullbacks
+
+SWEEP_BYTES = 6 * 2**30
+"""Memory that a sweep may take by default: a ViT-B at 224 pixels goes in one, a ViT-H at 448 in seven."""
 
 
 class _Norm(NamedTuple):
@@ -55,7 +59,7 @@ def rules_jacobian(spec: ViTSpec, params: Params, image: jax.Array, block_size: 
         spec: the architecture.
         params: its parameters.
         image: [H, W, 3].
-        block_size: rows in one sweep; by default all, which is fastest. Fewer take less memory.
+        block_size: rows in one sweep; by default all, which is fastest, or as many as `SWEEP_BYTES` allow.
 
     Returns:
         [K, H, W, 3].
@@ -80,12 +84,22 @@ def rules_jacobian(spec: ViTSpec, params: Params, image: jax.Array, block_size: 
         return _to_image(spec, module, cotangent, image.shape)
 
     size = head.shape[0]
-    if block_size is None or block_size >= size:
+    block_size = block_size or _default_rows(spec, size, tokens)
+    if block_size >= size:
         return sweep(head)
     whole = size // block_size * block_size
     parts = jax.lax.map(sweep, head[:whole].reshape(-1, block_size, head.shape[-1]))
     jacobian = parts.reshape(whole, *image.shape)
     return jacobian if whole == size else jnp.concatenate([jacobian, sweep(head[whole:])])
+
+
+def _default_rows(spec: ViTSpec, size: int, tokens: jax.Array) -> int:
+    """Rows that fit into `SWEEP_BYTES`, in sweeps of equal size."""
+    count = tokens.shape[0]
+    # Eight arrays [tokens, rows, width] live at once around attention, and one head's [tokens, rows, tokens].
+    row_bytes = count * (8 * spec.width + count) * tokens.dtype.itemsize
+    sweeps = math.ceil(size * row_bytes / SWEEP_BYTES)
+    return math.ceil(size / sweeps)
 
 
 def _forward(spec: ViTSpec, module: ViT, tokens: jax.Array) -> tuple[jax.Array, _Saved]:
@@ -186,44 +200,41 @@ def _block_backward(saved: _Saved, cotangent: jax.Array) -> jax.Array:
             is computed for those before attention spreads it to them.
     """
     weights = saved.weights
+    heads = saved.query.shape[0]
     active, total = cotangent.shape[0], saved.norm1.inverse_std.shape[0]
 
-    def through_mlp(token: tuple[jax.Array, jax.Array, _Norm]) -> tuple[jax.Array, jax.Array]:
+    def through_mlp(token: tuple[jax.Array, jax.Array, _Norm]) -> tuple[jax.Array, list[jax.Array]]:
         row, slopes, norm = token
         row = row + pullbacks.mlp(row, slopes, weights.mlp_outward, weights.mlp_inward, *norm)
-        return row, row @ weights.attention_outward
+        return row, jnp.split(row @ weights.attention_outward, heads, axis=-1)
 
     def through_qkv(kernels: jax.Array, parts: list[jax.Array], norm: _Norm) -> jax.Array:
         gained = jnp.concatenate(parts, axis=-1) @ kernels.reshape(-1, kernels.shape[-1])
         return pullbacks.layer_norm(gained, *norm)
 
-    first = jax.tree.map(lambda leaf: leaf[:active], (saved.slopes, saved.norm2))
-    cotangent, outputs = jax.lax.map(through_mlp, (cotangent, *first))
-    of_query, of_key, of_value = _attention(saved, outputs)
+    def first(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[:active], tree)
+
+    # One array per head: they are cut and joined a token at a time, in the caches, and never transposed whole.
+    cotangent, outputs = jax.lax.map(through_mlp, (cotangent, *first((saved.slopes, saved.norm2))))
+    of_heads = [
+        pullbacks.attention(output, saved.query[h, :active], saved.key[h], saved.value[h])
+        for h, output in enumerate(outputs)
+    ]
+    of_query, of_key, of_value = (list(parts) for parts in zip(*of_heads, strict=True))
     if active == total:
         return jax.lax.map(
-            lambda token: token[0] + through_qkv(weights.attention_inward, token[1], token[2]),
-            (cotangent, [of_query, of_key, of_value], saved.norm1),
+            lambda token: token[0] + through_qkv(weights.attention_inward, *token[1:]),
+            (cotangent, of_query + of_key + of_value, saved.norm1),
         )
-    asking = jax.vmap(lambda query, *norm: through_qkv(weights.attention_inward[:1], [query], _Norm(*norm)))(
-        of_query, *jax.tree.map(lambda leaf: leaf[:active], saved.norm1)
+    asking = jax.lax.map(
+        lambda token: token[0] + through_qkv(weights.attention_inward[:1], *token[1:]),
+        (cotangent, of_query, first(saved.norm1)),
     )
     asked = jax.lax.map(
-        lambda token: through_qkv(weights.attention_inward[1:], token[0], token[1]),
-        ([of_key, of_value], saved.norm1),
+        lambda token: through_qkv(weights.attention_inward[1:], *token), (of_key + of_value, saved.norm1)
     )
-    return asked.at[:active].add(cotangent + asking)
-
-
-def _attention(saved: _Saved, outputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Cotangents of query [A, R, d], key and value [N, R, d] from those of the outputs [A, R, d]."""
-    active, rows, width = outputs.shape
-    heads = saved.query.shape[0]
-    by_head = outputs.reshape(active, rows, heads, -1).transpose(2, 0, 1, 3)
-    operands = (by_head, saved.query[:, :active], saved.key, saved.value)
-    parts = jax.lax.map(lambda head: pullbacks.attention(*head), operands)
-    query, key, value = (part.transpose(1, 2, 0, 3).reshape(-1, rows, width) for part in parts)
-    return query, key, value
+    return asked.at[:active].add(asking)
 
 
 def _to_image(spec: ViTSpec, module: ViT, cotangent: jax.Array, shape: tuple[int, ...]) -> jax.Array:

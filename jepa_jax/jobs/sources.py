@@ -121,7 +121,7 @@ def decode(data: bytes, spec: PreprocessSpec) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(
-                    f"the image has {image.width} x {image.height} pixels, over the limit of {MAX_PIXELS}"
+                    f"the image has {image.width} x {image.height} pixels, over the limit of {MAX_PIXELS}; shrink it"
                 )
             return preprocess_one(image, spec)
     except ImageError:
@@ -130,5 +130,5 @@ def decode(data: bytes, spec: PreprocessSpec) -> np.ndarray:
         raise ImageError(f"the image is too large: {error}") from error
     except Image.UnidentifiedImageError as error:
         raise ImageError("the content is no known image format") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:  # what decoders raise at damaged files is no closed set
         raise ImageError(f"the image cannot be decoded: {error}") from error

@@ -92,11 +92,6 @@ class PartWriter:
         write_bytes_atomically(self.directory / FAILURES, _parquet_bytes(merged))
         return merged.num_rows
 
-    def read_scores(self, columns: Sequence[str]) -> pa.Table:
-        """The whole score table, or some of its columns."""
-        parts = [read_table(self.directory / self.name(shard), columns) for shard in range(self.shards)]
-        return pa.concat_tables(parts)
-
     @staticmethod
     def _write(path: epath.Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
         write_bytes_atomically(path, _parquet_bytes(pa.Table.from_pylist(list(rows), schema=schema)))
