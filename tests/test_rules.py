@@ -2,16 +2,20 @@
 
 import dataclasses
 import functools
+import math
+from typing import Any
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jepa_jax as jj
-from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
+from jepa_jax.encoders.encoder import initialize_params, parameter_shapes
 from jepa_jax.jacobian import pullbacks
+from jepa_jax.jacobian.reverse import reverse_jacobian
 from jepa_jax.jacobian.rules import rules_jacobian
 
 # Both ways are exact and differ by rounding alone: some hundreds of dependent sums of at most a few dozen terms
@@ -140,6 +144,34 @@ def test_a_score_does_not_depend_on_the_batch(encoder: Encoder):
     turned = np.asarray(jj.score(encoder, batch[::-1]).score)[::-1]
     np.testing.assert_allclose(together, alone, atol=1e-4)
     np.testing.assert_allclose(together, turned, atol=1e-4)
+
+
+def multiplications(jaxpr: jax.extend.core.Jaxpr) -> int:
+    """Multiplications in the matrix products of a program; a loop's count as often as it runs."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            operand: Any = equation.invars[0].aval
+            result: Any = equation.outvars[0].aval
+            total += math.prod(result.shape) * math.prod(operand.shape[axis] for axis in contracted)
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            total += equation.params.get("length", 1) * multiplications(inner)
+    return total
+
+
+@pytest.mark.parametrize("image_size", [112, 224])
+def test_the_rules_do_less_arithmetic_than_one_pullback_per_row(image_size: int):
+    spec = find_spec("dinov2-small").vit
+    params = parameter_shapes(spec)
+    image = jax.ShapeDtypeStruct((image_size, image_size, 3), jnp.float32)
+
+    def naive(params: dict, image: jax.Array) -> jax.Array:
+        return reverse_jacobian(lambda value: EncoderFunction(spec)(params, value[None])[0], image)
+
+    rules = multiplications(jax.make_jaxpr(functools.partial(rules_jacobian, spec))(params, image).jaxpr)
+    rows = multiplications(jax.make_jaxpr(naive)(params, image).jaxpr)
+    assert rules <= 0.75 * rows
 
 
 def test_impossible_combinations_are_named(encoder: Encoder):
