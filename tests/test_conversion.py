@@ -474,11 +474,11 @@ def test_description_that_is_no_description(checkpoint: Path, text: str):
         (lambda d: d["spec"]["vit"].update(pooling="max"), r"encoder\.vit\.pooling: 'max' is none of"),
         (lambda d: d["spec"]["vit"].update(heads=5), r"width=48 is not a multiple of heads=5"),
         (lambda d: d["spec"]["preprocess"].update(mean=5), r"encoder\.preprocess\.mean: 5 "),
-        (lambda d: d["spec"].update(name="other"), r"does not hold what its digest says"),
+        (lambda d: d["spec"]["preprocess"].update(mean=[0.5, 0.5, 0.5]), r"does not hold what its digest says"),
         (lambda d: d["spec"]["vit"].update(depth=2), r"damaged or incomplete"),
         (lambda d: d.update(digest="0" * 64), r"does not hold what its digest says"),
     ],
-    ids=["version", "field", "vit field", "lost", "type", "choice", "heads", "mean", "name", "depth", "digest"],
+    ids=["version", "field", "vit field", "lost", "type", "choice", "heads", "mean", "recipe", "depth", "digest"],
 )
 def test_wrong_description(checkpoint: Path, change: Callable[[dict[str, Any]], Any], match: str):
     edit_json(checkpoint / "encoder.json", change)
