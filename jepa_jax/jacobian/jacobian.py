@@ -69,17 +69,14 @@ def jacobian(
     if engine not in get_args(Engine):
         raise ArgumentError(f"engine={engine!r} is unknown; use one of {get_args(Engine)}.")
     x = jnp.asarray(x)
-    size = output_size(fn, x)
-    inputs = math.prod(x.shape[1:])
-    step = images_per_step or default_images_per_step(inputs, size)
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
         if isinstance(fn, Encoder):
-            return _encoder_jacobian(fn.function, mode, engine, block_size, step, fn.params, x)
+            return _encoder_jacobian(fn.function, mode, engine, block_size, images_per_step, fn.params, x)
         if engine == "rules":
             raise ArgumentError("engine='rules' knows the layers of an Encoder alone; use 'generic' for a function.")
         one = functools.partial(generic_jacobian, fn, mode=mode, block_size=block_size)
-        return jax.lax.map(one, x, batch_size=min(step, x.shape[0]))
+        return _map_examples(one, x, output_size(fn, x), images_per_step)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
@@ -88,12 +85,19 @@ def _encoder_jacobian(
     mode: Mode,
     engine: Engine,
     block_size: int | None,
-    step: int,
+    images_per_step: int | None,
     params: Any,
     x: jax.Array,
 ) -> jax.Array:
     params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), params)
     one = functools.partial(one_jacobian, function, params, mode=mode, engine=engine, block_size=block_size)
+    return _map_examples(one, x, output_size(functools.partial(function, params), x), images_per_step)
+
+
+def _map_examples(
+    one: Callable[[jax.Array], jax.Array], x: jax.Array, outputs: int, images_per_step: int | None
+) -> jax.Array:
+    step = images_per_step or default_images_per_step(math.prod(x.shape[1:]), outputs)
     return jax.lax.map(one, x, batch_size=min(step, x.shape[0]))
 
 
@@ -137,7 +141,7 @@ def resolve_mode(mode: Mode, inputs: int, outputs: int) -> Literal["forward", "r
     return mode
 
 
-def output_size(fn: BatchFunction | Encoder, x: jax.Array) -> int:
+def output_size(fn: BatchFunction, x: jax.Array) -> int:
     """K of a batch function, after checking that it is one."""
     if x.ndim < 2 or x.size == 0:
         raise ArgumentError(f"x has shape {x.shape}; it must be a batch [B, ...] that is not empty.")
