@@ -15,13 +15,19 @@ import numpy as np
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian import require_sound_backend
-from jepa_jax.jacobian.jacobian import Engine, Mode, default_images_per_step, one_jacobian, output_size
+from jepa_jax.jacobian.jacobian import (
+    BatchFunction,
+    Engine,
+    Mode,
+    default_images_per_step,
+    one_jacobian,
+    output_size,
+)
 from jepa_jax.spectrum import Method, gaussian_score, jepa_score, structural_spectrum
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 from jepa_jax.spectrum.spectrum import float64_scope
 
 Precision = Literal["float32", "float64"]
-BatchFunction = Callable[[jax.Array], jax.Array]
 
 
 @functools.partial(
