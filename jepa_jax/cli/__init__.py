@@ -1,0 +1,8 @@
+"""The command line: thin, one file per command or family of commands, imported here to register them."""
+
+from jepa_jax.cli import demo as demo
+from jepa_jax.cli import doctor as doctor
+from jepa_jax.cli import score as score
+from jepa_jax.cli import weights as weights
+from jepa_jax.cli.app import app as app
+from jepa_jax.cli.app import main as main
