@@ -24,5 +24,9 @@ class BackendError(JepaJaxError, RuntimeError):
     """The installed JAX backend computes wrong numbers."""
 
 
+class OutOfMemoryError(JepaJaxError, RuntimeError):
+    """Not even the smallest piece of the work fits into memory."""
+
+
 class JobError(JepaJaxError, RuntimeError):
     """A scoring job cannot start or go on."""

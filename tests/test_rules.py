@@ -15,8 +15,9 @@ import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
 from jepa_jax.encoders.encoder import initialize_params, parameter_shapes
 from jepa_jax.jacobian import pullbacks
+from jepa_jax.jacobian.precision import einsum_of
 from jepa_jax.jacobian.reverse import reverse_jacobian
-from jepa_jax.jacobian.rules import rules_jacobian
+from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
 
 # Both ways are exact and differ by rounding alone: some hundreds of dependent sums of at most a few dozen terms
 # each, which add up like a random walk to some tens of rounding units.
@@ -51,6 +52,10 @@ def loud_params(spec: ViTSpec, dtype: str) -> dict:
     return jax.tree.map(louder, initialize_params(spec, 0))
 
 
+def rules_jacobian(spec: ViTSpec, params: dict, image: jax.Array, **how: Any) -> jax.Array:
+    return columns_to_jacobian(spec, rules_columns(spec, params, image, **how), image.shape)
+
+
 def relative(found: jax.Array, expected: jax.Array) -> float:
     return float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))
 
@@ -80,7 +85,7 @@ def test_the_mlp_rule_equals_vjp_folded_or_not(rows: int):
         token, gain, layer_scale = (jax.random.normal(key, (width,)) for key in keys[:3])
         first = jax.random.normal(keys[3], (width, hidden))
         second = jax.random.normal(keys[4], (hidden, width))
-        cotangent = jax.random.normal(keys[5], (rows, width))
+        cotangent = jax.random.normal(keys[5], (width, rows))
 
         def normalize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
             inverse_std = jax.lax.rsqrt(jnp.var(x) + 1e-6)
@@ -91,10 +96,12 @@ def test_the_mlp_rule_equals_vjp_folded_or_not(rows: int):
 
         normalized, inverse_std = normalize(token)
         slopes = 1 - jnp.tanh((normalized * gain) @ first) ** 2
-        inward = pullbacks.centered(first.T * gain)
-        found = pullbacks.mlp(cotangent, slopes, (second * layer_scale).T, inward, normalized, inverse_std)
+        inward = pullbacks.centered(first * gain[:, None])
+        outward = second * layer_scale
+        found = pullbacks.mlp(einsum_of("float64"), cotangent, slopes, outward, inward, normalized, inverse_std)
         _, pullback = jax.vjp(branch, token)
-        assert relative(found, jax.vmap(lambda row: pullback(row)[0])(cotangent)) <= 1e-13
+        expected = jax.vmap(lambda row: pullback(row)[0], in_axes=1, out_axes=1)(cotangent)
+        assert relative(found, expected) <= 1e-13
 
 
 @pytest.mark.parametrize(("queries", "keys", "width"), [(7, 7, 3), (1, 7, 3), (5, 5, 9)])
@@ -106,10 +113,11 @@ def test_the_attention_rule_equals_vjp(queries: int, keys: int, width: int):
         seeds = jax.random.split(jax.random.key(0), 4)
         query = jax.random.normal(seeds[0], (queries, width))
         key, value = (jax.random.normal(seed, (keys, width)) for seed in seeds[1:3])
-        cotangent = jax.random.normal(seeds[3], (queries, 4, width))
+        cotangent = jax.random.normal(seeds[3], (queries, width, 4))
         _, pullback = jax.vjp(attend, query, key, value)
-        expected = jax.vmap(pullback, in_axes=1, out_axes=1)(cotangent)
-        for found, wanted in zip(pullbacks.attention(cotangent, query, key, value), expected, strict=True):
+        expected = jax.vmap(pullback, in_axes=2, out_axes=2)(cotangent)
+        of_query, of_key, of_value = pullbacks.attention(einsum_of("float64"), cotangent, query, key, value)
+        for found, wanted in zip((of_query, of_key.transpose(1, 0, 2), of_value), expected, strict=True):
             assert relative(found, wanted) <= 1e-13
 
 

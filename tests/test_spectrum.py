@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 import jepa_jax as jj
 from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
 from jepa_jax.encoders.encoder import parameter_shapes
-from jepa_jax.spectrum import gaussian_score, structural_spectrum
+from jepa_jax.encoders.null_directions import complement_basis
+from jepa_jax.spectrum import gaussian_score
+from jepa_jax.spectrum.spectrum import ALGORITHMS, all_values, structural_values
+from jepa_jax.spectrum.spectrum import log_volume as volume_without_eigensolver
 
 U32, U64 = (float(np.finfo(dtype).eps) for dtype in (np.float32, np.float64))
 
-METHODS = ["svd", "gram"]
+METHODS = ["svd", "gram"]  # cholesky_qr is in float32 alone, and has tests of its own
 SPECTRA = SHARED_DATA / "spectra"
 
 NATS = 1e-3
@@ -150,12 +153,12 @@ def test_null_directions_are_projected_out_however_loud(method, dtype, noise):
     silent = (left[:, :-2] * structural) @ orthonormal(inputs, outputs - 2, seed=5).T
     matrix = silent + nulls @ rng.standard_normal((2, inputs)) * noise / np.sqrt(inputs)
     with jax.enable_x64(dtype == "float64"):
-        everything, kept = structural_spectrum(
-            jnp.asarray(matrix, dtype),
-            jnp.asarray(nulls, dtype),
-            method,  # pyright: ignore[reportArgumentType]
-        )
-        everything, kept = np.asarray(everything), np.asarray(kept)
+        algorithm = ALGORITHMS[method]
+        with jax.enable_x64(dtype == "float64" or method == "gram"):
+            factor = algorithm.compress(jnp.asarray(matrix, dtype).T)
+            basis = complement_basis(jnp.asarray(nulls, factor.dtype))
+            everything = np.asarray(all_values(algorithm, factor, inputs))
+            kept = np.asarray(structural_values(algorithm, factor, basis, inputs))
     assert everything.shape == (outputs,)
     assert kept.shape == (outputs - 2,)
     # Matrix and null directions are rounded to the dtype, and svd computes in it: values move by K U sigma_max
@@ -487,3 +490,73 @@ def test_an_encoders_score_leaves_its_null_directions_out(pooling, nulls, gaussi
         np.testing.assert_allclose(result.gaussian_score, np.asarray(result.score) + normal, rtol=20 * U64)
     else:
         assert result.gaussian_score is None
+
+
+PUBLISHED = ["vits14_cifar10", "vits14_svhn", "vitb14_cifar10", "vitb14_svhn"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_algorithm_scores_published_spectra_as_float64_does(name):
+    # Of each set the image whose structural values reach down furthest, with its two null values put in and
+    # projected out. Rounding of the float32 matrix is common to all; what is left is the algorithm's own.
+    path: Path = SPECTRA / f"dinov2_{name}.npz"
+    if not path.is_file():
+        pytest.skip(f"the development spectra are not at {SPECTRA}")
+    spectra = np.load(path)["singular_values"].astype(np.float64)
+    values = spectra[np.argmin(spectra[:, -3] / spectra[:, 0])]
+    size = len(values)
+    left = orthonormal(size, size, seed=8)
+    columns = (orthonormal(4 * size, size, seed=9) * values @ left.T).astype(np.float32)
+    basis = np.linalg.qr(left[:, -2:], mode="complete")[0][:, 2:]
+    expected = log_volume(numpy_spectrum(columns.astype(np.float64) @ basis))
+    for method, algorithm in ALGORITHMS.items():
+        with jax.enable_x64(method == "gram"):
+            factor = jax.jit(algorithm.compress)(jnp.asarray(columns))
+            projection = jnp.asarray(basis, factor.dtype)
+            by_values = structural_values(algorithm, factor, projection, 4 * size)
+            by_volume, inverse_squares = volume_without_eigensolver(algorithm, factor, projection)
+            assert abs(log_volume(np.asarray(by_values, np.float64)) - expected) <= NATS, method
+            assert abs(float(by_volume) - expected) <= NATS, method
+            smallest = float(by_values[-1])
+            assert smallest / math.sqrt(size) <= float(inverse_squares) ** -0.5 * 1.01 <= 1.02 * smallest
+
+
+@pytest.mark.parametrize("method", ALGORITHMS)
+def test_parts_of_the_input_merge_into_the_whole(method):
+    matrix = matrix_with(np.geomspace(5.0, 0.05, 12), 12, 40).astype(np.float32)
+    algorithm = ALGORITHMS[method]
+    with jax.enable_x64(method == "gram"):
+        parts = jnp.stack([algorithm.compress(jnp.asarray(part)) for part in np.split(matrix.T, 2)])
+        found = algorithm.singular_values(algorithm.merge(parts))
+        np.testing.assert_allclose(found, numpy_spectrum(matrix), rtol=0, atol=12 * U32 * 5.0 * 4)
+
+
+@pytest.mark.parametrize("method", ALGORITHMS)
+@pytest.mark.parametrize("case", ["zero", "rank one", "NaN"])
+def test_matrices_at_the_edge(method, case):
+    matrix = np.zeros((6, 30), np.float32)
+    if case == "rank one":
+        matrix += np.outer(np.arange(1, 7), np.linspace(1, 2, 30)).astype(np.float32)
+    if case == "NaN":
+        matrix[2, 3] = np.nan
+    found = np.asarray(jj.singular_values(jnp.asarray(matrix), method))
+    if case == "NaN":
+        assert np.all(np.isnan(found))
+        return
+    largest = numpy_spectrum(matrix)[0]
+    assert abs(found[0] - largest) <= 60 * U32 * largest
+    assert np.all(found[1:] <= 1e-3 * largest)  # noise, below every value that counts
+
+
+def test_the_score_alone_equals_the_score_with_its_spectrum():
+    # 0.5 and the rest lie above the clip, 1e-9 below it: where the clip decides, the spectrum is computed after all.
+    for values in ([2.0, 1.0, 0.5], [2.0, 1.0, 1e-9]):
+        kernel, batch = linear_map(np.array(values), 4, 3)
+
+        def fn(x: jax.Array, kernel: np.ndarray = kernel) -> jax.Array:
+            return x @ kernel.astype(x.dtype)
+
+        with_spectrum, alone = jj.score(fn, batch), jj.score(fn, batch, spectrum=False)
+        np.testing.assert_allclose(alone.score, with_spectrum.score, rtol=8 * U32)
+        assert alone.singular_values.shape == (2, 0)
+        assert np.all(np.isnan(alone.listing_score))

@@ -75,4 +75,6 @@ def complement_basis(directions: jax.Array) -> jax.Array:
     size, count = directions.shape
     if count >= size:
         return jnp.zeros((size, 0), directions.dtype)
+    if count == 0:
+        return jnp.eye(size, dtype=directions.dtype)
     return jnp.linalg.qr(directions, mode="complete")[0][:, count:]

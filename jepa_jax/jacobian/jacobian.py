@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +15,12 @@ from jepa_jax.encoders import Encoder, EncoderFunction
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.forward import forward_jacobian
+from jepa_jax.jacobian.plan import Engine, JacobianPlan, Mode
+from jepa_jax.jacobian.precision import Precision
 from jepa_jax.jacobian.reverse import reverse_jacobian
-from jepa_jax.jacobian.rules import rules_jacobian
+from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
 
-Mode = Literal["auto", "forward", "reverse"]
-Engine = Literal["auto", "rules", "generic"]
 BatchFunction = Callable[[jax.Array], jax.Array]
-
-_MODES = {"forward": forward_jacobian, "reverse": reverse_jacobian}
-
-STEP_ELEMENTS = 2**22
-"""Jacobian elements computed together when ``images_per_step`` is not given: enough small examples to fill
-a processor, one large one."""
 
 
 def jacobian(
@@ -35,6 +29,7 @@ def jacobian(
     mode: Mode = "auto",
     *,
     engine: Engine = "auto",
+    precision: Precision | None = None,
     block_size: int | None = None,
     images_per_step: int | None = None,
 ) -> jax.Array:
@@ -44,16 +39,12 @@ def jacobian(
         fn: an `Encoder`, or any function ``[B, *input] -> [B, K]`` that treats examples independently.
             A function is compiled at every call; call this inside a `jax.jit` of your own to compile it once.
         x: batch, [B, *input], floating point.
-        mode: ``forward`` pushes every input value forward (`jax.jacfwd`), ``reverse`` pulls every
-            output value back in blocks (`jax.vjp`). One costs about as much as the other, so ``auto``
-            takes forward where the input is smaller than the output, and reverse for images: 384
-            pullbacks instead of 150,528 pushforwards for a ViT-S at 224 pixels.
-        engine: ``rules`` uses the exact layer rules of our encoders (`jepa_jax.jacobian.pullbacks`),
-            ``generic`` JAX's own differentiation. ``auto`` takes the rules for an `Encoder`, unless a mode
-            is asked for.
-        block_size: rows (or columns) in one pass; more is faster until memory or caches are full.
-        images_per_step: examples computed side by side; by default as many as fit a fixed number of
-            Jacobian elements, so small problems are batched and large ones go one by one.
+        mode: ``forward``, ``reverse`` or ``auto``; see `jepa_jax.jacobian.plan.JacobianPlan` for this and the next.
+        engine: ``rules``, ``generic`` or ``auto``.
+        precision: of the pullbacks' products; by default the dtype of ``x``. The rungs below ``float32``
+            (``bfloat16``, ``tensorfloat32``, ``bfloat16_3x``) take a float32 ``x`` and an `Encoder`.
+        block_size: rows (or columns) in one pass.
+        images_per_step: examples computed side by side.
 
     Returns:
         [B, K, *input], in the dtype of ``x``.
@@ -63,82 +54,83 @@ def jacobian(
         BackendError: the backend computes wrong pullbacks (see `jepa_jax.jacobian.backend_check`).
     """
     require_sound_backend()
-    for name, value in (("block_size", block_size), ("images_per_step", images_per_step)):
-        if value is not None and value < 1:
-            raise ArgumentError(f"{name}={value} must be at least 1.")
-    if engine not in get_args(Engine):
-        raise ArgumentError(f"engine={engine!r} is unknown; use one of {get_args(Engine)}.")
     x = jnp.asarray(x)
+    own = "float64" if x.dtype == jnp.float64 else "float32"
+    if precision is not None and (precision == "float64") != (own == "float64"):
+        raise ArgumentError(f"precision={precision!r} does not fit x of dtype {x.dtype}; cast x.")
+    plan = JacobianPlan(mode, engine, precision or own, block_size, images_per_step)
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
         if isinstance(fn, Encoder):
-            return _encoder_jacobian(fn.function, mode, engine, block_size, images_per_step, fn.params, x)
-        if engine == "rules":
-            raise ArgumentError("engine='rules' knows the layers of an Encoder alone; use 'generic' for a function.")
-        one = functools.partial(generic_jacobian, fn, mode=mode, block_size=block_size)
-        return _map_examples(one, x, output_size(fn, x), images_per_step)
+            return _encoder_jacobian(fn.function, plan, fn.params, x)
+        plan.uses_rules(ours=False)
+        one = functools.partial(generic_jacobian, fn, plan=plan)
+        return jax.lax.map(one, x, batch_size=plan.step(math.prod(x.shape[1:]), output_size(fn, x), x.shape[0]))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _encoder_jacobian(
-    function: EncoderFunction,
-    mode: Mode,
-    engine: Engine,
-    block_size: int | None,
-    images_per_step: int | None,
-    params: Any,
-    x: jax.Array,
-) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _encoder_jacobian(function: EncoderFunction, plan: JacobianPlan, params: Any, x: jax.Array) -> jax.Array:
     params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), params)
-    one = functools.partial(one_jacobian, function, params, mode=mode, engine=engine, block_size=block_size)
-    return _map_examples(one, x, output_size(functools.partial(function, params), x), images_per_step)
+    outputs = output_size(functools.partial(function, params), x)
+
+    def one(image: jax.Array) -> jax.Array:
+        if plan.uses_rules(ours=True):
+            columns = rules_columns(function.vit, params, image, block_size=plan.block_size, precision=plan.precision)
+            return columns_to_jacobian(function.vit, columns, image.shape)
+        return generic_jacobian(functools.partial(function, params), image, plan=plan)
+
+    return jax.lax.map(one, x, batch_size=plan.step(math.prod(x.shape[1:]), outputs, x.shape[0]))
 
 
-def _map_examples(
-    one: Callable[[jax.Array], jax.Array], x: jax.Array, outputs: int, images_per_step: int | None
-) -> jax.Array:
-    step = images_per_step or default_images_per_step(math.prod(x.shape[1:]), outputs)
-    return jax.lax.map(one, x, batch_size=min(step, x.shape[0]))
-
-
-def one_jacobian(
+def spectral_columns(
     function: Callable[[Any, jax.Array], jax.Array],
     params: Any,
     example: jax.Array,
-    *,
-    mode: Mode,
-    engine: Engine,
-    block_size: int | None,
+    plan: JacobianPlan,
+    rows: jax.Array | None = None,
 ) -> jax.Array:
-    """Jacobian [K, *input] of a pure function of parameters and a batch, at one example."""
-    ours = isinstance(function, EncoderFunction)
-    if engine == "rules" and not (ours and mode in ("auto", "reverse")):
-        raise ArgumentError("engine='rules' is a reverse mode for our encoders; use engine='generic'.")
-    if ours and (engine == "rules" or (engine == "auto" and mode == "auto")):
-        return rules_jacobian(function.vit, params, example, block_size)
-    return generic_jacobian(functools.partial(function, params), example, mode=mode, block_size=block_size)
+    """J^T of a pure function of parameters and a batch at one example, up to an isometry of the input.
+
+    Args:
+        function: ``(params, [B, *input]) -> [B, K]``.
+        params: its parameters.
+        example: [*input].
+        plan: how.
+        rows: which rows of J, [R], in reverse mode; by default all. A number outside 0 .. K - 1 gives zeros.
+
+    Returns:
+        [D, R]: the singular values are those of these rows of J.
+    """
+    if plan.uses_rules(isinstance(function, EncoderFunction)):
+        assert isinstance(function, EncoderFunction)
+        columns = rules_columns(
+            function.vit,
+            params,
+            example,
+            rows=rows,
+            block_size=plan.block_size,
+            precision=plan.precision,
+            compact=True,
+        )
+        return columns.reshape(-1, columns.shape[-1])
+    matrix = generic_jacobian(functools.partial(function, params), example, plan=plan, rows=rows)
+    return matrix.reshape(matrix.shape[0], -1).T
 
 
 def generic_jacobian(
-    fn: BatchFunction, example: jax.Array, *, mode: Mode = "auto", block_size: int | None = None
+    fn: BatchFunction, example: jax.Array, *, plan: JacobianPlan, rows: jax.Array | None = None
 ) -> jax.Array:
-    """Jacobian [K, *input] of a batch function at one example [*input], by JAX's own differentiation."""
-    chosen = resolve_mode(mode, example.size, output_size(fn, example[None]))
-    return _MODES[chosen](lambda value: fn(value[None])[0], example, block_size)
+    """Jacobian [K, *input], or some rows of it, of a batch function at one example, by JAX's own differentiation."""
 
+    def single(value: jax.Array) -> jax.Array:
+        return fn(value[None])[0]
 
-def default_images_per_step(inputs: int, outputs: int) -> int:
-    """Examples computed side by side, for a Jacobian of ``outputs`` x ``inputs``."""
-    return max(1, STEP_ELEMENTS // max(1, inputs * outputs))
-
-
-def resolve_mode(mode: Mode, inputs: int, outputs: int) -> Literal["forward", "reverse"]:
-    """The mode that ``auto`` stands for, by cost."""
-    if mode == "auto":
-        return "forward" if inputs < outputs else "reverse"
-    if mode not in _MODES:
-        raise ArgumentError(f"mode={mode!r} is unknown; use 'auto', 'forward' or 'reverse'.")
-    return mode
+    outputs = output_size(fn, example[None])
+    if rows is None and plan.forward_mode(example.size, outputs):
+        return forward_jacobian(single, example, plan.block_size)
+    if plan.mode == "forward":
+        raise ArgumentError("mode='forward' has no rows to share among devices; use a mesh with one device on 'rows'.")
+    return reverse_jacobian(single, example, plan.block_size, rows)
 
 
 def output_size(fn: BatchFunction, x: jax.Array) -> int:

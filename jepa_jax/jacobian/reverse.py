@@ -11,7 +11,12 @@ DEFAULT_ROWS = 32
 """Rows per pass. Measured flat between 16 and 64 on CPUs; memory grows with it."""
 
 
-def reverse_jacobian(fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_size: int | None = None) -> jax.Array:
+def reverse_jacobian(
+    fn: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    block_size: int | None = None,
+    rows: jax.Array | None = None,
+) -> jax.Array:
     """Jacobian of ``fn: [*input] -> [K]`` at one input, by blocks of `jax.vjp` pullbacks.
 
     The forward pass runs once; `jax.lax.map` then pulls back ``block_size`` rows of the identity at a
@@ -22,15 +27,16 @@ def reverse_jacobian(fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_s
         fn: function of one example.
         x: the example, [*input].
         block_size: rows per pass.
+        rows: which rows, [R]; by default all. A number outside 0 .. K - 1 gives a row of zeros.
 
     Returns:
-        [K, *input].
+        [R, *input].
     """
     output, pullback = jax.vjp(fn, x)
+    rows = jnp.arange(output.size) if rows is None else rows
 
     def row(index: jax.Array) -> jax.Array:
         (cotangent,) = pullback(jax.nn.one_hot(index, output.size, dtype=output.dtype))
         return cotangent
 
-    rows = min(block_size or DEFAULT_ROWS, output.size)
-    return jax.lax.map(row, jnp.arange(output.size), batch_size=rows)
+    return jax.lax.map(row, rows, batch_size=min(block_size or DEFAULT_ROWS, rows.size))

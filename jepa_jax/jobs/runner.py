@@ -17,12 +17,14 @@ from etils import epath
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.jacobian import default_images_per_step
+from jepa_jax.jacobian.plan import default_images_per_step
+from jepa_jax.jacobian.precision import Precision
 from jepa_jax.jobs.manifest import JobSpec, build_manifest, read_manifest, require_same, write_manifest
 from jepa_jax.jobs.pipeline import Decoded, decode_ahead
 from jepa_jax.jobs.sources import FolderSource
 from jepa_jax.jobs.writer import PartWriter, score_schema
-from jepa_jax.scoring import Precision, ScoreResult, score
+from jepa_jax.scorer import score
+from jepa_jax.scoring import ScoreResult
 
 SAVABLE = ("singular_values", "embedding")
 """Optional columns of the score table."""

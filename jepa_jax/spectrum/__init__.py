@@ -4,4 +4,3 @@ from jepa_jax.spectrum.scores import gaussian_score as gaussian_score
 from jepa_jax.spectrum.scores import jepa_score as jepa_score
 from jepa_jax.spectrum.spectrum import Method as Method
 from jepa_jax.spectrum.spectrum import singular_values as singular_values
-from jepa_jax.spectrum.spectrum import structural_spectrum as structural_spectrum

@@ -1,7 +1,9 @@
 """Choosing and running a spectrum algorithm.
 
-Each algorithm is one file with the same two functions: ``compress`` turns a Jacobian [K, D] into a
-small factor, ``singular_values`` reads the spectrum of the Jacobian, or of its projection, off the factor.
+Each algorithm is one file with the same five functions: ``compress`` turns J^T [D, K] into a small factor,
+``merge`` joins the factors of parts of the input, ``singular_values`` reads the spectrum of B^T J off the
+factor, ``triangle`` a triangle with the same volume, which needs no eigensolver, and ``residual`` the norm of J
+along one direction.
 """
 
 from __future__ import annotations
@@ -13,13 +15,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jepa_jax.encoders.null_directions import complement_basis
 from jepa_jax.errors import ArgumentError
-from jepa_jax.spectrum import gram, svd
+from jepa_jax.spectrum import cholesky_qr, gram, svd
 
-Method = Literal["auto", "svd", "gram"]
+Method = Literal["auto", "svd", "gram", "cholesky_qr"]
 
-ALGORITHMS: dict[str, ModuleType] = {"svd": svd, "gram": gram}
+ALGORITHMS: dict[str, ModuleType] = {"svd": svd, "gram": gram, "cholesky_qr": cholesky_qr}
 
 
 def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
@@ -28,8 +29,9 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
     Args:
         jacobian: [..., K, *input] as `jepa_jax.jacobian` returns it for a batch, or matrices [..., K, D].
             One leading axis is the batch where there are three axes or more; a matrix [K, D] is one Jacobian.
-        method: ``svd`` works in the Jacobian's precision, ``gram`` in float64. ``auto`` takes ``gram`` for
-            a float32 Jacobian where the backend has fast float64 (CPU, GPU), else ``svd``.
+        method: ``svd`` works in the Jacobian's precision, ``gram`` in float64, ``cholesky_qr`` in float32 by
+            matrix products alone. ``auto`` takes ``svd`` for a float64 Jacobian, else ``gram`` where the
+            backend has fast float64 (CPU, GPU) and ``cholesky_qr`` where it has not (TPU).
 
     Returns:
         [..., K], descending; zeros past the rank where D < K. In the Jacobian's dtype.
@@ -40,42 +42,55 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
             f"jacobian has shape {jacobian.shape} and dtype {jacobian.dtype}; it must be a floating-point "
             "matrix [K, D] or a batch [B, K, ...]."
         )
-    if jacobian.ndim == 2:
-        values, _ = structural_spectrum(jacobian, None, method)
-    else:
-        values, _ = jax.lax.map(lambda matrix: structural_spectrum(matrix, None, method), jacobian)
-    return values.astype(jacobian.dtype)
+    algorithm = resolve_method(method, jacobian.dtype)
+
+    def one(matrix: jax.Array) -> jax.Array:
+        flat = matrix.reshape(matrix.shape[0], -1)
+        with algorithm_scope(algorithm, jacobian.dtype):
+            values = all_values(algorithm, algorithm.compress(flat.T), flat.shape[1])
+            return values.astype(jacobian.dtype)
+
+    return one(jacobian) if jacobian.ndim == 2 else jax.lax.map(one, jacobian)
 
 
-def structural_spectrum(
-    jacobian: jax.Array, null_directions: jax.Array | None, method: Method
-) -> tuple[jax.Array, jax.Array]:
-    """Both spectra of one Jacobian: all of it, and what is left when structural nulls are projected out.
+def all_values(algorithm: ModuleType, factor: jax.Array, inputs: int) -> jax.Array:
+    """All K singular values of J [K, inputs], descending; zeros past the rank where it has fewer inputs."""
+    outputs = factor.shape[0]
+    values = algorithm.singular_values(factor)[: min(outputs, inputs)]
+    return jnp.pad(values, (0, outputs - values.shape[0]))
 
-    The nulls are projected out before the spectrum is taken. Sorting and dropping the smallest values
-    instead would keep the noise that they mix into their neighbours.
+
+def structural_values(algorithm: ModuleType, factor: jax.Array, basis: jax.Array, inputs: int) -> jax.Array:
+    """Singular values of B^T J: what is left when structural nulls are projected out, [min(L, inputs)].
+
+    Sorting all values and dropping the smallest instead would keep the noise that the nulls mix into their
+    neighbours.
+    """
+    return algorithm.singular_values(factor, basis)[: min(basis.shape[1], inputs)]
+
+
+def log_volume(algorithm: ModuleType, factor: jax.Array, basis: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """log det (B^T J J^T B)^(1/2) without an eigensolver, and the sum that says whether to trust it.
 
     Args:
-        jacobian: [K, *input].
-        null_directions: [K, m], J^T n = 0 up to rounding; None if there are none.
-        method: as for `singular_values`.
+        algorithm: what made the factor.
+        factor: of J [K, D].
+        basis: B [K, L], orthonormal, L <= D.
 
     Returns:
-        All singular values [K], and the structural ones [min(K - m, D)], both descending; float64
-        where the algorithm computes in it.
+        The sum of log singular values of B^T J, nats, NaN where a value is lost in rounding; and the sum of
+        their inverse squares q. The smallest value lies between sqrt(1 / q) and sqrt(L / q).
     """
-    flat = jacobian.reshape(jacobian.shape[0], -1)
-    outputs, inputs = flat.shape
-    algorithm = ALGORITHMS[resolve_method(method, jacobian.dtype)]
-    with float64_scope(algorithm is gram or jacobian.dtype == jnp.float64):
-        factor = algorithm.compress(flat)
-        values = algorithm.singular_values(factor)[: min(outputs, inputs)]
-        everything = jnp.pad(values, (0, outputs - values.shape[0]))
-        if null_directions is None or null_directions.shape[-1] == 0:
-            return everything, values
-        basis = complement_basis(null_directions.astype(factor.dtype))
-        kept = algorithm.singular_values(factor, basis)
-        return everything, kept[: min(outputs - null_directions.shape[-1], inputs)]
+    lower = algorithm.triangle(factor, basis)
+    inverse = jax.lax.linalg.triangular_solve(
+        lower, jnp.eye(lower.shape[0], dtype=lower.dtype), left_side=True, lower=True
+    )
+    return jnp.sum(jnp.log(jnp.abs(jnp.diagonal(lower)))), jnp.sum(inverse**2)
+
+
+def algorithm_scope(algorithm: ModuleType, dtype: jnp.dtype) -> contextlib.AbstractContextManager:
+    """The dtypes that an algorithm needs for a Jacobian of a dtype."""
+    return float64_scope(algorithm is gram or dtype == jnp.float64)
 
 
 def float64_scope(wanted: bool) -> contextlib.AbstractContextManager:
@@ -83,11 +98,12 @@ def float64_scope(wanted: bool) -> contextlib.AbstractContextManager:
     return jax.enable_x64(True) if wanted else contextlib.nullcontext()
 
 
-def resolve_method(method: Method, dtype: jnp.dtype) -> Literal["svd", "gram"]:
-    """The algorithm that ``auto`` stands for."""
+def resolve_method(method: Method, dtype: jnp.dtype) -> ModuleType:
+    """The algorithm of a name, or the one that ``auto`` stands for."""
     if method == "auto":
-        fast_float64 = jax.default_backend() in ("cpu", "gpu")
-        return "gram" if fast_float64 and dtype != jnp.float64 else "svd"
+        if dtype == jnp.float64:
+            return svd
+        return gram if jax.default_backend() in ("cpu", "gpu") else cholesky_qr
     if method not in ALGORITHMS:
-        raise ArgumentError(f"method={method!r} is unknown; use 'auto', 'svd' or 'gram'.")
-    return method
+        raise ArgumentError(f"method={method!r} is unknown; use 'auto', {', '.join(map(repr, ALGORITHMS))}.")
+    return ALGORITHMS[method]

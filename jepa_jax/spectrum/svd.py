@@ -1,4 +1,7 @@
-"""Singular values by SVD, in the Jacobian's own precision."""
+"""The spectrum by Householder QR of J^T and SVD of R, in the Jacobian's own precision: backward stable, and slowest.
+
+It changes singular values by about the rounding unit times the largest. Works for any K and D, on any backend.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import jax
 import jax.numpy as jnp
 
 
-def compress(jacobian: jax.Array) -> jax.Array:
-    """[K, D] to a factor F [K, min(K, D)] with F F^T = J J^T: the R of a QR decomposition of J^T.
+def compress(columns: jax.Array) -> jax.Array:
+    """J^T, [D, K], to a factor F [K, min(K, D)] with F F^T = J J^T: R^T of the QR decomposition of J^T."""
+    if columns.shape[1] >= columns.shape[0]:
+        return columns.T
+    return jnp.linalg.qr(columns, mode="r").T
 
-    Backward stable: it changes singular values by about the rounding unit times the largest.
-    """
-    if jacobian.shape[0] >= jacobian.shape[1]:
-        return jacobian
-    return jnp.linalg.qr(jacobian.T, mode="r").T
+
+def merge(factors: jax.Array) -> jax.Array:
+    """Factors [n, K, L] of parts of the input to that of the whole."""
+    parts, outputs, width = factors.shape
+    return compress(factors.transpose(0, 2, 1).reshape(parts * width, outputs))
 
 
 def singular_values(factor: jax.Array, basis: jax.Array | None = None) -> jax.Array:
@@ -27,3 +33,13 @@ def singular_values(factor: jax.Array, basis: jax.Array | None = None) -> jax.Ar
         [min(L, D)].
     """
     return jnp.linalg.svd(factor if basis is None else basis.T @ factor, compute_uv=False)
+
+
+def triangle(factor: jax.Array, basis: jax.Array | None = None) -> jax.Array:
+    """Lower triangle T [L, L], L <= D, with T T^T = B^T J J^T B."""
+    return jnp.linalg.qr((factor if basis is None else basis.T @ factor).T, mode="r").T
+
+
+def residual(factor: jax.Array, direction: jax.Array) -> jax.Array:
+    """|J^T n| along a unit vector n [K]."""
+    return jnp.linalg.norm(direction @ factor)

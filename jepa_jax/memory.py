@@ -1,0 +1,113 @@
+"""How much of a Jacobian fits: rows per pass and images side by side, from shapes and a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jepa_jax.encoders import EncoderFunction
+from jepa_jax.encoders.specs import ViTSpec
+from jepa_jax.errors import ArgumentError
+from jepa_jax.jacobian.plan import JacobianPlan
+
+MOST_IMAGES = 8
+"""Images side by side on an accelerator, at most: more no longer fill it better."""
+
+
+def default_budget() -> int:
+    """Bytes that scoring may take when nothing is said: most of an accelerator, half of what a computer has free."""
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
+    return int(0.9 * limit) if limit else _free_host_bytes() // 2
+
+
+def _free_host_bytes() -> int:
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def estimated_bytes(spec: ViTSpec, plan: JacobianPlan, image_shape: tuple[int, ...], parameter_bytes: int) -> int:
+    """Peak memory of scoring by the layer rules, without XLA: a first guess, right to about a fifth.
+
+    Args:
+        spec: the architecture.
+        plan: how; ``block_size`` and ``images_per_step`` decide.
+        image_shape: (H, W, 3).
+        parameter_bytes: of the parameters in float32.
+    """
+    itemsize = 8 if plan.precision == "float64" else 4
+    patches = (image_shape[0] // spec.patch_size) * (image_shape[1] // spec.patch_size)
+    tokens = patches + spec.prefix_tokens
+    outputs = spec.embedding_size
+    rows = min(plan.block_size or outputs, outputs)
+    hidden = spec.mlp_width * (2 if spec.activation == "swiglu" else 1)
+    saved = spec.depth * tokens * (5 * spec.width + hidden)
+    # Around attention: about five arrays of all heads, and of one head the logits' cotangent with what makes it.
+    sweep = 5.3 * tokens * rows * spec.width + 2.4 * tokens * tokens * rows
+    columns = patches * min(spec.width, 3 * spec.patch_size**2) * outputs * (0 if rows == outputs else 2)
+    images = plan.images_per_step or 1
+    return 2 * parameter_bytes + int(images * itemsize * (saved + sweep + columns))
+
+
+def fit_plan(
+    function: Callable[..., Any],
+    params: Any,
+    plan: JacobianPlan,
+    batch_shape: tuple[int, ...],
+    budget: int,
+) -> JacobianPlan:
+    """Fill in what a plan leaves open: as many rows per pass and images side by side as a budget allows.
+
+    Args:
+        function: an encoder's; of any other function nothing is known, and its plan stays as it is.
+        params: its parameters.
+        plan: what the user wants; a number given there is kept.
+        batch_shape: (B, H, W, 3).
+        budget: bytes.
+
+    Raises:
+        ArgumentError: not even one row at a time fits.
+    """
+    if not isinstance(function, EncoderFunction) or not plan.uses_rules(ours=True):
+        return plan
+    spec, image_shape = function.vit, batch_shape[1:]
+    parameter_bytes = 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+    def need(rows: int, images: int) -> int:
+        tried = dataclasses.replace(plan, block_size=rows, images_per_step=images)
+        return estimated_bytes(spec, tried, image_shape, parameter_bytes)
+
+    rows = plan.block_size or spec.embedding_size
+    images = plan.images_per_step or 1
+    if plan.block_size is None:
+        sweeps = 1
+        while need(rows, images) > budget and rows > 1:
+            sweeps += 1
+            rows = math.ceil(spec.embedding_size / sweeps)
+    if need(rows, images) > budget:
+        raise ArgumentError(
+            f"memory={budget / 2**20:,.0f} MiB is too small: {rows} row(s) of one image's Jacobian at "
+            f"{image_shape[0]} x {image_shape[1]} pixels take about {need(rows, images) / 2**20:,.0f} MiB; "
+            "give more memory or a smaller image_size."
+        )
+    if plan.images_per_step is None and jax.default_backend() != "cpu":
+        while images < min(MOST_IMAGES, batch_shape[0]) and need(rows, images + 1) <= budget:
+            images += 1
+    return dataclasses.replace(plan, block_size=rows, images_per_step=images)
+
+
+def halved(plan: JacobianPlan, outputs: int) -> JacobianPlan | None:
+    """The next smaller plan after one that did not fit, or None: half the images, then half the rows."""
+    if (plan.images_per_step or 1) > 1:
+        return dataclasses.replace(plan, images_per_step=(plan.images_per_step or 1) // 2)
+    rows = plan.block_size or outputs
+    return dataclasses.replace(plan, block_size=math.ceil(rows / 2), images_per_step=1) if rows > 1 else None

@@ -1,0 +1,270 @@
+"""Scoring batch after batch: memory is planned, a full device survived, and what is unsure is scored anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jepa_jax.encoders import Encoder
+from jepa_jax.errors import ArgumentError, OutOfMemoryError
+from jepa_jax.jacobian import jacobian
+from jepa_jax.jacobian.jacobian import BatchFunction
+from jepa_jax.jacobian.plan import Engine, JacobianPlan, Mode
+from jepa_jax.jacobian.precision import LADDER, Precision, next_rung
+from jepa_jax.memory import default_budget, fit_plan, halved
+from jepa_jax.scoring import Options, ScoreResult, compute_scores, pure_function, score_options
+from jepa_jax.spectrum import Method
+from jepa_jax.spectrum.scores import DEFAULT_EPS
+from jepa_jax.spectrum.spectrum import float64_scope
+
+
+def score(
+    encoder: Encoder | BatchFunction,
+    batch: jax.Array | np.ndarray,
+    *,
+    precision: Precision = "float32",
+    mode: Mode = "auto",
+    engine: Engine = "auto",
+    method: Method = "auto",
+    eps: float = DEFAULT_EPS,
+    spectrum: bool = True,
+    block_size: int | None = None,
+    images_per_step: int | None = None,
+    mesh: Mesh | None = None,
+    noise: float | None = None,
+    tolerance: float | None = None,
+    memory: int | None = None,
+) -> ScoreResult:
+    """JEPA-SCORE of a batch (arXiv 2510.05949, eq. 5): the log-volume of the encoder's Jacobian.
+
+    Departs from the paper in one thing: ``score`` leaves out singular values that are zero by the
+    encoder's construction (`jepa_jax.encoders.null_directions`), which are rounding noise and differ
+    between frameworks, precisions and batch sizes. ``listing_score`` is the paper's, noise and all.
+
+    Args:
+        encoder: an `Encoder`, or any JAX function ``[B, ...] -> [B, K]`` that treats examples
+            independently. A function is compiled once per object: pass the same one again.
+        batch: preprocessed images [B, H, W, 3] (`Encoder.preprocess`), or the function's input.
+        precision: of the Jacobian's products, see `jepa_jax.jacobian.precision`; the forward pass is in
+            float32 on every rung below ``float64``. ``float32`` means full float32 products on
+            every backend, never TF32 or bfloat16. ``float64`` is slow, for studies.
+        mode: see `jepa_jax.jacobian.plan.JacobianPlan`, as for the next three.
+        engine: ``rules`` or ``generic``.
+        block_size: rows or columns in one pass.
+        images_per_step: images side by side.
+        method: ``svd``, ``gram``, ``cholesky_qr`` or ``auto`` (see `jepa_jax.singular_values`).
+        eps: clip of singular values before the log.
+        spectrum: False computes ``score`` alone, without an eigensolver.
+        mesh: devices to share the work, with axes ``data`` (images) and ``rows`` (rows of each image's
+            Jacobian: for latency, or where one device's memory is too small); see `jax.make_mesh`.
+        noise: relative error of the Jacobian at this precision, for an encoder without null directions
+            (`calibrate_noise` measures it); by default what is typical of ViTs.
+        tolerance: nats. Images whose ``score_error`` is larger are scored again at a finer precision.
+        memory: bytes that scoring may take; by default most of an accelerator, half of a computer's free memory.
+
+    Returns:
+        A `ScoreResult`. An image with a NaN or an infinity scores NaN.
+
+    Raises:
+        ArgumentError: an argument is unfit; BackendError: the backend computes wrong numbers; OutOfMemoryError:
+            not even one row of one image's Jacobian fits.
+    """
+    scorer = Scorer(
+        encoder,
+        precision=precision,
+        mode=mode,
+        engine=engine,
+        method=method,
+        eps=eps,
+        spectrum=spectrum,
+        block_size=block_size,
+        images_per_step=images_per_step,
+        mesh=mesh,
+        noise=noise,
+        tolerance=tolerance,
+        memory=memory,
+    )
+    return scorer(batch)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled scoring function for batches of one shape.
+
+    Attributes:
+        run: ``(params, batch) -> ScoreResult``.
+        plan: how the Jacobian is computed.
+        compile_seconds: what compiling took; little where the persistent cache knew it.
+        peak_bytes: memory that it takes while it runs, parameters included, by XLA's account; 0 if it gives none.
+    """
+
+    run: Callable[[Any, jax.Array], ScoreResult]
+    plan: JacobianPlan
+    compile_seconds: float
+    peak_bytes: int
+
+
+_programs: dict[Any, Program] = {}
+"""By function, options, shapes and budget: compiled once, and what ran out of memory is not tried again."""
+
+
+class Scorer:
+    """Scores batches of one encoder; one program is compiled per shape and rung.
+
+    Args:
+        encoder: an `Encoder` or any function, as for `score`.
+        memory: bytes that scoring may take; by default most of an accelerator, half of a computer's free memory.
+        tolerance: nats. An image whose ``score_error`` is larger is scored again one rung of precision up, and so
+            on to float64.
+        report: is told in words when a plan has to be changed.
+        options: the other keyword arguments of `score`.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | BatchFunction,
+        *,
+        memory: int | None = None,
+        tolerance: float | None = None,
+        report: Callable[[str], None] = lambda message: None,
+        **options: Any,
+    ):
+        for name, value in (("memory", memory), ("tolerance", tolerance)):
+            if value is not None and not value > 0:
+                raise ArgumentError(f"{name}={value} must be positive.")
+        self.function, self.params = pure_function(encoder)
+        self.options = score_options(encoder, **options)
+        self.memory = memory
+        self.tolerance = tolerance
+        self.report = report
+
+    def __call__(self, batch: jax.Array | np.ndarray) -> ScoreResult:
+        """Score a batch [B, ...]."""
+        result = self._run(self.options, batch)
+        return result if self.tolerance is None else self._refined(result, batch, self.tolerance)
+
+    def program(self, batch: jax.Array | np.ndarray | jax.ShapeDtypeStruct) -> Program:
+        """The compiled program for batches of this shape and dtype, compiled now if it is not yet."""
+        return self._program(self.options, jax.ShapeDtypeStruct(batch.shape, batch.dtype))
+
+    def _program(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
+        key = self._key(options, batch)
+        if key not in _programs:
+            plan = fit_plan(self.function, self.params, options.plan, batch.shape, self.budget)
+            _programs[key] = self._fitting(options, plan, batch)
+        return _programs[key]
+
+    def _key(self, options: Options, batch: jax.ShapeDtypeStruct) -> Any:
+        leaves, tree = jax.tree.flatten(self.params)
+        parameters = tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+        return self.function, options, parameters, batch.shape, str(batch.dtype), self.memory
+
+    @functools.cached_property
+    def budget(self) -> int:
+        """Bytes that scoring may take."""
+        return default_budget() if self.memory is None else self.memory
+
+    def _run(self, options: Options, batch: jax.Array | np.ndarray) -> ScoreResult:
+        with float64_scope(options.plan.precision == "float64"):
+            batch = jnp.asarray(batch)
+            shape = jax.ShapeDtypeStruct(batch.shape, batch.dtype)
+            while True:
+                program = self._program(options, shape)
+                try:
+                    return jax.block_until_ready(program.run(self.params, batch))
+                except jax.errors.JaxRuntimeError as error:
+                    if not _out_of_memory(error):
+                        raise
+                    _programs[self._key(options, shape)] = self._smaller(options, program.plan, shape)
+
+    def _fitting(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> Program:
+        """Compile, and compile smaller where that runs out of memory or over a given budget."""
+        try:
+            program = self._compile(dataclasses.replace(options, plan=plan), batch)
+        except jax.errors.JaxRuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            return self._smaller(options, plan, batch)
+        if self.memory is not None and program.peak_bytes > self.memory:
+            return self._smaller(options, plan, batch)
+        return program
+
+    def _smaller(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> Program:
+        smaller = halved(plan, self._outputs(batch))
+        if smaller is None:
+            raise OutOfMemoryError(
+                f"one row of one Jacobian for a batch of shape {batch.shape} does not fit into memory "
+                f"({self.budget / 2**20:,.0f} MiB); use a smaller image_size or a device with more memory."
+            )
+        self.report(
+            f"{plan.block_size or 'all'} rows of {plan.images_per_step or 1} image(s) at a time do not fit into "
+            f"memory; going on with {smaller.block_size} rows of {smaller.images_per_step} image(s)."
+        )
+        return self._fitting(options, smaller, batch)
+
+    def _compile(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
+        begun = time.perf_counter()
+        compiled = compute_scores.lower(self.function, options, self.params, batch).compile()
+        memory = compiled.memory_analysis()
+        peak = 0
+        if memory is not None:
+            peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+        return Program(compiled, options.plan, time.perf_counter() - begun, peak)
+
+    def _outputs(self, batch: jax.ShapeDtypeStruct) -> int:
+        return jax.eval_shape(self.function, self.params, batch).shape[1]
+
+    def _refined(self, result: ScoreResult, batch: jax.Array | np.ndarray, tolerance: float) -> ScoreResult:
+        """Score anew, one rung up at a time, whatever may be off by more than a tolerance."""
+        options = self.options
+        merged = jax.tree.map(np.array, result)
+        while (rung := next_rung(options.plan.precision)) is not None:
+            unsure = np.flatnonzero(merged.score_error > tolerance)
+            if unsure.size == 0:
+                break
+            options = dataclasses.replace(options, plan=dataclasses.replace(options.plan, precision=rung))
+            # In batches of the same shape, so that nothing new is compiled for each number of images.
+            again = self._run(options, np.asarray(batch)[np.resize(unsure, len(batch))])
+            for old, new in zip(jax.tree.leaves(merged), jax.tree.leaves(again), strict=True):
+                old[unsure] = np.asarray(new)[: unsure.size]
+        return merged
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+
+
+def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: Precision) -> float:
+    """Relative rounding error of the Jacobian at a precision, measured on a few images.
+
+    The reference is float32, and float64 for float32 itself.
+
+    For encoders without null directions, whose images do not show their own noise: pass the result as ``noise`` to
+    `score`.
+
+    Args:
+        encoder: the encoder.
+        batch: some preprocessed images; four are plenty.
+        precision: the rung below ``float64`` to measure.
+
+    Returns:
+        |error of J| / |J|, Frobenius norms over all images.
+    """
+    exact = precision == "float32"
+    if precision not in LADDER[:-1]:
+        raise ArgumentError(f"precision={precision!r} cannot be calibrated; use one of {', '.join(LADDER[:-1])}.")
+    found = np.asarray(
+        jacobian(encoder, np.asarray(batch, np.float32), engine="rules", precision=precision), np.float64
+    )
+    with float64_scope(exact):
+        wanted = np.asarray(jacobian(encoder, np.asarray(batch, np.float64 if exact else np.float32), engine="rules"))
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))

@@ -1,0 +1,167 @@
+"""Memory that is planned, ran out of, or too small; precision that is predicted, and refined where it must be."""
+
+import subprocess
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+from test_rules import MAKES, loud_params
+
+import jepa_jax as jj
+from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
+from jepa_jax.encoders.encoder import parameter_shapes
+from jepa_jax.jacobian.plan import JacobianPlan
+from jepa_jax.jacobian.precision import LADDER
+from jepa_jax.memory import estimated_bytes, fit_plan
+from jepa_jax.scoring import Options, compute_scores
+
+SPEC = ViTSpec(width=96, depth=4, heads=3, patch_size=8, native_image_size=48, mlp_width=384, layer_scale=False)
+MiB = 2**20
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(EncoderSpec("small", "dinov2", SPEC, PreprocessSpec(48, 48)), loud_params(SPEC, "float32"))
+
+
+@pytest.fixture(scope="module")
+def batch() -> np.ndarray:
+    # From flat to loud pictures, so that spectra differ.
+    pictures = np.random.default_rng(0).standard_normal((8, 48, 48, 3))
+    return (pictures * np.linspace(0.3, 2, 8)[:, None, None, None]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def exact(encoder: Encoder, batch: np.ndarray) -> np.ndarray:
+    return np.asarray(jj.score(encoder, batch, precision="float64").score)
+
+
+@pytest.mark.parametrize("precision", LADDER[:-1])
+def test_the_predicted_error_is_honest(encoder, batch, exact, precision):
+    result = jj.score(encoder, batch, precision=precision)
+    error = np.abs(np.asarray(result.score, np.float64) - exact)
+    predicted = np.asarray(result.score_error, np.float64)
+    assert np.mean(error <= predicted) >= 0.95
+    assert np.median(predicted) <= 5 * np.median(error)
+    assert np.all(np.asarray(result.rung) == LADDER.index(precision))
+
+
+def test_precisions_differ_as_their_names_say(encoder, batch, exact):
+    errors = [np.median(np.abs(jj.score(encoder, batch, precision=rung).score - exact)) for rung in LADDER[:-1]]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 100 * errors[-1]
+
+
+def test_a_tolerance_sends_images_up_the_ladder(encoder, batch, exact):
+    coarse = jj.score(encoder, batch, precision="bfloat16")
+    tolerance = float(np.median(coarse.score_error))
+    refined = jj.score(encoder, batch, precision="bfloat16", tolerance=tolerance)
+    unsure = np.asarray(coarse.score_error) > tolerance
+    assert 0 < unsure.sum() < len(batch)
+    np.testing.assert_array_equal(np.asarray(refined.rung) > 0, unsure)
+    np.testing.assert_array_equal(np.asarray(refined.score)[~unsure], np.asarray(coarse.score)[~unsure])
+    assert np.all(np.asarray(refined.score_error) <= tolerance)
+    everything = jj.score(encoder, batch, tolerance=1e-9)
+    np.testing.assert_array_equal(everything.rung, LADDER.index("float64"))
+    np.testing.assert_allclose(everything.score, exact, rtol=1e-7)  # rounded to the float32 of the others
+
+
+def test_an_encoder_without_nulls_is_calibrated(batch):
+    spec = MAKES["pre-norm, quick GELU, projection"]
+    encoder = Encoder(EncoderSpec("clip", "clip", spec, PreprocessSpec(18, 16)), loud_params(spec, "float32"))
+    images = batch[:4, :16, :16]
+    noise = jj.calibrate_noise(encoder, images, "bfloat16")
+    assert 2**-11 < noise < 2**-5  # some units of 2^-9
+    result = jj.score(encoder, images, precision="bfloat16", noise=noise)
+    error = np.abs(np.asarray(result.score) - np.asarray(jj.score(encoder, images).score))
+    assert np.mean(error <= result.score_error) >= 0.75  # of four images, at most one beyond two deviations
+    with pytest.raises(jj.ArgumentError, match="cannot be calibrated"):
+        jj.calibrate_noise(encoder, images, "float64")
+
+
+def test_coarse_precisions_need_the_rules(batch):
+    with pytest.raises(jj.ArgumentError, match="precision='bfloat16' needs the layer rules"):
+        jj.score(lambda x: x.reshape(len(x), -1)[:, :3], batch, precision="bfloat16")
+
+
+def test_a_budget_decides_how_many_rows_go_at_once(encoder, batch):
+    whole, tight = jj.Scorer(encoder), jj.Scorer(encoder, memory=8 * MiB)
+    plans = [scorer.program(batch[:1]).plan for scorer in (whole, tight)]
+    assert plans[0].block_size == 96
+    assert plans[1].block_size < 96
+    assert 0 < tight.program(batch[:1]).peak_bytes <= 8 * MiB
+    np.testing.assert_allclose(tight(batch[:1]).score, whole(batch[:1]).score, rtol=0, atol=1e-4)
+
+
+def test_a_budget_too_small_for_one_row_is_refused(encoder, batch):
+    with pytest.raises(jj.ArgumentError, match=r"memory=1 MiB is too small: 1 row\(s\)"):
+        jj.score(encoder, batch, memory=MiB)
+    with pytest.raises(jj.ArgumentError, match="memory=-5 must be positive"):
+        jj.score(encoder, batch, memory=-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "block_size"),
+    [("dinov2-small", 112, None), ("dinov2-small", 224, 128), ("dinov2-base", 224, None), ("dinov2-large", 224, 256)],
+)
+def test_the_first_guess_of_memory_is_near_xlas_account(name, image_size, block_size):
+    spec = find_spec(name).vit
+    params, shape = parameter_shapes(spec), (1, image_size, image_size, 3)
+    plan = JacobianPlan(block_size=block_size)
+    image = jax.ShapeDtypeStruct(shape, np.float32)
+    memory = compute_scores.lower(EncoderFunction(spec), Options(plan), params, image).compile().memory_analysis()
+    peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    parameter_bytes = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+    assert abs(estimated_bytes(spec, plan, shape[1:], parameter_bytes) / peak - 1) <= 0.2
+    assert name != "dinov2-base" or peak < 8 * 2**30
+
+
+def test_a_user_s_numbers_are_kept():
+    spec = find_spec("dinov2-small").vit
+    plan = JacobianPlan(block_size=7, images_per_step=2)
+    assert fit_plan(EncoderFunction(spec), parameter_shapes(spec), plan, (2, 112, 112, 3), 2**34) == plan
+
+
+SCARCE = """
+    import resource, sys
+    import jax, numpy as np
+    import jepa_jax as jj
+    from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+    from jepa_jax.encoders.encoder import initialize_params
+
+    spec = ViTSpec(width=192, depth=2, heads=3, patch_size=8, native_image_size=192, mlp_width=768)
+    encoder = Encoder(EncoderSpec("small", "dinov2", spec, PreprocessSpec(192, 192)), initialize_params(spec, 0))
+    batch = np.random.default_rng(0).standard_normal((1, 192, 192, 3)).astype(np.float32)
+    said = []
+    scorer = jj.Scorer(encoder, report=said.append)
+    before = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
+    needed = scorer.program(batch).peak_bytes
+    compiled = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
+    if sys.argv[1] == "scarce":
+        resource.setrlimit(resource.RLIMIT_AS, (compiled + int(0.8 * needed), resource.RLIM_INFINITY))
+    baseline = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    score = float(scorer(batch).score[0])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(score, needed, peak - baseline, len(said), scorer.program(batch).plan.block_size)
+"""
+
+
+def run_scarce(mode: str) -> list[float]:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SCARCE), mode], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [float(word) for word in done.stdout.split()]
+
+
+@pytest.mark.slow
+def test_peak_memory_is_as_planned_and_running_out_of_it_halves_the_rows():
+    score, needed, measured, reports, rows = run_scarce("plenty")
+    assert abs(measured / needed - 1) <= 0.2
+    assert (reports, rows) == (0, 192)
+    scarce_score, _, _, scarce_reports, scarce_rows = run_scarce("scarce")
+    assert scarce_reports >= 1
+    assert scarce_rows < 192
+    assert abs(scarce_score - score) <= 1e-4 * max(1.0, abs(score) / 100)
