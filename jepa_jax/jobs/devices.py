@@ -6,6 +6,7 @@ local devices with the one axis ``data``. The compiled step holds no collective,
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jepa_jax.encoders import Encoder
+from jepa_jax.errors import ArgumentError
 from jepa_jax.scoring import Precision, ScoreResult, score_fn
 from jepa_jax.spectrum.spectrum import float64_scope
 
@@ -28,6 +30,7 @@ class Step:
 
     def __init__(self, encoder: Encoder, precision: Precision, batch_size: int):
         devices = jax.local_devices()
+        _require_threads(devices)
         self.batch_size = -(-batch_size // len(devices)) * len(devices)
         self.image_shape = (encoder.spec.image_size, encoder.spec.image_size, 3)
         self._float64 = precision == "float64"
@@ -57,3 +60,18 @@ class Step:
         with float64_scope(self._float64):
             images = jax.ShapeDtypeStruct((self.batch_size, *self.image_shape), np.float32, sharding=self._split)
             return jax.jit(self._function).lower(self._params, images).compile()
+
+
+def _require_threads(devices: list[jax.Device]) -> None:
+    """Refuse several CPU devices on too few threads.
+
+    XLA's CPU devices share one pool of threads, as many as there are cores or as ``NPROC`` says. A device holds a
+    thread while its linear algebra waits for others: with none left over (measured: 2 devices on 2 cores) all wait
+    for ever.
+    """
+    threads = int(os.environ.get("NPROC") or os.cpu_count() or 1)
+    if devices[0].platform == "cpu" and len(devices) > 1 and threads < 2 * len(devices):
+        raise ArgumentError(
+            f"{len(devices)} CPU devices on {threads} threads would wait for one another for ever: set the "
+            f"environment variable NPROC={2 * len(devices)} or more, or use fewer devices."
+        )

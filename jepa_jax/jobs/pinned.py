@@ -30,8 +30,7 @@ class _Rearranged(Sequence):
         return len(self.keys)
 
     def __getitem__(self, index: Any) -> Any:
-        key: str = self.keys[index]
-        position = self.positions.get(key)
+        position = self.positions.get(str(self.keys[index]))
         if position is None:
             return Unusable("it was in the input when the job began, and has vanished since")
         return self.locators[position]
