@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.jobs import JobOptions, Records, open_source, run_job
-from jobs_shared import Silent, failures, table, tiny_encoder
 
 PHOTOGRAPHS = ("astronaut.png", "camera.png", "coffee.png", "chelsea.png", "rocket.jpg", "hubble_deep_field.jpg")
 
@@ -83,7 +83,9 @@ def test_several_tars_stand_in_the_keys(folder: Path, expected: dict[str, float]
 
 def test_several_pictures_of_one_sample_keep_their_endings(tmp_path: Path):
     picture = b"never read here"
-    tar = write_tar(tmp_path / "a.tar", {"0.left.jpg": picture, "0.right.jpg": picture, "0.txt": b"", "1.jpg": picture})
+    tar = write_tar(
+        tmp_path / "a.tar", {"0.left.jpg": picture, "0.right.jpg": picture, "0.txt": b"", "1.jpg": picture}
+    )
     assert open_source(tar).keys == ["0.left.jpg", "0.right.jpg", "1"]
 
 

@@ -100,7 +100,8 @@ def _part(patience: float) -> None:
 
 
 def _stop_with_launcher() -> None:
-    sys.stdin.buffer.read()  # returns when the launcher is gone, however it went
+    while os.read(0, 1):  # returns when the launcher is gone, however it went; sys.stdin would bar the way out
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -6,7 +6,6 @@ resumed job computes the parts that are missing and nothing else, with however m
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -190,7 +189,7 @@ def _score_missing(
                     team.index,
                     scored + failed,
                     failed,
-                    time.monotonic() - clock.begun,
+                    clock.seconds,
                     clock.share,
                 )
             )

@@ -9,7 +9,7 @@ import collections
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -34,10 +34,13 @@ class Outcome:
 
 @dataclass
 class DeviceClock:
-    """How long the device was at work: from a batch's dispatch, or the end of the one before, to its end."""
+    """How long the device was at work: from a batch's dispatch, or the end of the one before, to its end.
+
+    The time begins with the first batch on the device: what was compiled before is left out.
+    """
 
     busy: float = 0.0
-    begun: float = field(default_factory=time.monotonic)
+    begun: float | None = None
     _last_ready: float = 0.0
 
     def fetch(self, result: ScoreResult, dispatched: float, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -53,8 +56,13 @@ class DeviceClock:
 
     @property
     def share(self) -> float:
-        """Share of the wall time since the first batch that the device was busy."""
-        return min(1.0, self.busy / max(1e-9, time.monotonic() - self.begun))
+        """Share of that time in which the device was busy."""
+        return min(1.0, self.busy / self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Since the first batch went to the device."""
+        return max(1e-3, time.monotonic() - self.begun) if self.begun is not None else 1e-3
 
 
 def score_stream(
@@ -88,7 +96,9 @@ def score_stream(
                 images[i] = record.image
             images[len(pending) :] = images[len(pending) - 1]
             result = step(images)
-            in_flight.append((list(pending), fetcher.submit(clock.fetch, result, time.monotonic(), columns)))
+            dispatched = time.monotonic()
+            clock.begun = clock.begun or dispatched
+            in_flight.append((list(pending), fetcher.submit(clock.fetch, result, dispatched, columns)))
             pending.clear()
 
         try:
