@@ -20,6 +20,7 @@ from PIL import Image
 import jepa_jax as jj
 from jepa_jax.encoders import save_encoder
 
+ONE_BY_ONE = ["--shard-size", "1", "--batch-size", "1"]
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "8"}
 
 
@@ -99,15 +100,13 @@ def test_the_step_holds_no_collective(tmp_path: Path):
     program = """if True:
         from jobs_shared import tiny_encoder
         from jepa_jax.jobs.devices import Step
-        import jax, numpy as np
+        import jax
         assert len(jax.local_devices()) == 2
         step = Step(tiny_encoder(), "float32", 8)
         text = step.compile().as_text()
-        for kind in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter", "send(", "recv("):
+        for kind in ("all-reduce", "all-gather", "all-to-all", "collective-", "reduce-scatter", "send(", "recv("):
             assert kind not in text, kind
         assert "f32[4,56,56,3]" in text, "each device computes half of the batch"
-        scores = step(np.random.default_rng(0).standard_normal((8, 56, 56, 3)).astype(np.float32)).score
-        assert len(scores.sharding.device_set) == 2
         print("two halves")
     """
     environment = os.environ | TWO_DEVICES | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
@@ -221,7 +220,7 @@ def test_a_file_size_limit_is_a_full_disk(tmp_path: Path):
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(jj.JobError, match="File too large.*make space"):
+        with pytest.raises(jj.JobError, match=r"File too large.*make space"):
             write_bytes_atomically(epath.Path(tmp_path / "kept"), bytes(5000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

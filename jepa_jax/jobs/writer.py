@@ -49,7 +49,7 @@ class PartWriter:
 
     def missing(self) -> list[int]:
         """Shards without a part, in order."""
-        present = {path.name for path in self.directory.iterdir()}
+        present = {path.name for path in self.directory.iterdir()} if self.directory.exists() else set()
         return [shard for shard in range(self.shards) if self.name(shard) not in present]
 
     def write(self, shard: int, columns: Mapping[str, Any], failures: Sequence[Mapping[str, str]]) -> None:
