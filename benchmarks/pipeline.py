@@ -36,7 +36,7 @@ BATCH = 16
 SPEC = EncoderSpec(
     name="small",
     family="dinov2",
-    vit=ViTSpec(width=96, depth=4, heads=4, patch_size=14, native_image_size=56, mlp_width=384, layer_scale=True),
+    vit=ViTSpec(width=48, depth=2, heads=4, patch_size=14, native_image_size=56, mlp_width=192, layer_scale=True),
     preprocess=PreprocessSpec(resize_shortest=64, crop=56),
 )
 
