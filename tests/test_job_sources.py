@@ -36,11 +36,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """Key to score of the folder's job."""
-    return scores(open_source(folder), tmp_path_factory.mktemp("folder"))
+    return scores(open_source(folder), tmp_path_factory.mktemp("folder"), workers=0)
 
 
-def scores(source: Records, output: Path) -> dict[str, float]:
-    run_job(tiny_encoder(), source, output, Silent(), JobOptions(batch_size=4))
+def scores(source: Records, output: Path, workers: int = 1) -> dict[str, float]:
+    run_job(tiny_encoder(), source, output, Silent(), JobOptions(batch_size=4, workers=workers))
     assert failures(output) == {}
     rows = table(output)
     return dict(zip(rows["key"].to_pylist(), rows["score"].to_pylist(), strict=True))

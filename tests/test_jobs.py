@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from etils import epath
@@ -118,8 +119,11 @@ def test_a_killed_job_is_resumed_without_rescoring(checkpoint: Path, pictures: P
         assert process.poll() is None, process.stderr.read().decode()  # pyright: ignore[reportOptionalMemberAccess]
         assert time.monotonic() < deadline, "no part was written"
         time.sleep(0.005)
+    workers = psutil.Process(process.pid).children()
+    assert workers
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert not psutil.wait_procs(workers, timeout=30)[1], "a worker outlives its job"
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
     assert 3 <= len(before) < 20
     again = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -140,7 +140,9 @@ def score(
             left_out = f", {found.left_out} other files left out" if found.left_out else ""
             console.print(f"{len(found.keys):,} images in {source}{left_out}; {encoder}", soft_wrap=True, markup=False)
         if dry_run:
-            print_dry_run(console, try_out(encoder, found, output, options))
+            plan = try_out(encoder, found, output, options)
+            if speaks:
+                print_dry_run(console, plan)
             return
         if speaks:
             console.print("If it is interrupted, the same command goes on from the last whole part.")

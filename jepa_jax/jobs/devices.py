@@ -7,6 +7,7 @@ local devices with the one axis ``data``. The compiled step holds no collective,
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -62,7 +63,7 @@ class Step:
             return jax.jit(self._function).lower(self._params, images).compile()
 
 
-def _require_threads(devices: list[jax.Device]) -> None:
+def _require_threads(devices: Sequence[Any]) -> None:
     """Refuse several CPU devices on too few threads.
 
     XLA's CPU devices share one pool of threads, as many as there are cores or as ``NPROC`` says. A device holds a
