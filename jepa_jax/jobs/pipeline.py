@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from jepa_jax.encoders.specs import PreprocessSpec
@@ -20,7 +20,7 @@ CHUNK = 8
 
 def decode_ahead(
     source: Records, indices: Iterable[int], spec: PreprocessSpec, *, workers: int, ahead: int
-) -> Iterator[Decoded]:
+) -> Generator[Decoded, None, None]:
     """Decode records in order, before they are wanted.
 
     Args:

@@ -6,6 +6,7 @@ resumed job computes the parts that are missing and nothing else, with however m
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -151,14 +152,14 @@ def _score_missing(
     keys, writer = plan.source.keys, plan.writer
     mine = plan.missing[team.index :: team.count]
     open_shards = {shard: OpenShard(plan.ranges[shard]) for shard in mine}
-    shard_of = {start: shard for shard, start in ((s, plan.ranges[s].start) for s in mine)}
-    size = len(plan.ranges[0])
     todo = sum(len(plan.ranges[shard]) for shard in mine)
-    progress.start(len(keys) if team.count == 1 else todo, len(keys) - todo if team.count == 1 else 0)
+    # Of several processes each shows its own share.
+    progress.start(*((len(keys), len(keys) - todo) if team.count == 1 else (todo, 0)))
     if not mine:
         return
     step = Step(encoder, options.precision, options.batch_size or default_batch_size(encoder))
-    decoded = decode_ahead(
+    clock = DeviceClock()
+    decoding = decode_ahead(
         plan.source,
         (index for shard in mine for index in plan.ranges[shard]),
         encoder.spec.preprocess,
@@ -166,35 +167,29 @@ def _score_missing(
         ahead=2 * step.batch_size,
     )
     columns = tuple(sorted(options.columns))
-    clock = DeviceClock()
-    scored = failed = 0
-    for outcome in score_stream(decoded, step, columns, clock, stopped=lambda: signals.received is not None):
-        if outcome.record.unreadable:
-            plan.source.require_present()
-        good = outcome.row is not None
-        scored, failed = scored + good, failed + (not good)
-        progress.advance(int(good), int(not good), clock.share)
-        number = shard_of[outcome.record.index // size * size]
-        shard = open_shards[number]
-        shard.add(outcome)
-        if shard.whole:
-            del open_shards[number]
-            writer.write(number, shard.columns(keys, writer.schema.names[1:]), shard.failed(keys))
-            progress.shard_written(
-                ShardReport(
-                    writer.name(number),
-                    number,
-                    len(shard.rows),
-                    len(shard.failures),
-                    team.index,
-                    scored + failed,
-                    failed,
-                    clock.seconds,
-                    clock.share,
-                )
-            )
-        options.failure_limit.check(scored + failed, failed, outcome.reason)
-        team.check()
+    tried = failed = 0
+    with (
+        contextlib.closing(decoding) as decoded,
+        contextlib.closing(
+            score_stream(decoded, step, columns, clock, stopped=lambda: signals.received is not None)
+        ) as outcomes,
+    ):
+        for outcome in outcomes:
+            if outcome.record.unreadable:
+                plan.source.require_present()
+            bad = int(outcome.row is None)
+            tried, failed = tried + 1, failed + bad
+            progress.advance(1 - bad, bad, clock.share)
+            number = outcome.record.index // len(plan.ranges[0])
+            shard = open_shards[number]
+            shard.add(outcome)
+            if shard.whole:
+                writer.write(number, shard.columns(keys, writer.schema.names[1:]), shard.failed(keys))
+                counts = (len(shard.rows), len(shard.failures), team.index, tried, failed)
+                progress.shard_written(ShardReport(writer.name(number), number, *counts, clock.seconds, clock.share))
+                del open_shards[number]
+            options.failure_limit.check(tried, failed, outcome.reason)
+            team.check()
     signals.raise_if_received()
 
 
