@@ -96,7 +96,7 @@ def measure(folder: Path, output: Path, workers: int, seconds: float) -> dict[st
     encoder = Encoder(SPEC, initialize_params(SPEC.vit, seed=0))
     step, source = Step(encoder, "float32", BATCH), open_source(folder)
     turns = Alternating(step, every=len(source.keys) // 12, seconds=seconds)
-    run_job(encoder, source, output, turns, JobOptions(batch_size=BATCH, shard_size=16, workers=workers))
+    run_job(encoder, source, output, turns, JobOptions(batch_size=BATCH, workers=workers))
     job, engine = turns.job_records / turns.job_seconds, sum(turns.engine_rates) / len(turns.engine_rates)
     return {
         "records": len(source.keys),

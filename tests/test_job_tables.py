@@ -48,8 +48,10 @@ def test_every_reader_sees_one_table(output: Path):
     arrow = ds.dataset(sorted(map(str, output.glob("part-*.parquet")))).to_table()
     expected = [f"{i:02d}.png" for i in range(20)]
     assert arrow["key"].to_pylist() == expected
+    ordered = duckdb.sql(f"select * from '{parts}' order by key")
+    assert ordered is not None
     frames = {
-        "DuckDB": duckdb.sql(f"select * from '{parts}' order by key").to_arrow_table().to_pylist(),
+        "DuckDB": ordered.to_arrow_table().to_pylist(),
         "Polars": pl.scan_parquet(parts).collect().to_dicts(),
         "pandas": pd.concat(map(pd.read_parquet, sorted(output.glob("part-*.parquet")))).to_dict("records"),
     }
