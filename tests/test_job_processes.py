@@ -134,7 +134,7 @@ def test_a_signal_ends_a_job_in_order(
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | compiled, text=True)
     wait_for_parts(output, 3, process)
     process.send_signal(signum)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 128 + signum
     assert f"{signal.Signals(signum).name} received" in errors
     assert "The same command resumes the job" in errors
@@ -171,7 +171,7 @@ def test_a_worker_that_dies_is_an_error_and_the_job_resumes(
             child for child in psutil.Process(process.pid).children() if "worker.py" in " ".join(child.cmdline())
         ]
     workers[0].kill()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 2
     assert "worker process" in errors
     assert "the same command resumes" in errors
@@ -292,6 +292,6 @@ def kill_some(process: subprocess.Popen, rng: random.Random) -> int:
     for victim in victims:
         if victim.is_running():
             victim.kill()
-    psutil.wait_procs(family, timeout=60)
+    psutil.wait_procs(family, timeout=200)
     assert not any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in family)
     return 1

@@ -1,7 +1,7 @@
 """Tables on disk: one Parquet part per shard, each renamed into place when it is whole.
 
 DIR/part-00003-of-00012.parquet            the scores of shard 3
-DIR/_failures/part-00003-of-00012.parquet  its failures; written before, so a part means both are there
+DIR/_failures/part-00003-of-00012.parquet  its failures, if it has any; written before, so a part means all is there
 DIR/failures.parquet                       all failures, once every shard is done
 
 Two processes that write the same part, as a job given twice would, write the same records: the last one stays.
@@ -49,8 +49,8 @@ class PartWriter:
 
     def missing(self) -> list[int]:
         """Shards without a part, in order."""
-        present = {path.name for path in self.directory.iterdir()} if self.directory.exists() else set()
-        return [shard for shard in range(self.shards) if self.name(shard) not in present]
+        present = set(self._shards_in(self.directory))
+        return [shard for shard in range(self.shards) if shard not in present]
 
     def write(self, shard: int, columns: Mapping[str, Any], failures: Sequence[Mapping[str, str]]) -> None:
         """Write one shard, failures first: the part itself is what says that the shard is done.
@@ -60,17 +60,20 @@ class PartWriter:
             columns: the scored records' values by column, arrays [n] or [n, K] or lists of n.
             failures: key and reason of each of the others.
         """
-        self._failures.mkdir(parents=True, exist_ok=True)
-        failed = pa.Table.from_pylist(list(failures), schema=FAILURE_SCHEMA)
-        write_bytes_atomically(self._failures / self.name(shard), _parquet_bytes(failed))
+        if failures:
+            self._failures.mkdir(parents=True, exist_ok=True)
+            failed = pa.Table.from_pylist(list(failures), schema=FAILURE_SCHEMA)
+            write_bytes_atomically(self._failures / self.name(shard), _parquet_bytes(failed))
+        else:  # of an earlier try, perhaps
+            (self._failures / self.name(shard)).unlink(missing_ok=True)
         arrays = [_column(columns[field.name], field.type) for field in self.schema]
         scored = pa.Table.from_arrays(arrays, schema=self.schema)
         write_bytes_atomically(self.directory / self.name(shard), _parquet_bytes(scored))
 
     def with_failures(self) -> list[int]:
         """Finished shards of which some record failed."""
-        done = sorted(set(range(self.shards)) - set(self.missing()))
-        return [shard for shard in done if _row_count(self._failures / self.name(shard))]
+        missing, failed = set(self.missing()), self._shards_in(self._failures)
+        return [shard for shard in failed if shard not in missing]
 
     def discard(self, shards: Sequence[int]) -> None:
         """Remove finished shards, so that they are computed again."""
@@ -89,11 +92,14 @@ class PartWriter:
         Raises:
             JobError: a part is damaged, or does not hold as many records as its shard.
         """
-        tables = []
+        tables = [FAILURE_SCHEMA.empty_table()]
+        with_failures = set(self._shards_in(self._failures))
         for shard, size in enumerate(sizes):
             try:
-                tables.append(read_table(self._failures / self.name(shard)))
-                found = _row_count(self.directory / self.name(shard)) + tables[-1].num_rows
+                found = _row_count(self.directory / self.name(shard))
+                if shard in with_failures:
+                    tables.append(read_table(self._failures / self.name(shard)))
+                    found += tables[-1].num_rows
             except (pa.ArrowException, OSError) as error:
                 found = f"no table ({error})"
             if found != size:
@@ -110,10 +116,14 @@ class PartWriter:
     def _failures(self) -> epath.Path:
         return self.directory / "_failures"
 
+    def _shards_in(self, folder: epath.Path) -> list[int]:
+        present = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        return [shard for shard in range(self.shards) if self.name(shard) in present]
+
     def _remove_leftovers(self) -> None:
         """Temporary files of processes that were killed while they wrote."""
         for folder in (self.directory, self._failures):
-            for path in folder.iterdir():
+            for path in folder.iterdir() if folder.exists() else ():
                 if path.name.startswith(".") and path.name.endswith(".tmp"):
                     path.unlink(missing_ok=True)
 
