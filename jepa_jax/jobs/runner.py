@@ -167,6 +167,7 @@ def _score_missing(
         ahead=2 * step.batch_size,
     )
     columns = tuple(sorted(options.columns))
+    limit = options.failure_limit
     tried = failed = 0
     with (
         contextlib.closing(decoding) as decoded,
@@ -188,7 +189,7 @@ def _score_missing(
                 counts = (len(shard.rows), len(shard.failures), team.index, tried, failed)
                 progress.shard_written(ShardReport(writer.name(number), number, *counts, clock.seconds, clock.share))
                 del open_shards[number]
-            options.failure_limit.check(tried, failed, outcome.reason)
+            limit.check(tried, failed, outcome.reason)
             team.check()
     signals.raise_if_received()
 
