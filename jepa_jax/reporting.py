@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import platform
 import sys
 import time
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -31,7 +33,9 @@ from rich.text import Text
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
 from jepa_jax.encoders.null_directions import null_direction_count
 from jepa_jax.jacobian import check_backend
-from jepa_jax.jobs import Summary
+from jepa_jax.jobs import Progress as JobProgress
+from jepa_jax.jobs import ShardReport, Summary
+from jepa_jax.jobs.dry_run import DryRun
 from jepa_jax.jobs.writer import read_table
 
 
@@ -43,6 +47,19 @@ class _Rate(ProgressColumn):
         if not speed:
             return Text("compiling", style="progress.data.speed")
         return Text(f"{speed:.1f} img/s" if speed >= 1 else f"{1 / speed:.1f} s/img", style="progress.data.speed")
+
+
+class Quiet:
+    """Shows nothing: for every process but the first."""
+
+    def start(self, total: int, done: int) -> None:
+        """See `jobs.Progress`."""
+
+    def advance(self, scored: int, failed: int, device_busy: float) -> None:
+        """See `jobs.Progress`."""
+
+    def shard_written(self, report: ShardReport) -> None:
+        """See `jobs.Progress`."""
 
 
 class ConsoleProgress:
@@ -58,12 +75,11 @@ class ConsoleProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[failed]} failed"),
+            TextColumn("{task.fields[failed]} failed, device busy {task.fields[busy]:.0%}"),
             console=console,
             disable=not console.is_terminal,
         )
         self._failed = self._finished = self._total = 0
-        self._begun = time.monotonic()
 
     def __enter__(self) -> ConsoleProgress:
         self._bar.start()
@@ -73,27 +89,63 @@ class ConsoleProgress:
         self._bar.stop()
 
     def start(self, total: int, done: int) -> None:
-        """See `jobs.runner.Progress`."""
+        """See `jobs.Progress`."""
         self._total, self._finished = total, done
         if done:
             self.console.print(f"Resuming: {done:,} of {total:,} records were done before.")
         # The bar counts this run's records alone, or the rate would include what an earlier run did.
-        self._task = self._bar.add_task("scoring", total=total - done, failed=0)
+        self._task = self._bar.add_task("scoring", total=total - done, failed=0, busy=0.0)
 
-    def advance(self, scored: int, failed: int) -> None:
-        """See `jobs.runner.Progress`."""
+    def advance(self, scored: int, failed: int, device_busy: float) -> None:
+        """See `jobs.Progress`."""
         self._failed += failed
-        self._bar.update(self._task, advance=scored + failed, failed=self._failed)
+        self._bar.update(self._task, advance=scored + failed, failed=self._failed, busy=device_busy)
 
-    def shard_written(self, name: str, scored: int, failed: int) -> None:
-        """See `jobs.runner.Progress`."""
-        self._finished += scored + failed
+    def shard_written(self, report: ShardReport) -> None:
+        """See `jobs.Progress`."""
+        self._finished += report.scored + report.failed
         if not self.console.is_terminal:
-            elapsed = time.monotonic() - self._begun
+            left = report.seconds / report.records_done * (self._total - self._finished)
             self.console.print(
-                f"{name}: {scored} scored, {failed} failed; {self._finished}/{self._total} after {elapsed:.0f} s",
+                f"{report.part}: {report.scored} scored, {report.failed} failed; {self._finished}/{self._total} after "
+                f"{report.seconds:.0f} s, {report.records_done / report.seconds:.3g} img/s, {left:.0f} s left, device "
+                f"busy {report.device_busy:.0%}",
                 soft_wrap=True,
             )
+
+
+class JsonProgress:
+    """Adds one JSON line per part to what another progress shows, for whatever collects logs."""
+
+    def __init__(self, shown: JobProgress, stream: TextIO):
+        self._shown, self._stream = shown, stream
+
+    def start(self, total: int, done: int) -> None:
+        """See `jobs.Progress`."""
+        self._shown.start(total, done)
+
+    def advance(self, scored: int, failed: int, device_busy: float) -> None:
+        """See `jobs.Progress`."""
+        self._shown.advance(scored, failed, device_busy)
+
+    def shard_written(self, report: ShardReport) -> None:
+        """See `jobs.Progress`."""
+        self._shown.shard_written(report)
+        print(json.dumps({"time": time.time(), **asdict(report)}), file=self._stream, flush=True)
+
+
+def print_dry_run(console: Console, plan: DryRun) -> None:
+    """The plan of a job, a line per fact."""
+    facts = Table(show_header=False, box=None)
+    facts.add_row("records", f"{plan.records:,}, of which {plan.records_missing:,} are to be scored")
+    facts.add_row("parts", f"{plan.shards:,}, of which {plan.shards_missing:,} are to be written")
+    facts.add_row("processes", f"{plan.processes}, each {plan.devices} devices and {plan.batch_size} images a step")
+    facts.add_row("host memory", f"{plan.host_bytes / 1e6:,.0f} MB of decoded images, per process")
+    device = "not known here" if plan.device_bytes is None else f"{plan.device_bytes / 1e6:,.0f} MB"
+    facts.add_row("device memory", f"{device} per process: parameters, images and intermediates")
+    facts.add_row("first compile", f"{plan.compile_seconds:.1f} s")
+    console.print(facts)
+    console.print("Nothing was scored or written.")
 
 
 def print_summary(console: Console, summary: Summary, output: epath.PathLike) -> None:

@@ -8,47 +8,23 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.dataset as ds
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from etils import epath
+from jobs_shared import SPEC, Silent, table, tiny_encoder
 from PIL import Image
 
 import jepa_jax as jj
-from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec, save_encoder
+from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.encoder import initialize_params
-from jepa_jax.jobs import open_source, run_job
-from jepa_jax.jobs.runner import _shard_size
-
-SPEC = EncoderSpec(
-    name="tiny",
-    family="dinov2",
-    vit=ViTSpec(width=24, depth=2, heads=2, patch_size=14, native_image_size=56, mlp_width=48, layer_scale=True),
-    preprocess=PreprocessSpec(resize_shortest=64, crop=56),
-)
-
-
-class Silent:
-    """A progress that remembers which parts were written."""
-
-    def __init__(self):
-        self.parts: list[str] = []
-
-    def start(self, total: int, done: int) -> None:
-        """Nothing to show."""
-
-    def advance(self, scored: int, failed: int) -> None:
-        """Nothing to show."""
-
-    def shard_written(self, name: str, scored: int, failed: int) -> None:
-        """Remember it."""
-        self.parts.append(name)
+from jepa_jax.jobs import JobOptions, open_source, run_job
+from jepa_jax.jobs.shards import default_shard_size
 
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return Encoder(SPEC, initialize_params(SPEC.vit, seed=0))
+    return tiny_encoder()
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +48,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def table(output: Path) -> pa.Table:
-    files = sorted(str(path) for path in output.glob("part-*.parquet"))
-    return ds.dataset(files).to_table()
-
-
 def test_a_job_scores_every_image_as_the_library_does(encoder: Encoder, pictures: Path, tmp_path: Path):
     summary = run_job(
-        encoder, open_source(pictures), tmp_path / "out", Silent(), columns=("embedding", "singular_values")
+        encoder,
+        open_source(pictures),
+        tmp_path / "out",
+        Silent(),
+        JobOptions(columns=("embedding", "singular_values")),
     )
     assert (summary.records, summary.scored, summary.failed) == (20, 20, 0)
     rows = table(tmp_path / "out").to_pylist()
@@ -144,8 +119,11 @@ def test_a_killed_job_is_resumed_without_rescoring(checkpoint: Path, pictures: P
         assert process.poll() is None, process.stderr.read().decode()  # pyright: ignore[reportOptionalMemberAccess]
         assert time.monotonic() < deadline, "no part was written"
         time.sleep(0.005)
+    workers = psutil.Process(process.pid).children()
+    assert workers
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert not psutil.wait_procs(workers, timeout=30)[1], "a worker outlives its job"
     before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
     assert 3 <= len(before) < 20
     again = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -164,7 +142,7 @@ def test_another_job_in_the_same_directory_is_refused(encoder: Encoder, pictures
     source = open_source(pictures)
     run_job(encoder, source, tmp_path / "out", Silent())
     with pytest.raises(jj.JobError, match="precision: 'float32' there, 'float64' now"):
-        run_job(encoder, source, tmp_path / "out", Silent(), precision="float64")
+        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(precision="float64"))
     other = Encoder(SPEC, initialize_params(SPEC.vit, seed=1))
     with pytest.raises(jj.JobError, match="encoder_digest"):
         run_job(other, source, tmp_path / "out", Silent())
@@ -181,7 +159,7 @@ def test_a_finished_job_does_nothing_again(encoder: Encoder, pictures: Path, tmp
     run_job(encoder, source, tmp_path / "out", Silent())
     watcher = Silent()
     summary = run_job(encoder, source, tmp_path / "out", watcher)
-    assert watcher.parts == []
+    assert watcher.reports == []
     assert (summary.resumed, summary.scored) == (20, 20)
 
 
@@ -198,16 +176,16 @@ def test_an_image_that_overflows_is_recorded_not_scored(pictures: Path, tmp_path
 
 @pytest.mark.parametrize(("records", "size"), [(1, 8), (32, 8), (1000, 16), (10_000, 157), (10_000_000, 1024)])
 def test_shards_are_few_and_small(records: int, size: int):
-    assert _shard_size(records) == size
+    assert default_shard_size(records) == size
 
 
 def test_impossible_options_are_named(encoder: Encoder, pictures: Path, tmp_path: Path):
     source = open_source(pictures)
     with pytest.raises(jj.ArgumentError, match="batch_size=0"):
-        run_job(encoder, source, tmp_path / "out", Silent(), batch_size=0)
+        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(batch_size=0))
     with pytest.raises(jj.ArgumentError, match="'colour'"):
-        run_job(encoder, source, tmp_path / "out", Silent(), columns=("colour",))
-    with pytest.raises(jj.ArgumentError, match="is not a folder"):
+        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(columns=("colour",)))
+    with pytest.raises(jj.ArgumentError, match="does not exist"):
         open_source(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(jj.ArgumentError, match="holds no image"):
@@ -221,4 +199,4 @@ def test_keys_are_stable_text(tmp_path: Path):
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     with open(bytes(tmp_path) + b"/\xff.png", "wb"):
         pass
-    assert open_source(epath.Path(tmp_path)).keys == ("\\xff.png", "a/B.JPG", "é.png")
+    assert open_source(epath.Path(tmp_path)).keys == ["\\xff.png", "a/B.JPG", "loop", "é.png"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from jepa_jax.cli.app import app, console
+from jepa_jax.cli.app import app, console, errors
 
 
 class PrecisionChoice(StrEnum):
@@ -24,6 +26,13 @@ class ColumnChoice(StrEnum):
     embedding = "embedding"
 
 
+class SaveDtypeChoice(StrEnum):
+    """Values of --save-dtype."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
 class PositionChoice(StrEnum):
     """Values of --position-resize."""
 
@@ -32,49 +41,127 @@ class PositionChoice(StrEnum):
     bicubic_antialias = "bicubic_antialias"
 
 
+SEVERAL = "Several processes"
+ROBUST = "What happens when"
+
+
 @app.command()
 def score(
-    folder: Annotated[str, typer.Argument(metavar="INPUT", help="Folder of images, searched recursively.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="Folder of images (recursive), WebDataset tars (shard-{000..127}.tar), ArrayRecord, tfds:NAME/SPLIT, "
+            "tfds:DIR/SPLIT, .parquet or .csv list of paths, .npy or .npz arrays.",
+        ),
+    ],
     model: Annotated[str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")],
     output: Annotated[str, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
     precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice.float32,
     save: Annotated[list[ColumnChoice] | None, typer.Option(help="Further columns; may be repeated.")] = None,
+    save_dtype: Annotated[SaveDtypeChoice, typer.Option(help="Of the further columns.")] = SaveDtypeChoice.float32,
     position_resize: Annotated[
         PositionChoice | None, typer.Option(help="How position embeddings are resized.")
     ] = None,
     l2_normalize: Annotated[
         bool | None, typer.Option(help="Divide embeddings by their length, as CLIP compares them.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per device step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step of a process.")] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Records per part of the table.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that decode images; 0 decodes in a thread, for small jobs.")
+    ] = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and compile, but score nothing.")] = False,
+    max_failures: Annotated[
+        str | None,
+        typer.Option(
+            help="Give up when more records fail: a count (50), or a share of those tried (0.1, 10%).",
+            rich_help_panel=ROBUST,
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Compute parts with failures again.", rich_help_panel=ROBUST)
+    ] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="A JSON line per part on stderr.", rich_help_panel=ROBUST)
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Start so many on this machine.", rich_help_panel=SEVERAL)
+    ] = None,
+    coordinator: Annotated[
+        str | None, typer.Option(help="HOST:PORT where process 0 listens.", rich_help_panel=SEVERAL)
+    ] = None,
+    num_processes: Annotated[
+        int | None, typer.Option(min=1, help="With --coordinator: how many.", rich_help_panel=SEVERAL)
+    ] = None,
+    process_id: Annotated[
+        int | None, typer.Option(min=0, help="With --coordinator: which, from 0.", rich_help_panel=SEVERAL)
+    ] = None,
+    distributed: Annotated[
+        bool | None,
+        typer.Option(help="Let JAX find its peers; by default under srun and on TPU.", rich_help_panel=SEVERAL),
+    ] = None,
 ) -> None:
-    """Score every image of a folder into a Parquet table."""
-    from jepa_jax.jobs import open_source, run_job
-    from jepa_jax.loading import load_encoder
-    from jepa_jax.reporting import ConsoleProgress, print_summary
+    """Score every image of an input into a Parquet table; the same command resumes what was interrupted.
 
-    source = open_source(folder)
-    encoder = load_encoder(
-        model,
-        image_size=image_size,
-        position_resize=position_resize.value if position_resize else None,
-        l2_normalize=l2_normalize,
+    Under srun and on every worker of a TPU pod slice the same command shares the work out.
+    """
+    import jax
+
+    from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job
+    from jepa_jax.jobs.dry_run import dry_run as try_out
+    from jepa_jax.jobs.launch import launch_here, together
+    from jepa_jax.loading import load_encoder
+    from jepa_jax.reporting import ConsoleProgress, JsonProgress, Quiet, print_dry_run, print_summary
+
+    options = JobOptions(
+        precision=precision.value,
+        columns=tuple(column.value for column in save or ()),
+        save_dtype=save_dtype.value,
+        batch_size=batch_size,
+        shard_size=shard_size,
+        workers=workers,
+        max_failures=max_failures,
+        retry_failed=retry_failed,
     )
-    left_out = f", {source.left_out} other files left out" if source.left_out else ""
-    console.print(f"{len(source.keys):,} images in {folder}{left_out}; {encoder}", soft_wrap=True, markup=False)
-    console.print("If it is interrupted, the same command goes on from the last whole part.")
-    with ConsoleProgress(console) as progress:
-        summary = run_job(
-            encoder,
-            source,
-            output,
-            progress,
-            precision=precision.value,
-            batch_size=batch_size,
-            shard_size=shard_size,
-            columns=tuple(column.value for column in save or ()),
-            workers=workers,
+    if processes is not None and processes > 1 and not dry_run:
+        raise typer.Exit(launch_here(processes, _without_processes(sys.argv[1:])))
+    with together(coordinator, num_processes, process_id, distributed):
+        speaks = jax.process_index() == 0
+        found = open_source(source)
+        encoder = load_encoder(
+            model,
+            image_size=image_size,
+            position_resize=position_resize.value if position_resize else None,
+            l2_normalize=l2_normalize,
         )
-    print_summary(console, summary, output)
+        if speaks:
+            left_out = f", {found.left_out} other files left out" if found.left_out else ""
+            console.print(f"{len(found.keys):,} images in {source}{left_out}; {encoder}", soft_wrap=True, markup=False)
+        if dry_run:
+            plan = try_out(encoder, found, output, options)
+            if speaks:
+                print_dry_run(console, plan)
+            return
+        if speaks:
+            console.print("If it is interrupted, the same command goes on from the last whole part.")
+        try:
+            with ConsoleProgress(console) if speaks else contextlib.nullcontext(Quiet()) as shown:
+                progress = JsonProgress(shown, sys.stderr) if log_json else shown
+                summary = run_job(encoder, found, output, progress, options)
+        except JobInterrupted as interruption:
+            errors.print(str(interruption), soft_wrap=True, markup=False)
+            raise typer.Exit(interruption.exit_status) from interruption
+        if speaks:
+            print_summary(console, summary, output)
+
+
+def _without_processes(arguments: list[str]) -> list[str]:
+    kept, skip = [], False
+    for argument in arguments:
+        if skip or argument == "--processes":
+            skip = not skip
+        elif not argument.startswith("--processes="):
+            kept.append(argument)
+    return kept

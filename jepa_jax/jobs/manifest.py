@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,29 +12,16 @@ from etils import epath
 from jepa_jax._version import __version__
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import JobError
-from jepa_jax.jobs.sources import keys_digest
+from jepa_jax.jobs.options import JobOptions
+from jepa_jax.jobs.pinned import keys_digest
+from jepa_jax.jobs.sources import Records
 from jepa_jax.jobs.writer import write_bytes_atomically
 
 NAME = "manifest.json"
 FORMAT_VERSION = 1
 
 
-@dataclass(frozen=True)
-class JobSpec:
-    """What decides a job's numbers and files, besides encoder and records.
-
-    Attributes:
-        precision: of the scores.
-        shard_size: records per part.
-        columns: optional columns that are saved as well.
-    """
-
-    precision: str
-    shard_size: int
-    columns: tuple[str, ...] = ()
-
-
-def build_manifest(encoder: Encoder, keys: tuple[str, ...], job: JobSpec, source: str) -> dict[str, Any]:
+def build_manifest(encoder: Encoder, source: Records, options: JobOptions, shard_size: int) -> dict[str, Any]:
     """The manifest of a new job. Under ``pinned`` stands what a resumed job must share."""
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -44,17 +30,21 @@ def build_manifest(encoder: Encoder, keys: tuple[str, ...], job: JobSpec, source
             "encoder_digest": encoder.digest,
             "image_size": encoder.spec.image_size,
             "preprocessing": encoder.spec.to_dict()["preprocess"],
-            "precision": job.precision,
-            "records": len(keys),
-            "keys_sha256": keys_digest(keys),
-            "shard_size": job.shard_size,
-            "columns": list(job.columns),
+            "precision": options.precision,
+            "records": len(source.keys),
+            "keys_sha256": keys_digest(source.keys),
+            "shard_size": shard_size,
+            "columns": sorted(options.columns),
+            "save_dtype": options.save_dtype if options.columns else None,
             "jepa_jax": __version__,
             "jax": jax.__version__,
-        },
+        }
+        # Positions are the same in any two inputs of one length: the name tells them apart.
+        | ({"input": source.name} if source.positional else {}),
         "encoder_spec": encoder.spec.to_dict(),
-        "source": source,
-        "device": jax.devices()[0].device_kind,
+        "source": source.name,
+        "left_out": source.left_out,
+        "device": jax.local_devices()[0].device_kind,
         "platform": platform.platform(),
         "complete": False,
     }

@@ -1,58 +1,96 @@
-"""Decoding ahead of the device: worker threads prepare images while the device computes, bounded in memory."""
+"""Decoding ahead of the device, in worker processes or in a thread, bounded in memory."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator
+import itertools
+import threading
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-
-import numpy as np
 
 from jepa_jax.encoders.specs import PreprocessSpec
-from jepa_jax.errors import ImageError
-from jepa_jax.jobs.sources import Source, decode
+from jepa_jax.errors import JobError
+from jepa_jax.jobs.decoding import Decoded, decode_record
+from jepa_jax.jobs.sources.records import Records
+from jepa_jax.jobs.worker import Worker
 
-
-@dataclass(frozen=True)
-class Decoded:
-    """One record after decoding: an image, or the reason why there is none."""
-
-    index: int
-    image: np.ndarray | None
-    reason: str = ""
+CHUNK = 8
+"""Records in one request to a worker: enough that the request costs little beside the decoding."""
 
 
 def decode_ahead(
-    source: Source, indices: Iterable[int], spec: PreprocessSpec, *, workers: int, ahead: int
-) -> Iterator[Decoded]:
-    """Decode records in order, at most ``ahead`` of them before they are wanted.
+    source: Records, indices: Iterable[int], spec: PreprocessSpec, *, workers: int, ahead: int
+) -> Generator[Decoded, None, None]:
+    """Decode records in order, before they are wanted.
 
     Args:
         source: the records.
         indices: which of them, in this order.
         spec: the encoder's recipe.
-        workers: threads; Pillow and NumPy release the interpreter lock while they work.
-        ahead: how many decoded images may wait.
+        workers: processes that decode; 0 decodes in a thread of this one, which starts faster.
+        ahead: how many decoded images may wait; up to `CHUNK` more per worker are in the making.
+
+    Raises:
+        JobError: a worker died.
     """
+    pool = _WorkerPool(source, spec, workers)
+    waiting: collections.deque[tuple[list[int], Future[list[Decoded]]]] = collections.deque()
+    in_flight = images_in_memory(ahead, workers) // CHUNK
+    remaining = iter(indices)
+    try:
+        while True:
+            while len(waiting) < in_flight and (chunk := list(itertools.islice(remaining, CHUNK))):
+                waiting.append((chunk, pool.submit(chunk)))
+            if not waiting:
+                return
+            chunk, future = waiting.popleft()
+            try:
+                yield from future.result()
+            except EOFError as error:
+                raise JobError(
+                    f"a {error} while decoding the records {source.keys[chunk[0]]!r} to {source.keys[chunk[-1]]!r} "
+                    "or near them; the machine may be out of memory. Whole parts are kept: the same command resumes, "
+                    "with --workers 1 in less memory."
+                ) from error
+    finally:
+        pool.stop()
 
-    def one(index: int) -> Decoded:
-        try:
-            return Decoded(index, decode(source.read(index), spec))
-        except ImageError as error:
-            return Decoded(index, None, str(error))
-        except OSError as error:
-            return Decoded(index, None, f"the file cannot be read: {error}")
 
-    waiting: collections.deque[Future[Decoded]] = collections.deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        try:
-            for index in indices:
-                waiting.append(pool.submit(one, index))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+def images_in_memory(ahead: int, workers: int) -> int:
+    """How many decoded images there are at most, when ``ahead`` of them may wait."""
+    return CHUNK * (max(1, -(-ahead // CHUNK)) + max(1, workers))
+
+
+class _WorkerPool:
+    """One thread per worker, which hands it chunks and waits for the images."""
+
+    def __init__(self, source: Records, spec: PreprocessSpec, workers: int):
+        self._source, self._spec, self._in_processes = source, spec, workers > 0
+        self._threads = ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode")
+        self._own = threading.local()
+        self._workers: list[Worker] = []
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def submit(self, indices: list[int]) -> Future[list[Decoded]]:
+        return self._threads.submit(self._decode, indices)
+
+    def _decode(self, indices: list[int]) -> list[Decoded]:
+        locators = self._source.locators
+        if not self._in_processes:
+            return [decode_record(i, locators[i], self._source.reader, self._spec) for i in indices]
+        if not hasattr(self._own, "worker"):
+            with self._lock:
+                if self._stopped:
+                    return []
+                self._own.worker = Worker(self._source.reader, self._spec)
+                self._workers.append(self._own.worker)
+        return self._own.worker.decode([(i, locators[i]) for i in indices])
+
+    def stop(self) -> None:
+        """End threads and workers; what is not decoded yet is given up."""
+        with self._lock:
+            self._stopped = True
+        for worker in self._workers:
+            worker.stop()
+        self._threads.shutdown(cancel_futures=True)

@@ -1,234 +1,208 @@
 """A scoring job: from a source of images to a complete table, resumable at any shard.
 
 The unit of work is a shard, a fixed run of record indices. A shard is done when its part exists; a
-resumed job computes the parts that are missing and nothing else.
+resumed job computes the parts that are missing and nothing else, with however many processes.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+import contextlib
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
 from etils import epath
 
 from jepa_jax.encoders import Encoder
-from jepa_jax.errors import ArgumentError
+from jepa_jax.errors import JepaJaxError
 from jepa_jax.jacobian.plan import default_images_per_step
-from jepa_jax.jacobian.precision import Precision
-from jepa_jax.jobs.manifest import JobSpec, build_manifest, read_manifest, require_same, write_manifest
-from jepa_jax.jobs.pipeline import Decoded, decode_ahead
-from jepa_jax.jobs.sources import FolderSource
-from jepa_jax.jobs.writer import PartWriter, score_schema
-from jepa_jax.scorer import score
-from jepa_jax.scoring import ScoreResult
-
-SAVABLE = ("singular_values", "embedding")
-"""Optional columns of the score table."""
-
-
-class Progress(Protocol):
-    """Whoever watches a job."""
-
-    def start(self, total: int, done: int) -> None:
-        """The job has ``total`` records, ``done`` of which an earlier run finished."""
-        ...
-
-    def advance(self, scored: int, failed: int) -> None:
-        """So many more records are scored or failed."""
-        ...
-
-    def shard_written(self, name: str, scored: int, failed: int) -> None:
-        """A part is on disk."""
-        ...
+from jepa_jax.jobs.devices import Step
+from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
+from jepa_jax.jobs.options import JobOptions
+from jepa_jax.jobs.pinned import pin_records, write_records
+from jepa_jax.jobs.pipeline import decode_ahead
+from jepa_jax.jobs.progress import Progress, ShardReport, Summary
+from jepa_jax.jobs.schema import score_schema
+from jepa_jax.jobs.shards import OpenShard, default_shard_size, from_runs, shard_ranges, to_runs
+from jepa_jax.jobs.sources import Records
+from jepa_jax.jobs.stopping import StopSignals
+from jepa_jax.jobs.stream import DeviceClock, score_stream
+from jepa_jax.jobs.team import Team
+from jepa_jax.jobs.writer import PartWriter
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a finished job leaves behind.
+class Plan:
+    """What is to be done.
 
     Attributes:
-        records: records in the source.
-        scored: rows in the table.
-        failed: rows in failures.parquet.
-        resumed: records that earlier runs had finished.
+        source: the records, as they were when the job began.
+        ranges: the record indices of every shard.
+        missing: the shards that have no part.
+        writer: of the parts.
+        manifest: of the job.
     """
 
-    records: int
-    scored: int
-    failed: int
-    resumed: int
-
-
-@dataclass
-class _OpenShard:
-    """A shard whose records are partly known."""
-
-    size: int
-    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
-    failures: dict[int, dict[str, str]] = field(default_factory=dict)
+    source: Records
+    ranges: list[range]
+    missing: list[int]
+    writer: PartWriter
+    manifest: dict[str, Any]
 
     @property
-    def whole(self) -> bool:
-        return len(self.rows) + len(self.failures) == self.size
+    def records_missing(self) -> int:
+        """Records of the missing shards."""
+        return sum(len(self.ranges[shard]) for shard in self.missing)
 
 
 def run_job(
     encoder: Encoder,
-    source: FolderSource,
+    source: Records,
     output: epath.PathLike,
     progress: Progress,
-    *,
-    precision: Precision = "float32",
-    batch_size: int | None = None,
-    shard_size: int | None = None,
-    columns: tuple[str, ...] = (),
-    workers: int = 2,
+    options: JobOptions | None = None,
 ) -> Summary:
-    """Score every record of a source, or what an earlier run left of it.
+    """Score every record of a source, or what earlier runs left of it.
+
+    Processes that `jax.distributed.initialize` has brought together do the job in common: each gives the same
+    arguments and sees the same input and the same output directory.
 
     Args:
         encoder: scores the images, by its own recipe.
         source: the records.
         output: directory of the table; a job that was begun there is resumed.
-        progress: is told what happens.
-        precision: of the scores.
-        batch_size: images per device step; by default as many as fill the device.
-        shard_size: records per part; by default about 64 parts of 8 to 1,024 records.
-        columns: optional columns, of ``singular_values`` and ``embedding``.
-        workers: decoding threads.
+        progress: is told what happens in this process.
+        options: how it is done.
+
+    Returns:
+        The summary of the whole job, in every process.
 
     Raises:
-        ArgumentError: an option cannot work; JobError: the directory belongs to another job.
+        JobInterrupted: a signal stopped it.
+        JobError: the directory belongs to another job, or the job cannot go on. What is whole is kept.
     """
-    for name, value in (("batch_size", batch_size), ("shard_size", shard_size), ("workers", workers)):
-        if value is not None and value < 1:
-            raise ArgumentError(f"{name}={value} must be at least 1.")
-    unknown = set(columns) - set(SAVABLE)
-    if unknown:
-        raise ArgumentError(f"columns {sorted(unknown)} cannot be saved; choose from {', '.join(SAVABLE)}.")
+    options = options or JobOptions()
     directory = epath.Path(output).resolve()
-    directory.mkdir(parents=True, exist_ok=True)
-    old = read_manifest(directory)
-    size = shard_size or (old["pinned"].get("shard_size") if old else None) or _shard_size(len(source.keys))
-    job = JobSpec(precision, size, tuple(sorted(columns)))
-    manifest = build_manifest(encoder, source.keys, job, str(source.root))
-    if old is None:
-        write_manifest(directory, manifest)
-    else:
-        require_same(directory, old, manifest)
-    spec = encoder.spec
-    writer = PartWriter(
-        directory,
-        math.ceil(len(source.keys) / size),
-        score_schema(spec.embedding_size, spec.gaussian_embedding, job.columns),
-    )
-    resumed = _run_missing(encoder, source, writer, job, progress, batch_size, workers)
-    failed = writer.merge_failures()
-    manifest |= {"complete": True, "scored": len(source.keys) - failed, "failed": failed}
-    write_manifest(directory, manifest)
-    return Summary(len(source.keys), len(source.keys) - failed, failed, resumed)
+    team = Team.current()
+    with StopSignals() as signals:
+        try:
+            plan = _agree(encoder, source, directory, options, team, signals)
+            _score_missing(encoder, plan, options, progress, team, signals)
+            return _finish(plan, directory, team, signals)
+        except BaseException as error:
+            team.failed(str(error) if isinstance(error, JepaJaxError) else repr(error))
+            raise
+        finally:
+            team.end()
 
 
-def _run_missing(
-    encoder: Encoder,
-    source: FolderSource,
-    writer: PartWriter,
-    job: JobSpec,
-    progress: Progress,
-    batch_size: int | None,
-    workers: int,
-) -> int:
-    """Compute and write every missing part; returns how many records were there already."""
-    total = len(source.keys)
-    ranges = {
-        shard: range(shard * job.shard_size, min((shard + 1) * job.shard_size, total)) for shard in writer.missing()
-    }
-    todo = sum(map(len, ranges.values()))
-    progress.start(total, total - todo)
-    shards = {shard: _OpenShard(len(indices)) for shard, indices in ranges.items()}
-    batch = batch_size or _batch_size(encoder)
-    decoded = decode_ahead(
-        source,
-        (index for indices in ranges.values() for index in indices),
-        encoder.spec.preprocess,
-        workers=workers,
-        ahead=2 * batch + workers,
-    )
-    scorer = functools.partial(score, encoder, precision=job.precision)  # pyright: ignore[reportArgumentType]
-    for index, row, reason in _outcomes(decoded, scorer, batch, job.columns):
-        number = index // job.shard_size
-        shard = shards[number]
-        if row is None:
-            shard.failures[index] = {"key": source.keys[index], "reason": reason}
-        else:
-            shard.rows[index] = {"key": source.keys[index], **row}
-        progress.advance(scored=int(row is not None), failed=int(row is None))
-        if shard.whole:
-            ordered = [row for _, row in sorted(shard.rows.items())]
-            writer.write(number, ordered, [failure for _, failure in sorted(shard.failures.items())])
-            progress.shard_written(writer.name(number), len(shard.rows), len(shard.failures))
-            del shards[number]
-    return total - todo
+def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options: JobOptions, write: bool) -> Plan:
+    """What a job would do; with ``write``, the directory is made the job's.
 
-
-def _outcomes(
-    decoded: Iterator[Decoded], scorer: Any, batch_size: int, columns: tuple[str, ...]
-) -> Iterator[tuple[int, dict[str, Any] | None, str]]:
-    """(index, row, "") of each scored record and (index, None, reason) of each failed one.
-
-    Batches run across shards, so that only the last one of a job is ever filled up: with copies of its
-    last image, because another batch size would have to be compiled.
+    Raises:
+        JobError: it belongs to another job.
     """
-    pending: list[Decoded] = []
-    for record in decoded:
-        if record.image is None:
-            yield record.index, None, record.reason
-            continue
-        pending.append(record)
-        if len(pending) == batch_size:
-            yield from _score_batch(pending, scorer, batch_size, columns)
-            pending = []
-    if pending:
-        yield from _score_batch(pending, scorer, batch_size, columns)
+    old = read_manifest(directory)
+    if old is not None:
+        source = pin_records(directory, source)
+    pinned = old["pinned"] if old else {}
+    size = options.shard_size or pinned.get("shard_size") or default_shard_size(len(source.keys))
+    manifest = build_manifest(encoder, source, options, size)
+    if old is not None:
+        require_same(directory, old, manifest)
+    elif write:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_records(directory, source)
+        write_manifest(directory, manifest)  # last: a directory with a manifest is a job's
+    spec = encoder.spec
+    columns = sorted(options.columns)
+    schema = score_schema(spec.embedding_size, spec.gaussian_embedding, columns, options.save_dtype)
+    ranges = shard_ranges(len(source.keys), size)
+    writer = PartWriter(directory, len(ranges), schema)
+    if options.retry_failed and write:
+        writer.discard(writer.with_failures())
+    return Plan(source, ranges, writer.missing(), writer, manifest)
 
 
-def _score_batch(
-    records: list[Decoded], scorer: Any, batch_size: int, columns: tuple[str, ...]
-) -> Iterator[tuple[int, dict[str, Any] | None, str]]:
-    images = [record.image for record in records if record.image is not None]
-    images += [images[-1]] * (batch_size - len(images))
-    rows = _rows(scorer(np.stack(images)), columns)
-    for record, row in zip(records, rows, strict=False):
-        if math.isfinite(row["score"]):
-            yield record.index, row, ""
-        else:
-            yield record.index, None, f"the score is {row['score']}: the encoder's output or Jacobian overflows"
-
-
-def _rows(result: ScoreResult, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A result on the device to one plain row per image."""
-    table = {"score": result.score, "listing_score": result.listing_score}
-    if result.gaussian_score is not None:
-        table["gaussian_score"] = result.gaussian_score
-    arrays = {name: np.asarray(value).tolist() for name, value in table.items()}
-    arrays |= {name: list(np.asarray(getattr(result, name), np.float32)) for name in columns}
-    count = len(arrays["score"])
-    return [
-        {name: values[i] for name, values in arrays.items()} | {"log_volume_rank": result.log_volume_rank}
-        for i in range(count)
-    ]
-
-
-def _batch_size(encoder: Encoder) -> int:
+def default_batch_size(encoder: Encoder) -> int:
     """Images that the engine would compute side by side; more in one call gains nothing."""
     side = encoder.spec.image_size
     return min(64, default_images_per_step(3 * side * side, encoder.spec.embedding_size))
 
 
-def _shard_size(records: int) -> int:
-    """About 64 shards: a killed job loses little, a large one does not drown in files."""
-    return min(1024, max(8, math.ceil(records / 64)))
+def _agree(
+    encoder: Encoder, source: Records, directory: epath.Path, options: JobOptions, team: Team, signals: StopSignals
+) -> Plan:
+    """The same plan in every process: the coordinator's."""
+    if team.coordinates:
+        plan = make_plan(encoder, source, directory, options, write=True)
+        team.publish("plan", {"missing": to_runs(plan.missing)})
+        return plan
+    agreed = team.wait_for("plan", signals.raise_if_received)
+    plan = make_plan(encoder, source, directory, options, write=False)
+    return Plan(plan.source, plan.ranges, from_runs(agreed["missing"]), plan.writer, plan.manifest)
+
+
+def _score_missing(
+    encoder: Encoder, plan: Plan, options: JobOptions, progress: Progress, team: Team, signals: StopSignals
+) -> None:
+    """Compute and write this process's share of the missing parts.
+
+    Batches run across shards, so that only the last one of a process is ever filled up.
+    """
+    keys, writer = plan.source.keys, plan.writer
+    mine = plan.missing[team.index :: team.count]
+    open_shards = {shard: OpenShard(plan.ranges[shard]) for shard in mine}
+    todo = sum(len(plan.ranges[shard]) for shard in mine)
+    # Of several processes each shows its own share.
+    progress.start(*((len(keys), len(keys) - todo) if team.count == 1 else (todo, 0)))
+    if not mine:
+        return
+    step = Step(encoder, options.precision, options.batch_size or default_batch_size(encoder))
+    clock = DeviceClock()
+    decoding = decode_ahead(
+        plan.source,
+        (index for shard in mine for index in plan.ranges[shard]),
+        encoder.spec.preprocess,
+        workers=options.workers,
+        ahead=2 * step.batch_size,
+    )
+    columns = tuple(sorted(options.columns))
+    limit = options.failure_limit
+    tried = failed = 0
+    with (
+        contextlib.closing(decoding) as decoded,
+        contextlib.closing(
+            score_stream(decoded, step, columns, clock, stopped=lambda: signals.received is not None)
+        ) as outcomes,
+    ):
+        for outcome in outcomes:
+            if outcome.record.unreadable:
+                plan.source.require_present()
+            bad = int(outcome.row is None)
+            tried, failed = tried + 1, failed + bad
+            progress.advance(1 - bad, bad, clock.share)
+            number = outcome.record.index // len(plan.ranges[0])
+            shard = open_shards[number]
+            shard.add(outcome)
+            if shard.whole:
+                writer.write(number, shard.columns(keys, writer.schema.names[1:]), shard.failed(keys))
+                counts = (len(shard.rows), len(shard.failures), team.index, tried, failed)
+                progress.shard_written(ShardReport(writer.name(number), number, *counts, clock.seconds, clock.share))
+                del open_shards[number]
+            limit.check(tried, failed, outcome.reason)
+            team.check()
+    signals.raise_if_received()
+
+
+def _finish(plan: Plan, directory: epath.Path, team: Team, signals: StopSignals) -> Summary:
+    """The coordinator waits for all, checks the tables and closes the job; everyone learns the outcome."""
+    team.done()
+    if not team.coordinates:
+        return Summary(**team.wait_for("end", signals.raise_if_received))
+    team.wait_for_all(signals.raise_if_received)
+    records = len(plan.source.keys)
+    failed = plan.writer.finish([len(indices) for indices in plan.ranges])
+    write_manifest(directory, plan.manifest | {"complete": True, "scored": records - failed, "failed": failed})
+    summary = Summary(records, records - failed, failed, records - plan.records_missing)
+    team.publish("end", asdict(summary))
+    return summary

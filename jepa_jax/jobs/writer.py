@@ -1,59 +1,32 @@
 """Tables on disk: one Parquet part per shard, each renamed into place when it is whole.
 
 DIR/part-00003-of-00012.parquet            the scores of shard 3
-DIR/_failures/part-00003-of-00012.parquet  its failures; written before, so a part means both are there
+DIR/_failures/part-00003-of-00012.parquet  its failures, if it has any; written before, so a part means all is there
 DIR/failures.parquet                       all failures, once every shard is done
+
+Two processes that write the same part, as a job given twice would, write the same records: the last one stays.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 
-FAILURE_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string(), nullable=False, metadata={"doc": "record key"}),
-        pa.field("reason", pa.string(), nullable=False, metadata={"doc": "why it has no score"}),
-    ]
-)
+from jepa_jax.errors import JobError
+from jepa_jax.jobs.schema import FAILURE_SCHEMA
+
 FAILURES = "failures.parquet"
-
-
-def score_schema(embedding_size: int, gaussian: bool, columns: Sequence[str]) -> pa.Schema:
-    """Columns of the score table, each documented in its metadata."""
-    vector = pa.list_(pa.float32(), embedding_size)
-    optional = {
-        "singular_values": pa.field(
-            "singular_values", vector, metadata={"doc": "all singular values of the Jacobian, descending"}
-        ),
-        "embedding": pa.field("embedding", vector, metadata={"doc": "the encoder's output"}),
-    }
-    fields = [
-        pa.field("key", pa.string(), nullable=False, metadata={"doc": "record key: path below the input"}),
-        pa.field(
-            "score",
-            pa.float64(),
-            metadata={"doc": "sum of log singular values over the structural rank, nats; higher = denser"},
-        ),
-        pa.field(
-            "listing_score",
-            pa.float64(),
-            metadata={"doc": "the paper's listing: all singular values clipped at 1e-6, nats"},
-        ),
-    ]
-    if gaussian:
-        fields.append(
-            pa.field("gaussian_score", pa.float64(), metadata={"doc": "score + log N(embedding; 0, I), nats"})
-        )
-    fields.append(
-        pa.field("log_volume_rank", pa.int32(), metadata={"doc": "number of singular values that score sums"})
-    )
-    return pa.schema([*fields, *(optional[name] for name in columns)])
+_TEMPORARY = f".{socket.gethostname()}-{os.getpid()}.tmp"
 
 
 class PartWriter:
@@ -69,7 +42,6 @@ class PartWriter:
         self.directory = directory
         self.shards = shards
         self.schema = schema
-        (directory / "_failures").mkdir(parents=True, exist_ok=True)
 
     def name(self, shard: int) -> str:
         """File name of a shard's part."""
@@ -77,24 +49,83 @@ class PartWriter:
 
     def missing(self) -> list[int]:
         """Shards without a part, in order."""
-        present = {path.name for path in self.directory.iterdir()}
-        return [shard for shard in range(self.shards) if self.name(shard) not in present]
+        present = set(self._shards_in(self.directory))
+        return [shard for shard in range(self.shards) if shard not in present]
 
-    def write(self, shard: int, rows: Sequence[Mapping[str, Any]], failures: Sequence[Mapping[str, str]]) -> None:
-        """Write one shard, failures first: the part itself is what says that the shard is done."""
-        self._write(self.directory / "_failures" / self.name(shard), failures, FAILURE_SCHEMA)
-        self._write(self.directory / self.name(shard), rows, self.schema)
+    def write(self, shard: int, columns: Mapping[str, Any], failures: Sequence[Mapping[str, str]]) -> None:
+        """Write one shard, failures first: the part itself is what says that the shard is done.
 
-    def merge_failures(self) -> int:
-        """Write ``failures.parquet`` from all shards; returns how many failures there are."""
-        tables = [read_table(self.directory / "_failures" / self.name(shard)) for shard in range(self.shards)]
+        Args:
+            shard: its number.
+            columns: the scored records' values by column, arrays [n] or [n, K] or lists of n.
+            failures: key and reason of each of the others.
+        """
+        if failures:
+            self._failures.mkdir(parents=True, exist_ok=True)
+            failed = pa.Table.from_pylist(list(failures), schema=FAILURE_SCHEMA)
+            write_bytes_atomically(self._failures / self.name(shard), _parquet_bytes(failed))
+        else:  # of an earlier try, perhaps
+            (self._failures / self.name(shard)).unlink(missing_ok=True)
+        arrays = [_column(columns[field.name], field.type) for field in self.schema]
+        scored = pa.Table.from_arrays(arrays, schema=self.schema)
+        write_bytes_atomically(self.directory / self.name(shard), _parquet_bytes(scored))
+
+    def with_failures(self) -> list[int]:
+        """Finished shards of which some record failed."""
+        missing, failed = set(self.missing()), self._shards_in(self._failures)
+        return [shard for shard in failed if shard not in missing]
+
+    def discard(self, shards: Sequence[int]) -> None:
+        """Remove finished shards, so that they are computed again."""
+        for shard in shards:
+            (self.directory / self.name(shard)).unlink()
+
+    def finish(self, sizes: Sequence[int]) -> int:
+        """Check that every record is in the tables, and write ``failures.parquet``.
+
+        Args:
+            sizes: the number of records of each shard.
+
+        Returns:
+            How many records failed.
+
+        Raises:
+            JobError: a part is damaged, or does not hold as many records as its shard.
+        """
+        tables = [FAILURE_SCHEMA.empty_table()]
+        with_failures = set(self._shards_in(self._failures))
+        for shard, size in enumerate(sizes):
+            try:
+                found = _row_count(self.directory / self.name(shard))
+                if shard in with_failures:
+                    tables.append(read_table(self._failures / self.name(shard)))
+                    found += tables[-1].num_rows
+            except (pa.ArrowException, OSError) as error:
+                found = f"no table ({error})"
+            if found != size:
+                raise JobError(
+                    f"part {self.directory / self.name(shard)} should hold {size} records and holds {found}; "
+                    "remove it, and give the same command."
+                )
         merged = pa.concat_tables(tables)
         write_bytes_atomically(self.directory / FAILURES, _parquet_bytes(merged))
+        self._remove_leftovers()
         return merged.num_rows
 
-    @staticmethod
-    def _write(path: epath.Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
-        write_bytes_atomically(path, _parquet_bytes(pa.Table.from_pylist(list(rows), schema=schema)))
+    @property
+    def _failures(self) -> epath.Path:
+        return self.directory / "_failures"
+
+    def _shards_in(self, folder: epath.Path) -> list[int]:
+        present = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        return [shard for shard in range(self.shards) if self.name(shard) in present]
+
+    def _remove_leftovers(self) -> None:
+        """Temporary files of processes that were killed while they wrote."""
+        for folder in (self.directory, self._failures):
+            for path in folder.iterdir() if folder.exists() else ():
+                if path.name.startswith(".") and path.name.endswith(".tmp"):
+                    path.unlink(missing_ok=True)
 
 
 def read_table(path: epath.Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -102,11 +133,46 @@ def read_table(path: epath.Path, columns: Sequence[str] | None = None) -> pa.Tab
     return pq.read_table(io.BytesIO(path.read_bytes()), columns=list(columns) if columns else None)
 
 
+def write_table_atomically(path: epath.Path, table: pa.Table) -> None:
+    """Write one Parquet file whole or not at all."""
+    write_bytes_atomically(path, _parquet_bytes(table))
+
+
 def write_bytes_atomically(path: epath.Path, data: bytes) -> None:
-    """Write under a temporary name beside the target, then rename: a reader never sees half a file."""
-    temporary = path.parent / f".{path.name}.tmp"
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    """Write under a temporary name of this process beside the target, then rename: no reader sees half a file.
+
+    Raises:
+        JobError: the disk is full; the temporary file is gone then, and what was there before is untouched.
+    """
+    temporary = path.parent / f".{path.name}{_TEMPORARY}"
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            if "://" not in os.fspath(path):
+                os.fsync(stream.fileno())  # else a power cut after the rename could leave an empty part
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise JobError(
+                f"{path} cannot be written: {error.strerror}. Every part that is there is whole: make space, and "
+                "the same command resumes the job."
+            ) from error
+        raise
+
+
+def _column(values: Any, dtype: pa.DataType) -> pa.Array:
+    if not pa.types.is_fixed_size_list(dtype):
+        return pa.array(values, dtype)
+    flat = np.ascontiguousarray(values, dtype.value_type.to_pandas_dtype()).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=dtype)
+
+
+def _row_count(path: epath.Path) -> int:
+    with path.open("rb") as stream:
+        return pq.ParquetFile(stream).metadata.num_rows
 
 
 def _parquet_bytes(table: pa.Table) -> bytes:

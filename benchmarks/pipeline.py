@@ -1,0 +1,165 @@
+"""What a scoring job costs beside its engine: ``python -m benchmarks.pipeline``.
+
+A small encoder scores 1,000 and then 10,000 pictures, each count in a process of its own. The job takes turns with
+the bare engine, which runs on one batch over and over, so that a busy machine is unfair to both alike. The rates
+(without compilation) and the peaks of resident memory are printed and written, with versions
+and commit, to ``benchmarks/results/pipeline.json``. Bars: the job at 90% of the bare engine's rate or more; its
+resident memory at 10,000 pictures within 10% of that at 1,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+from PIL import Image
+
+from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
+from jepa_jax.jobs.devices import Step
+
+RESULTS = Path(__file__).parent / "results"
+BATCH = 16
+SPEC = EncoderSpec(
+    name="small",
+    family="dinov2",
+    vit=ViTSpec(width=48, depth=2, heads=4, patch_size=14, native_image_size=56, mlp_width=192, layer_scale=True),
+    preprocess=PreprocessSpec(resize_shortest=64, crop=56),
+)
+
+
+class Alternating:
+    """A progress that interrupts the job after every so many records, and lets the bare engine run instead."""
+
+    def __init__(self, step: Step, every: int, seconds: float):
+        self.step, self.every, self.seconds = step, every, seconds
+        self.job_records, self.job_seconds = 0, 0.0
+        self.engine_rates: list[float] = []
+        self._since: float | None = None
+        self._at = 0
+
+    def start(self, total: int, done: int) -> None:
+        """Nothing to show."""
+
+    def advance(self, scored: int, failed: int, device_busy: float) -> None:
+        """Nothing to show."""
+
+    def shard_written(self, report: ShardReport) -> None:
+        """Take turns; the job's first slice, which compiles, does not count."""
+        if self._since is not None and report.records_done - self._at < self.every:
+            return
+        if self._since is not None:
+            # One batch of the slice was computed while the engine had its turn.
+            self.job_records += report.records_done - self._at - self.step.batch_size
+            self.job_seconds += time.monotonic() - self._since
+        self.engine_rates.append(engine_rate(self.step, self.seconds))
+        self._since, self._at = time.monotonic(), report.records_done
+
+
+def make_pictures(folder: Path, count: int) -> None:
+    """Smooth random JPEGs of 80 x 64 pixels."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+        coarse.resize((80, 64), Image.Resampling.BICUBIC).save(folder / f"{i:05d}.jpg")
+
+
+def engine_rate(step: Step, seconds: float) -> float:
+    """Images per second of the step alone, one batch always queued behind the running one."""
+    images = np.random.default_rng(0).standard_normal((step.batch_size, *step.image_shape)).astype(np.float32)
+    running = step(images)
+    jax.block_until_ready(running)
+    begun, batches = time.monotonic(), 0
+    running = step(images)
+    while time.monotonic() - begun < seconds:
+        queued = step(images)
+        jax.block_until_ready(running)
+        running, batches = queued, batches + 1
+    return batches * step.batch_size / (time.monotonic() - begun)
+
+
+def measure(folder: Path, output: Path, workers: int, seconds: float) -> dict[str, Any]:
+    """One job, taking turns with the bare engine."""
+    encoder = Encoder(SPEC, initialize_params(SPEC.vit, seed=0))
+    step, source = Step(encoder, "float32", BATCH), open_source(folder)
+    turns = Alternating(step, every=len(source.keys) // 12, seconds=seconds)
+    run_job(encoder, source, output, turns, JobOptions(batch_size=BATCH, workers=workers))
+    job, engine = turns.job_records / turns.job_seconds, sum(turns.engine_rates) / len(turns.engine_rates)
+    return {
+        "records": len(source.keys),
+        "engine_images_per_second": engine,
+        "engine_slowest_and_fastest_turn": [min(turns.engine_rates), max(turns.engine_rates)],
+        "job_images_per_second": job,
+        "job_share_of_engine": job / engine,
+        "resident_peak_mb": resident_peak() / 1e6,
+    }
+
+
+def resident_peak() -> int:
+    """Peak of this process's resident memory so far, bytes."""
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    return psutil.Process().memory_info().rss
+
+
+def environment() -> dict[str, Any]:
+    """Device, versions and commit, so that a figure can be repeated."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "commit": commit.stdout.strip(),
+        "date": date.today().isoformat(),
+    }
+
+
+def main() -> None:
+    """Measure every count in a fresh process, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--records", type=int, nargs="+", default=[1000, 10_000])
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=3, help="of each turn of the bare engine")
+    parser.add_argument("--one", nargs=2, metavar=("FOLDER", "OUTPUT"), help="measure one folder and print JSON")
+    arguments = parser.parse_args()
+    if arguments.one:
+        folder, output = map(Path, arguments.one)
+        print(json.dumps(measure(folder, output, arguments.workers, arguments.seconds)))
+        return
+    rows = []
+    for records in arguments.records:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "in"
+            folder.mkdir()
+            make_pictures(folder, records)
+            command = [sys.executable, "-m", "benchmarks.pipeline", "--one", str(folder), str(Path(name) / "out")]
+            command += ["--workers", str(arguments.workers), "--seconds", str(arguments.seconds)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(json.dumps(rows[-1]))
+    facts = environment() | {"encoder": SPEC.to_dict()["vit"], "batch_size": BATCH, "workers": arguments.workers}
+    growth = rows[-1]["resident_peak_mb"] / rows[0]["resident_peak_mb"]
+    result = {"environment": facts, "jobs": rows, "memory_growth": growth}
+    (RESULTS / "pipeline.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(f"job at {rows[-1]['job_share_of_engine']:.1%} of the bare engine; memory x {growth:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""`--dry-run`: what a job would do and need, with the step compiled but nothing scored or written."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import jax
+from etils import epath
+
+from jepa_jax.encoders import Encoder
+from jepa_jax.jobs.devices import Step
+from jepa_jax.jobs.options import JobOptions
+from jepa_jax.jobs.pipeline import images_in_memory
+from jepa_jax.jobs.runner import default_batch_size, make_plan
+from jepa_jax.jobs.sources import Records
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """The plan of a job.
+
+    Attributes:
+        records: in the input.
+        records_missing: those that are still to be scored.
+        shards: parts of the whole table.
+        shards_missing: those that are still to be written.
+        processes: that share the work.
+        devices: of each process.
+        batch_size: images per step of a process.
+        host_bytes: of decoded images that wait, at most, per process.
+        device_bytes: parameters, images and intermediates of the compiled step, per process; None where
+            the backend does not say.
+        compile_seconds: that compiling the step took here.
+    """
+
+    records: int
+    records_missing: int
+    shards: int
+    shards_missing: int
+    processes: int
+    devices: int
+    batch_size: int
+    host_bytes: int
+    device_bytes: int | None
+    compile_seconds: float
+
+
+def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: JobOptions) -> DryRun:
+    """Plan a job and compile its step; the output directory is read, never written."""
+    plan = make_plan(encoder, source, epath.Path(output).resolve(), options, write=False)
+    step = Step(encoder, options.precision, options.batch_size or default_batch_size(encoder))
+    begun = time.monotonic()
+    needs = step.compile().memory_analysis()
+    seconds = time.monotonic() - begun
+    image_bytes = 4 * math.prod(step.image_shape)
+    return DryRun(
+        len(plan.source.keys),
+        plan.records_missing,
+        len(plan.ranges),
+        len(plan.missing),
+        jax.process_count(),
+        jax.local_device_count(),
+        step.batch_size,
+        images_in_memory(2 * step.batch_size, options.workers) * image_bytes + 3 * step.batch_size * image_bytes,
+        needs and needs.argument_size_in_bytes + needs.temp_size_in_bytes + needs.output_size_in_bytes,
+        seconds,
+    )

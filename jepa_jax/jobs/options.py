@@ -1,0 +1,55 @@
+"""What a user may choose about a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from jepa_jax.errors import ArgumentError
+from jepa_jax.jobs.schema import SAVABLE, SAVE_DTYPES, SaveDtype
+from jepa_jax.jobs.stopping import FailureLimit
+from jepa_jax.scoring import Precision
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a job is done.
+
+    Attributes:
+        precision: of the scores.
+        columns: optional columns, of ``singular_values`` and ``embedding``.
+        save_dtype: of the optional columns' values.
+        batch_size: images per step of this process; by default as many as fill the device.
+        shard_size: records per part; by default about 64 parts of 8 to 1,024 records.
+        workers: processes that decode images; 0 decodes in a thread of this process.
+        max_failures: give up when more records fail: a count such as ``"50"``, or a share such as ``"0.1"``
+            or ``"10%"`` of those tried so far. By default a job goes on whatever fails.
+        retry_failed: compute the parts again that hold failures.
+    """
+
+    precision: Precision = "float32"
+    columns: tuple[str, ...] = ()
+    save_dtype: SaveDtype = "float32"
+    batch_size: int | None = None
+    shard_size: int | None = None
+    workers: int = 0
+    max_failures: str | None = None
+    retry_failed: bool = False
+
+    def __post_init__(self):
+        for name, least in (("batch_size", 1), ("shard_size", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ArgumentError(f"{name}={value} must be at least {least}.")
+        unknown = set(self.columns) - set(SAVABLE)
+        if unknown:
+            raise ArgumentError(f"columns {sorted(unknown)} cannot be saved; choose from {', '.join(SAVABLE)}.")
+        for name, choices in (("save_dtype", SAVE_DTYPES), ("precision", get_args(Precision))):
+            if getattr(self, name) not in choices:
+                raise ArgumentError(f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(choices)}.")
+        _ = self.failure_limit
+
+    @property
+    def failure_limit(self) -> FailureLimit:
+        """``max_failures``, understood."""
+        return FailureLimit() if self.max_failures is None else FailureLimit.parse(self.max_failures)

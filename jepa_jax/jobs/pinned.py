@@ -1,0 +1,82 @@
+"""The records of a job, written down when it begins: each keeps its index, whatever becomes of the input."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from etils import epath
+
+from jepa_jax.errors import JobError
+from jepa_jax.jobs.sources.records import Records, Unusable
+from jepa_jax.jobs.writer import read_table, write_table_atomically
+
+NAME = "_records.parquet"
+"""Hidden from readers of the data set by its underscore."""
+
+
+@dataclass(frozen=True)
+class _Rearranged(Sequence):
+    """The locators of an input from which records have vanished."""
+
+    keys: Sequence[str]
+    positions: dict[str, int]
+    locators: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: Any) -> Any:
+        position = self.positions.get(str(self.keys[index]))
+        if position is None:
+            return Unusable("it was in the input when the job began, and has vanished since")
+        return self.locators[position]
+
+
+def write_records(directory: epath.Path, source: Records) -> None:
+    """Write the keys down."""
+    write_table_atomically(directory / NAME, pa.table({"key": pa.array(source.keys, pa.large_string())}))
+
+
+def pin_records(directory: epath.Path, source: Records) -> Records:
+    """The records as they were when the job began.
+
+    Records that have vanished since are there and unusable, so that a job can still be resumed.
+
+    Raises:
+        JobError: the input has records that it had not then, or is another one.
+    """
+    try:
+        keys = read_table(directory / NAME)["key"].to_pylist()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise JobError(f"{directory / NAME} cannot be read ({error}); use a new output directory.") from error
+    if len(keys) == len(source.keys) and all(map(str.__eq__, keys, source.keys)):
+        return source
+    known = set(keys)
+    new = [key for key in source.keys if key not in known]
+    vanished = known.difference(source.keys)
+    if new or source.positional:
+        raise JobError(
+            f"output {directory} belongs to another job (input: {len(keys)} records there and {len(source.keys)} now; "
+            f"{_some(new)} new, {_some(sorted(vanished))} vanished). Score new records in a new output directory."
+        )
+    positions = {key: position for position, key in enumerate(source.keys)}
+    return Records(
+        source.name, keys, _Rearranged(keys, positions, source.locators), source.reader, source.files, source.left_out
+    )
+
+
+def keys_digest(keys: Sequence[str]) -> str:
+    """SHA-256 over all keys in order: the same digest means the same records in the same shards."""
+    state = hashlib.sha256()
+    for key in keys:
+        state.update(key.encode())
+        state.update(b"\0")
+    return state.hexdigest()
+
+
+def _some(keys: Sequence[str]) -> str:
+    return f"{len(keys)}" + (f" (such as {keys[0]!r})" if keys else "")

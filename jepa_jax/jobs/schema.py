@@ -1,0 +1,54 @@
+"""The columns of the tables, each documented in its metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import pyarrow as pa
+
+SaveDtype = Literal["float32", "float16"]
+"""Dtypes in which the optional columns are saved."""
+
+SAVABLE = ("singular_values", "embedding")
+"""Optional columns of the score table."""
+
+FAILURE_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False, metadata={"doc": "record key"}),
+        pa.field("reason", pa.string(), nullable=False, metadata={"doc": "why it has no score"}),
+    ]
+)
+
+SAVE_DTYPES = get_args(SaveDtype)
+
+
+def score_schema(
+    embedding_size: int, gaussian: bool, columns: Sequence[str], save_dtype: SaveDtype = "float32"
+) -> pa.Schema:
+    """The score table of an encoder of this embedding size.
+
+    Args:
+        embedding_size: K, the length of the optional columns' fixed-size lists.
+        gaussian: whether there is a ``gaussian_score``.
+        columns: optional columns, of `SAVABLE`.
+        save_dtype: of the optional columns' values.
+    """
+    vector = pa.list_(pa.float16() if save_dtype == "float16" else pa.float32(), embedding_size)
+    optional = {
+        "singular_values": _field("singular_values", vector, "all singular values of the Jacobian, descending"),
+        "embedding": _field("embedding", vector, "the encoder's output"),
+    }
+    fields = [
+        _field("key", pa.string(), "record key: path below the input, or position in it", nullable=False),
+        _field("score", pa.float64(), "sum of log singular values over the structural rank, nats; higher = denser"),
+        _field("listing_score", pa.float64(), "the paper's listing: all singular values clipped at 1e-6, nats"),
+    ]
+    if gaussian:
+        fields.append(_field("gaussian_score", pa.float64(), "score + log N(embedding; 0, I), nats"))
+    fields.append(_field("log_volume_rank", pa.int32(), "number of singular values that score sums"))
+    return pa.schema([*fields, *(optional[name] for name in columns)])
+
+
+def _field(name: str, dtype: pa.DataType, doc: str, nullable: bool = True) -> pa.Field:
+    return pa.field(name, dtype, nullable=nullable, metadata={"doc": doc})

@@ -1,0 +1,60 @@
+"""A Parquet or CSV table that lists the paths of images."""
+
+from __future__ import annotations
+
+import io
+import os
+
+from etils import epath
+
+from jepa_jax.errors import ArgumentError
+from jepa_jax.jobs.sources.records import Records, Unusable, read_file, unique_records
+
+PATH_COLUMNS = ("path", "file", "file_name", "filename", "filepath", "image_path", "image")
+"""Names of the column that holds the paths, in order of preference; a table of one column needs none."""
+
+KEY_COLUMN = "key"
+
+
+def open_listing(path: str) -> Records:
+    """The images that a table lists, in its order.
+
+    Relative paths start at the table's own folder. The key is the row's ``key`` where the table has that
+    column, and else its path as it is written.
+
+    Raises:
+        ArgumentError: the table cannot be read, has no column of paths, or no row.
+    """
+    # Imported here: this module is loaded in worker processes, which need no Arrow.
+    import pyarrow as pa
+    import pyarrow.csv as csv
+    import pyarrow.parquet as parquet
+
+    file = epath.Path(path)
+    try:
+        data = io.BytesIO(file.read_bytes())
+        table = parquet.read_table(data) if file.suffix == ".parquet" else csv.read_csv(data)
+    except (pa.ArrowException, OSError) as error:
+        raise ArgumentError(f"input {path} cannot be read as a table: {error}") from error
+    column = next((name for name in PATH_COLUMNS if name in table.column_names), None)
+    if column is None and len(table.column_names) == 1:
+        column = table.column_names[0]
+    if column is None:
+        raise ArgumentError(
+            f"input {path} has the columns {', '.join(table.column_names)}; none is called {', '.join(PATH_COLUMNS)}."
+        )
+    if not table.num_rows:
+        raise ArgumentError(f"input {path} lists no path.")
+    paths = table[column].cast(pa.string()).to_pylist()
+    keys = table[KEY_COLUMN].cast(pa.string()).to_pylist() if KEY_COLUMN in table.column_names else paths
+    folder = os.fspath(file.parent)
+    unique, locators = unique_records(
+        (key or f"row {row}", _locate(folder, entry)) for row, (key, entry) in enumerate(zip(keys, paths, strict=True))
+    )
+    return Records(path, unique, locators, read_file)
+
+
+def _locate(folder: str, path: str | None) -> str | Unusable:
+    if not path:
+        return Unusable("the list has no path in this row")
+    return path if "://" in path else os.path.join(folder, path)

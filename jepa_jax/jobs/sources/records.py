@@ -1,0 +1,120 @@
+"""What every kind of input is turned into: records in a fixed order, each with a unique key."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jepa_jax.errors import ImageError, JobError
+
+Reader = Callable[[Any], bytes | np.ndarray]
+"""From a record's locator to its encoded image or uint8 array. Picklable: it runs in worker processes too."""
+
+MAX_BYTES = 2**30
+"""An encoded image that is larger is refused unread (1 GiB)."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """In the place of a locator: why this record is known to have no image before it is read."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Records:
+    """An ordered collection of pictures.
+
+    A record is read in two steps, so that a worker process needs the reader and one small locator rather
+    than the whole collection.
+
+    Attributes:
+        name: what the user called it.
+        keys: one stable, unique key per record; its position is the record's index.
+        locators: where each record lies, for the reader, or `Unusable`.
+        reader: from a locator to the record's content.
+        files: what must be there for any record to be readable.
+        left_out: how many files were taken for no picture by their name.
+        positional: whether the keys are mere positions, so that only the name tells one input from another.
+    """
+
+    name: str
+    keys: Sequence[str]
+    locators: Sequence[Any]
+    reader: Reader
+    files: tuple[str, ...] = ()
+    left_out: int = 0
+    positional: bool = False
+
+    def require_present(self) -> None:
+        """Raise JobError where the input as a whole has vanished: no image is to blame then."""
+        for file in self.files:
+            if not epath.Path(file).exists():
+                raise JobError(f"input {file} has vanished. Bring it back; the same command then resumes the job.")
+
+
+def unique_records(entries: Iterable[tuple[str, Any]]) -> tuple[list[str], list[Any]]:
+    """Keys and locators, each key once.
+
+    A key that was there before is kept as a record of its own, ``KEY#2``, ``KEY#3`` and so on, which is
+    unusable: only the first of them is scored, and the table of failures names the others.
+    """
+    count: dict[str, int] = {}
+    keys, locators = [], []
+    for given, locator in entries:
+        key = given
+        while key in count:
+            count[given] += 1
+            key = f"{given}#{count[given]}"
+        count[key] = 1
+        duplicate = key != given and not isinstance(locator, Unusable)
+        keys.append(key)
+        locators.append(Unusable(f"duplicate key: {given!r} is in the input before") if duplicate else locator)
+    return keys, locators
+
+
+def text_key(name: str) -> str:
+    """A file name as text; bytes that are no UTF-8 are escaped as ``\\xff``, since tables hold text."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def read_file(path: str) -> bytes:
+    """A whole file, local or remote.
+
+    Raises:
+        ImageError: it is no regular file, or too large; OSError: it cannot be read.
+    """
+    file = epath.Path(path)
+    if "://" not in path:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
+            raise ImageError("it is no regular file")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"the file has {status.st_size} bytes, over the limit of {MAX_BYTES}")
+        with open(path, "rb") as stream:
+            return stream.read()
+    return file.read_bytes()
+
+
+def read_slice(locator: tuple[str, int, int]) -> bytes:
+    """Bytes of a file from an offset on: (path, offset, size)."""
+    path, offset, size = locator
+    if size > MAX_BYTES:
+        raise ImageError(f"the file has {size} bytes, over the limit of {MAX_BYTES}")
+    with epath.Path(path).open("rb") as stream:
+        stream.seek(offset)
+        data = stream.read(size)
+    if len(data) < size:
+        raise ImageError(f"{path} ends within this record: {len(data)} of its {size} bytes are there")
+    return data
+
+
+def identity(locator: np.ndarray) -> np.ndarray:
+    """The reader of records that are their own locators."""
+    return locator

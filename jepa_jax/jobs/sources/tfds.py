@@ -1,0 +1,85 @@
+"""TensorFlow Datasets, read through ArrayRecord and without TensorFlow."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from etils import epath
+
+from jepa_jax.errors import ArgumentError
+from jepa_jax.jobs.sources.optional import require_package
+from jepa_jax.jobs.sources.records import Records
+
+PREFIX = "tfds:"
+
+
+@dataclass(frozen=True)
+class TfdsReader:
+    """From a record's number in its split to the encoded image; each process opens the data set once.
+
+    Attributes:
+        dataset: a prepared directory, or a name.
+        split: of the data set, slices such as ``train[:10%]`` included.
+        feature: which feature is the image.
+    """
+
+    dataset: str
+    split: str
+    feature: str
+
+    def __call__(self, index: int) -> bytes:
+        """The image as it is stored, so that it is decoded as every other input."""
+        return _data_source(self.dataset, self.split, self.feature)[index][self.feature]
+
+
+def open_tfds(name: str) -> Records:
+    """``tfds:NAME/SPLIT`` or ``tfds:DIR/SPLIT``; the key is the record's number in its split, from 0.
+
+    Raises:
+        ArgumentError: the data set, the split or its image cannot be found.
+    """
+    require_package("tensorflow_datasets", "TFDS data sets")
+    dataset, slash, split = name.removeprefix(PREFIX).rpartition("/")
+    if not slash or not dataset or not split:
+        raise ArgumentError(f"input {name} must be tfds:NAME/SPLIT or tfds:DIR/SPLIT, such as tfds:imagenet_v2/test.")
+    try:
+        feature = _image_feature(_builder(dataset).info.features, name)
+        count = len(_data_source(dataset, split, feature))
+    except ArgumentError:
+        raise
+    except Exception as error:  # TFDS raises whatever its many parts raise
+        raise ArgumentError(
+            f"input {name} cannot be opened: {(str(error).splitlines() or [type(error).__name__])[0]}. The data set "
+            "must be prepared already, in the file format array_record."
+        ) from error
+    files = (dataset,) if epath.Path(dataset).is_dir() else ()
+    return Records(
+        name, [str(i) for i in range(count)], range(count), TfdsReader(dataset, split, feature), files, positional=True
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _builder(dataset: str) -> Any:
+    import tensorflow_datasets
+
+    if epath.Path(dataset).is_dir():
+        return tensorflow_datasets.builder_from_directory(dataset)
+    return tensorflow_datasets.builder(dataset, file_format="array_record")
+
+
+@functools.lru_cache(maxsize=4)
+def _data_source(dataset: str, split: str, feature: str) -> Any:
+    import tensorflow_datasets
+
+    return _builder(dataset).as_data_source(split=split, decoders={feature: tensorflow_datasets.decode.SkipDecoding()})
+
+
+def _image_feature(features: Any, name: str) -> str:
+    import tensorflow_datasets
+
+    images = [key for key, feature in features.items() if isinstance(feature, tensorflow_datasets.features.Image)]
+    if len(images) != 1 and "image" not in images:
+        raise ArgumentError(f"input {name} has the image features {images}; one of them must be called 'image'.")
+    return images[0] if len(images) == 1 else "image"

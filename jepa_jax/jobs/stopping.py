@@ -1,0 +1,97 @@
+"""Stopping between two batches: by a signal, or because too many records fail."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from dataclasses import dataclass
+from types import FrameType
+
+from jepa_jax.errors import ArgumentError, JobError
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class JobInterrupted(JobError):
+    """A signal stopped the job; what is whole is on disk.
+
+    Attributes:
+        exit_status: 128 + the signal's number, as a shell would say it.
+    """
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.exit_status = 128 + signum
+
+
+class StopSignals:
+    """While entered, SIGTERM and SIGINT are remembered instead of obeyed; the second one is obeyed at once."""
+
+    def __init__(self):
+        self.received: int | None = None
+        self._before = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():  # Python handles signals there alone
+            self._before = {signum: signal.signal(signum, self._remember) for signum in SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        self.received = signum
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+    def raise_if_received(self) -> None:
+        """Raise JobInterrupted if a signal has come."""
+        if self.received is not None:
+            name = signal.Signals(self.received).name
+            raise JobInterrupted(
+                f"{name} received: the batch in hand was finished and every whole part is written. "
+                "The same command resumes the job.",
+                self.received,
+            )
+
+
+@dataclass(frozen=True)
+class FailureLimit:
+    """How many records may fail before a job gives up, since something is wrong with all of it.
+
+    Attributes:
+        count: at most so many, or
+        share: at most this share of the records tried so far, once `SAMPLE` are tried.
+    """
+
+    count: int | None = None
+    share: float | None = None
+
+    SAMPLE = 100
+
+    @classmethod
+    def parse(cls, text: str) -> FailureLimit:
+        """``"50"`` is a count, ``"0.1"`` and ``"10%"`` are shares."""
+        try:
+            if text.isdecimal():
+                return cls(count=int(text))
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise ArgumentError(f"max_failures={text!r} must be a count such as 50, or a share such as 0.1 or 10%.")
+        return cls(share=share)
+
+    def check(self, tried: int, failed: int, last_reason: str) -> None:
+        """Raise JobError if too many have failed."""
+        too_many = (self.count is not None and failed > self.count) or (
+            self.share is not None and tried >= self.SAMPLE and failed > self.share * tried
+        )
+        if too_many:
+            limit = self.count if self.share is None else f"{self.share:.3g} of them"
+            raise JobError(
+                f"{failed} of the {tried} records tried have failed, and max_failures allows {limit}; the last "
+                f"reason: {last_reason}. Whole parts are kept: mend the input, or raise --max-failures, and give "
+                "the same command."
+            )

@@ -1,0 +1,139 @@
+"""From decoded records to outcomes: batches are formed, computed while the next is made, and fetched.
+
+A batch is dispatched before the one before it is fetched, so that the device never waits for Python.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from jepa_jax.errors import JobError
+from jepa_jax.jobs.decoding import Decoded
+from jepa_jax.jobs.devices import Step
+from jepa_jax.scoring import ScoreResult
+
+Row = dict[str, np.ndarray]
+"""One record's values by column."""
+
+
+@dataclass
+class Outcome:
+    """A record with its scores, or with the reason why it has none."""
+
+    record: Decoded
+    row: Row | None
+    reason: str = ""
+
+
+@dataclass
+class DeviceClock:
+    """How long the device was at work: from a batch's dispatch, or the end of the one before, to its end.
+
+    The time begins with the first batch on the device: what was compiled before is left out.
+    """
+
+    busy: float = 0.0
+    begun: float | None = None
+    _last_ready: float = 0.0
+
+    def fetch(self, result: ScoreResult, dispatched: float, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """Wait for a batch and take the wanted columns to the host; called in the order of dispatch."""
+        jax.block_until_ready(result.score)
+        ready = time.monotonic()
+        self.busy += ready - max(dispatched, self._last_ready)
+        self._last_ready = ready
+        names = ("score", "listing_score", *(("gaussian_score",) if result.gaussian_score is not None else ()))
+        arrays = {name: np.asarray(getattr(result, name)) for name in (*names, *columns)}
+        rank = np.full(len(arrays["score"]), result.log_volume_rank, np.int32)
+        return arrays | {"log_volume_rank": rank}
+
+    @property
+    def share(self) -> float:
+        """Share of that time in which the device was busy."""
+        return min(1.0, self.busy / self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Since the first batch went to the device."""
+        return max(1e-3, time.monotonic() - self.begun) if self.begun is not None else 1e-3
+
+
+def score_stream(
+    decoded: Iterable[Decoded],
+    step: Step,
+    columns: tuple[str, ...],
+    clock: DeviceClock,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Generator[Outcome, None, None]:
+    """Score records as they come. Records without an image pass through; scored ones follow in their order.
+
+    Args:
+        decoded: the records.
+        step: scores a batch. The last batch is filled up with copies of its last image, because another
+            batch size would have to be compiled.
+        columns: optional columns to fetch.
+        clock: is told when the device worked.
+        stopped: asked before each batch; once it says yes, the batches on the device are finished and
+            nothing else is begun.
+
+    Raises:
+        JobError: the device ran out of memory.
+    """
+    pending: list[Decoded] = []
+    in_flight: collections.deque[tuple[list[Decoded], Future[dict[str, np.ndarray]]]] = collections.deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="fetch") as fetcher:
+
+        def dispatch() -> None:
+            images = np.empty((step.batch_size, *step.image_shape), np.float32)
+            for i, record in enumerate(pending):
+                images[i] = record.image
+            images[len(pending) :] = images[len(pending) - 1]
+            result = step(images)
+            dispatched = time.monotonic()
+            clock.begun = clock.begun or dispatched
+            in_flight.append((list(pending), fetcher.submit(clock.fetch, result, dispatched, columns)))
+            pending.clear()
+
+        try:
+            for record in decoded:
+                if stopped():
+                    pending.clear()
+                    break
+                if record.image is None:
+                    yield Outcome(record, None, record.reason)
+                    continue
+                pending.append(record)
+                if len(pending) == step.batch_size:
+                    dispatch()
+                    if len(in_flight) > 1:
+                        yield from _outcomes(*in_flight.popleft())
+            if pending:
+                dispatch()
+            while in_flight:
+                yield from _outcomes(*in_flight.popleft())
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                raise JobError(
+                    f"the device ran out of memory in a batch of {step.batch_size} images "
+                    f"({(str(error).splitlines() or ['no details'])[0][:200]}). Whole parts are kept: give the same "
+                    f"command with --batch-size {max(1, step.batch_size // 2)}."
+                ) from error
+            raise
+
+
+def _outcomes(records: list[Decoded], future: Future[dict[str, np.ndarray]]) -> Iterator[Outcome]:
+    arrays = future.result()
+    for i, record in enumerate(records):
+        row = {name: values[i] for name, values in arrays.items()}
+        if np.isfinite(row["score"]):
+            yield Outcome(record, row)
+        else:
+            reason = f"the score is {row['score']}: the encoder's output or Jacobian overflows"
+            yield Outcome(record, None, reason)

@@ -1,0 +1,84 @@
+"""A worker process that decodes images: run as a script, it answers its parent over one pipe until that closes.
+
+It is started as a program of its own, neither forked (JAX runs threads) nor through `multiprocessing`, which
+would run the user's script a second time; and a parent that is killed closes the pipe, so no worker outlives it.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import types
+import warnings
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+PACKAGE = Path(__file__).resolve().parents[1]
+LIGHT = ("jepa_jax", "jepa_jax.encoders", "jepa_jax.jobs")
+"""Packages whose ``__init__`` would import JAX, a second and 200 MB per worker; decoding needs none of it."""
+
+
+class Worker:
+    """A worker process, as its parent sees it."""
+
+    def __init__(self, reader: Any, spec: Any):
+        self._pipe, theirs = Pipe()
+        with theirs:
+            # -P: the script's own folder is no place to import from. A session of its own: Ctrl-C is the parent's.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._pipe.send((reader, spec))
+
+    def decode(self, records: list[tuple[int, Any]]) -> list[Any]:
+        """Have some records (index, locator) decoded.
+
+        Raises:
+            EOFError: the process has died.
+        """
+        try:
+            self._pipe.send(records)
+            return self._pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            raise EOFError(f"worker process {self._process.pid} died with status {self._process.wait()}") from error
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+
+
+def _serve(pipe: Connection) -> None:
+    from jepa_jax.jobs.decoding import decode_record
+
+    try:
+        reader, spec = pipe.recv()
+        while True:
+            pipe.send([decode_record(index, locator, reader, spec) for index, locator in pipe.recv()])
+    except (EOFError, ConnectionError):
+        return  # the parent is done, or dead
+
+
+def _import_lightly() -> None:
+    for name in LIGHT:
+        package = types.ModuleType(name)
+        package.__path__ = [str(PACKAGE.joinpath(*name.split(".")[1:]))]
+        sys.modules[name] = package
+
+
+if __name__ == "__main__":
+    # A scheduler sends SIGTERM to all processes of a job: the parent decides when the workers stop.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused with a reason
+    _import_lightly()
+    with Connection(int(sys.argv[1])) as pipe:
+        _serve(pipe)
