@@ -1,0 +1,1 @@
+"""What scores are good for: evaluation, selection, several views, reports."""
