@@ -91,7 +91,7 @@ def _spectral_knn(reference: np.ndarray) -> Judge:
 
 
 def _mahalanobis(reference: np.ndarray) -> Judge:
-    """Squared Mahalanobis distance to one Gaussian, negated; its covariance is shrunk (Ledoit-Wolf), as K may exceed N."""
+    """Squared Mahalanobis distance to one Gaussian, negated; covariance shrunk (Ledoit-Wolf): K may exceed N."""
     from sklearn.covariance import LedoitWolf
 
     model = LedoitWolf().fit(reference)
