@@ -124,6 +124,7 @@ def _facts(table: ScoreTable) -> dict[str, Any]:
         "name": table.name,
         "encoder": table.encoder,
         "count": number(len(table), 0),
+        "plural": "" if len(table) == 1 else "s",
         "failed": number(len(table.failures), 0),
         "median": number(float(median)),
         "low": number(float(low)),

@@ -72,7 +72,7 @@ def histogram(tables: Sequence[ScoreTable], column: str = "score") -> Chart:
     )
     return Chart(
         "histogram",
-        "Distribution of the scores",
+        f"Scores of {' and '.join(table.name for table in tables)}",
         "; ".join(
             f"{row[0]}: {row[1]} images, median {row[5]}, 90% between {row[3]} and {row[7]} nats" for row in rows
         ),
@@ -120,7 +120,7 @@ def spectrum(table: ScoreTable) -> Chart | None:
         f"{_short(median[-1])}. Among the rarest images the smallest is {_short(medians['rare'][-1])}, among the most "
         f"typical {_short(medians['typical'][-1])}.",
         "Bands hold the middle 50% and 90% of the images at each rank; the score is the area under an image's curve. "
-        + (f"The {nulls} values that are zero by the encoder's construction are left out. " if nulls else "")
+        + (f"{nulls} of {nulls + len(ranks)}, zero by the encoder's construction, left out. " if nulls else "")
         + (f"Bands are over {MOST_SPECTRA:,} images drawn at random." if len(table) > MOST_SPECTRA else ""),
         x,
         y,
@@ -159,7 +159,7 @@ def against_complexity(table: ScoreTable, rows: np.ndarray, bits: np.ndarray) ->
     if len(bits) < 10 or np.ptp(bits) == 0:
         return None
     correlation = float(np.asarray(spearmanr(bits, scores))[0])
-    x = Axis("JPEG bits per pixel of what the encoder sees", *spread([bits]))
+    x = Axis("JPEG bits per pixel", *spread([bits]))
     y = Axis("score, nats", *spread([scores]))
     order = np.argsort(bits)
     groups = np.array_split(order, max(2, min(12, len(bits) // 8)))
@@ -168,13 +168,13 @@ def against_complexity(table: ScoreTable, rows: np.ndarray, bits: np.ndarray) ->
     shown = _some_rows(len(bits), MOST_DOTS)
     strength = abs(correlation)
     words = "hardly follows" if strength < 0.2 else "partly follows" if strength < 0.5 else "largely follows"
+    direction = "" if strength < 0.2 else f", more complex images scoring {'lower' if correlation < 0 else 'higher'}"
     return Chart(
         "complexity",
         f"Score against image complexity, {table.name}",
         f"Spearman rank correlation {number(correlation, 2)} over {len(bits):,} images: the score {words} complexity.",
-        f"Spearman {number(correlation, 2)} over {len(bits):,} images: the score {words} complexity"
-        + (", more complex images scoring lower. " if correlation < 0 else ", more complex images scoring higher. ")
-        + "The line joins medians of equal shares of the images.",
+        f"Spearman {number(correlation, 2)} over {len(bits):,} images: the score {words} complexity{direction}. "
+        "Bits per pixel are those of what the encoder sees. The line joins medians of equal shares of the images.",
         x,
         y,
         (
@@ -220,6 +220,7 @@ def _zones(x: Axis, y: Axis, edges: np.ndarray, share: np.ndarray, values: np.nd
     low, high = np.quantile(values, [TAIL, 1 - TAIL])
     middles = (edges[:-1] + edges[1:]) / 2
     tones = np.where(middles <= low, "rare", np.where(middles >= high, "typical", "middle"))
+    tones[0], tones[-1] = "rare", "typical"
     marks = []
     for tone in ("rare", "middle", "typical"):
         at = np.flatnonzero(tones == tone)
