@@ -44,8 +44,11 @@ def evaluate(
     from jepa_jax.analysis.evaluation import Options
     from jepa_jax.analysis.evaluation import evaluate as judge
     from jepa_jax.analysis.evaluation_output import write
+    from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.showing import print_evaluation
     from jepa_jax.analysis.table import named_path, read_table
+
+    require_packages()
 
     def read(text: str):
         name, path = named_path(text)

@@ -143,7 +143,7 @@ def spectrum(table: ScoreTable) -> Chart | None:
         tuple(
             (
                 str(ranks[i]),
-                *map(_short, (low[i], median[i], high[i], medians["rare"][i], medians["typical"][i])),
+                *(_short(float(curve[i])) for curve in (low, median, high, medians["rare"], medians["typical"])),
             )
             for i in picks
         ),
