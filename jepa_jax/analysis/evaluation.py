@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,7 +84,7 @@ def evaluate(
     *,
     reference: ScoreTable | None = None,
     options: Options | None = None,
-    images: dict[str, str] | None = None,
+    readers: Mapping[str, ImageReader] | None = None,
 ) -> Evaluation:
     """Judge every statistic that the tables allow.
 
@@ -94,7 +94,7 @@ def evaluate(
         reference: images of the in-set's distribution to fit detectors on; by default a share of the in-set, which is
             then not judged by them.
         options: see `Options`.
-        images: where a set's images are now, by the set's name.
+        readers: of the sets' images, by the set's name; by default where the jobs found them.
 
     Raises:
         ArgumentError: the tables come from different encoders, share names, or share images with the reference.
@@ -116,7 +116,7 @@ def evaluate(
         in_set.encoder,
         "none" if split is None else f"{len(split):,} images of {split.table.name}, held out",
         tuple(rows),
-        {} if split is None else _controls(split.table, judged, out_sets, options, images or {}, notes),
+        {} if split is None else _controls(split.table, judged, out_sets, options, readers or {}, notes),
         tuple(dict.fromkeys(notes)),
     )
 
@@ -183,7 +183,7 @@ def _controls(
     judged: ScoreTable,
     out_sets: Sequence[ScoreTable],
     options: Options,
-    images: dict[str, str],
+    readers: Mapping[str, ImageReader],
     notes: list[str],
 ) -> dict[str, ComplexityControl]:
     if not options.complexity_images:
@@ -193,7 +193,7 @@ def _controls(
 
     def known(table: ScoreTable, role: str) -> tuple[np.ndarray, np.ndarray] | None:
         if role not in measured:
-            reader = ImageReader.of(table, images.get(table.name))
+            reader = readers.get(table.name) or ImageReader.of(table)
             if reader is None:
                 notes.append(f"No complexity control with {table.name}: its images are not known or not there.")
                 return None

@@ -44,6 +44,7 @@ def evaluate(
     from jepa_jax.analysis.evaluation import Options
     from jepa_jax.analysis.evaluation import evaluate as judge
     from jepa_jax.analysis.evaluation_output import write
+    from jepa_jax.analysis.images import ImageReader
     from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.showing import print_evaluation
     from jepa_jax.analysis.table import named_path, read_table
@@ -56,14 +57,14 @@ def evaluate(
 
     outs = [*out, *(more or [])]
     options = Options(reference_share, drop_overlap, complexity_images, resamples, seed)
-    moved = {name or path: path for name, path in map(named_path, images or [])}
+    tables = [read(text) for text in (in_set, *outs)]
     with console.status("evaluating"):
         result = judge(
-            read(in_set),
-            [read(path) for path in outs],
+            tables[0],
+            tables[1:],
             reference=read(reference) if reference else None,
             options=options,
-            images=moved,
+            readers=ImageReader.all_of(tables, images or []),
         )
     print_evaluation(console, result)
     if output is not None:

@@ -38,17 +38,18 @@ def report(
     partial: Annotated[bool, typer.Option(help="Take unfinished jobs as they are.")] = False,
 ) -> None:
     """Show scored sets in one self-contained HTML file: distribution, gallery, spectra, complexity, agreement."""
+    from jepa_jax.analysis.images import ImageReader
     from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.report import ReportOptions, build_report
     from jepa_jax.analysis.table import named_path, read_table
 
     require_packages()
     tables = [read_table(path, name=name, partial=partial) for name, path in map(named_path, directories)]
-    moved = tuple((name or tables[0].name, path) for name, path in map(named_path, images or []))
-    options = ReportOptions(title, group_by, per_shelf, groups, complexity_images, moved)
+    options = ReportOptions(title, group_by, per_shelf, groups, complexity_images)
+    readers = ImageReader.all_of(tables, images or [])
     target = output or Path(named_path(directories[0])[1]) / "report.html"
     with console.status("building the report"):
-        page = build_report(tables, options)
+        page = build_report(tables, options, readers)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(page, encoding="utf-8")
     console.print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)", markup=False, soft_wrap=True)

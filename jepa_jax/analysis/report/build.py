@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -35,7 +35,6 @@ class ReportOptions:
         per_shelf: thumbnails in a row of the gallery.
         most_groups: groups in the gallery, the largest first.
         complexity_images: images per set that complexity is measured on; 0 for none.
-        images: where a set's images are now, by the set's name.
     """
 
     title: str = "How typical are these images?"
@@ -43,15 +42,19 @@ class ReportOptions:
     per_shelf: int = 8
     most_groups: int = 12
     complexity_images: int = 1500
-    images: tuple[tuple[str, str], ...] = ()
 
 
-def build_report(tables: Sequence[ScoreTable], options: ReportOptions | None = None) -> str:
+def build_report(
+    tables: Sequence[ScoreTable],
+    options: ReportOptions | None = None,
+    readers: Mapping[str, ImageReader] | None = None,
+) -> str:
     """One HTML page about scored sets: several sets by one encoder, one set by several, or both.
 
     Args:
         tables: at least one; names must differ.
         options: see `ReportOptions`.
+        readers: of the sets' images, by the set's name; by default where the jobs found them.
 
     Returns:
         The page; it refers to nothing outside itself.
@@ -80,14 +83,13 @@ def build_report(tables: Sequence[ScoreTable], options: ReportOptions | None = N
         style=(files / "report.css").read_text(),
         script=(files / "report.js").read_text(),
         version=__version__,
-        **_content(tables, options),
+        **_content(tables, options, readers or {}),
     )
 
 
-def _content(tables: Sequence[ScoreTable], options: ReportOptions) -> dict[str, Any]:
+def _content(tables: Sequence[ScoreTable], options: ReportOptions, given: Mapping[str, ImageReader]) -> dict[str, Any]:
     """What the template shows."""
-    moved = dict(options.images)
-    readers = {table.name: ImageReader.of(table, moved.get(table.name)) for table in tables}
+    readers = {table.name: given.get(table.name) or ImageReader.of(table) for table in tables}
     by_encoder: dict[str, list[ScoreTable]] = collections.defaultdict(list)
     for table in tables:
         by_encoder[table.encoder_id].append(table)
