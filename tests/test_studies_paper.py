@@ -72,7 +72,7 @@ def test_imagenet_shows_the_extremes_of_a_class_by_every_model(checkpoints: list
         expected = [images.keys[row] for row in np.argsort(own)[:3]]
         assert [entry["key"] for entry in results["models"][path.name]["least"]] == expected
     found = results["agreement"][0]["spearman"]
-    assert found == pytest.approx(float(np.asarray(spearmanr(*scores))[0]), abs=1e-9)
+    assert found == pytest.approx(float(np.asarray(spearmanr(scores[0], scores[1]))[0]), abs=1e-9)
     page = (tmp_path / "imagenet.html").read_text()
     assert page.count("data:image/webp") == 2 * 9  # three shelves of three by two models
     assert all(path.name in page for path in checkpoints)

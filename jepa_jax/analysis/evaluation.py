@@ -28,6 +28,7 @@ class Options:
 
     Attributes:
         reference_share: share of the in-set that detectors are fitted on, where no reference set is given; 0 for none.
+        most_reference: images that detectors are fitted on at most, drawn at random: their cost grows with the square.
         drop_overlap: whether images that are reference images as well are left out, instead of refused.
         complexity_images: images per set that complexity is measured on; 0 for none.
         resamples: of the bootstrap.
@@ -35,6 +36,7 @@ class Options:
     """
 
     reference_share: float = 0.5
+    most_reference: int = 20_000
     drop_overlap: bool = False
     complexity_images: int = 2000
     resamples: int = 1000
@@ -126,9 +128,10 @@ def _reference(
 ) -> tuple[ReferenceSplit | None, ScoreTable]:
     """The reference split, and the part of the in-set that may be judged by what is fitted on it."""
     if reference is not None:
-        return ReferenceSplit.of(reference), in_set
+        return ReferenceSplit.of(_sample(reference, options.most_reference, options.seed)), in_set
     if options.reference_share:
-        return hold_out(in_set, options.reference_share, options.seed)
+        split, rest = hold_out(in_set, options.reference_share, options.seed)
+        return ReferenceSplit.of(_sample(split.table, options.most_reference, options.seed)), rest
     notes.append("No reference: fitted detectors and the complexity control are left out.")
     return None, in_set
 

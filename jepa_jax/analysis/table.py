@@ -102,12 +102,11 @@ def read_table(
         JobError: there is no job, or it is unfinished; ArgumentError: the file does not hold what it should.
     """
     place = epath.Path(path)
-    title = name or place.name.removesuffix("".join(place.suffixes)) or str(place)
     if place.is_dir():
-        return _read_job(place, title, partial)
+        return _read_job(place, name or place.name or str(place), partial)
     if not place.exists():
         raise ArgumentError(f"{path} is neither a directory of jepa-jax score nor a file.")
-    return _read_spectra(place, title, null_directions)
+    return _read_spectra(place, name or place.name.removesuffix(place.suffix), null_directions)
 
 
 def named_path(text: str) -> tuple[str | None, str]:

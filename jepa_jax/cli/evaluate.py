@@ -56,7 +56,13 @@ def evaluate(
         return read_table(path, name=name, null_directions=null_directions, partial=partial)
 
     outs = [*out, *(more or [])]
-    options = Options(reference_share, drop_overlap, complexity_images, resamples, seed)
+    options = Options(
+        reference_share=reference_share,
+        drop_overlap=drop_overlap,
+        complexity_images=complexity_images,
+        resamples=resamples,
+        seed=seed,
+    )
     tables = [read(text) for text in (in_set, *outs)]
     with console.status("evaluating"):
         result = judge(

@@ -68,7 +68,7 @@ def build_report(
     names = [table.name for table in tables]
     if not names or len(set(names)) < len(names):
         raise ArgumentError(
-            f"the sets are named {', '.join(names) or '(none)'}; give at least one, each its own name."
+            f"the sets are named {', '.join(names) or '(none)'}; give one at least, each its own name."
         )
     environment = Environment(
         loader=PackageLoader("jepa_jax.analysis.report", "templates"),
