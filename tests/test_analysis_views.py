@@ -60,7 +60,8 @@ def test_a_view_depends_on_key_seed_and_number_alone(encoder: Encoder, picture: 
 def test_scores_are_those_of_the_views(encoder: Encoder, picture: Image.Image):
     found = score_views(encoder, [picture, picture.rotate(180)], views=3, seed=7, keys=["a", "b"])
     views = draw_views(encoder, picture, "a", 3, 7, RECIPES["dinov2"])
-    np.testing.assert_array_equal(found.view_scores[0], np.asarray(jj.score(encoder, views).score))
+    # Another number of images side by side rounds differently: 14 log values, float32 Jacobians, 1e-6 each.
+    np.testing.assert_allclose(found.view_scores[0], np.asarray(jj.score(encoder, views).score), atol=1e-4)
     assert found.score.shape == found.standard_error.shape == (2,)
     assert np.all(found.score >= found.view_scores.min(axis=1))
     assert np.all(found.score <= found.view_scores.mean(axis=1))  # Jensen

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from jepa_jax.analysis.batches import score_steps
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.preprocessing import preprocess, to_rgb
 from jepa_jax.errors import ArgumentError
-from jepa_jax.scoring import Precision, score
+from jepa_jax.scoring import Precision
 
 ASPECT = 4 / 3
 """Crops are at most this much wider than high, or higher than wide, as in torchvision's RandomResizedCrop."""
@@ -113,12 +114,13 @@ def score_views(
     if len(names) != len(images):
         raise ArgumentError(f"keys has {len(names)} entries for {len(images)} images.")
     recipe = recipe or RECIPES.get(encoder.spec.family, RECIPES["vit"])
-    scores = np.empty((len(images), views))
-    for row, (image, key) in enumerate(zip(images, names, strict=True)):
-        scores[row] = np.asarray(
-            score(encoder, draw_views(encoder, image, key, views, seed, recipe), precision=precision).score
-        )
-    return combine_views(scores)
+    drawn = (
+        view
+        for image, key in zip(images, names, strict=True)
+        for view in draw_views(encoder, image, key, views, seed, recipe)
+    )
+    arrays, _ = score_steps(encoder, drawn, precision=precision)
+    return combine_views(arrays["score"].reshape(len(images), views))
 
 
 def combine_views(view_scores: np.ndarray) -> ViewsResult:

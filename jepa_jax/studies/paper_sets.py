@@ -11,16 +11,13 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from jepa_jax.analysis.batches import score_steps
 from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.table import ScoreTable, named_path
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.preprocessing import to_rgb
 from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.jobs import open_source
-from jepa_jax.scoring import score
-
-BATCH = 16
-"""Images that are scored side by side; one size, so that one program is compiled."""
 
 
 @dataclass(frozen=True)
@@ -128,18 +125,7 @@ def score_set(encoder: Encoder, images: ImageSet, **options: Any) -> ScoreTable:
     """
     if not len(images):
         raise ArgumentError(f"set {images.name!r} has no picture that can be read.")
-    columns: dict[str, list[np.ndarray]] = {}
-    rank = 0
-    for start in range(0, len(images), BATCH):
-        some = list(images.images[start : start + BATCH])
-        filled = some + [some[-1]] * (BATCH - len(some))
-        result = score(encoder, encoder.preprocess(filled), **options)
-        rank = result.log_volume_rank
-        for name in ("score", "listing_score", "gaussian_score", "singular_values", "embedding"):
-            value = getattr(result, name)
-            if value is not None:
-                columns.setdefault(name, []).append(np.asarray(value)[: len(some)])
-    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
+    arrays, rank = score_steps(encoder, (encoder.preprocess([image])[0] for image in images.images), **options)
     spectra, embedding = arrays.pop("singular_values"), arrays.pop("embedding")
     return ScoreTable(
         name=images.name,
