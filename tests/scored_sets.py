@@ -15,15 +15,15 @@ COUNT = 60
 
 
 class Quiet:
-    """A progress that shows nothing."""
+    """A progress that shows nothing, whatever it is told."""
 
-    def start(self, total: int, done: int) -> None:
+    def start(self, *_: object, **__: object) -> None:
         """Nothing to show."""
 
-    def advance(self, scored: int, failed: int) -> None:
+    def advance(self, *_: object, **__: object) -> None:
         """Nothing to show."""
 
-    def shard_written(self, name: str, scored: int, failed: int) -> None:
+    def shard_written(self, *_: object, **__: object) -> None:
         """Nothing to show."""
 
 

@@ -17,6 +17,9 @@ from jepa_jax.encoders.specs import PreprocessSpec
 from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.jobs import open_source
 
+UNREADABLE = (ImageError, OSError, Image.DecompressionBombError)
+"""What reading a picture may raise."""
+
 
 class Pictures(Protocol):
     """An ordered collection of pictures, encoded or as uint8 arrays; a job's source is one."""
@@ -97,19 +100,27 @@ class ImageReader:
         return picture
 
     def _picture(self, key: str, at_least: int | None = None) -> Image.Image | None:
-        """The image in RGB; a JPEG at a fraction of its size where that is at least so many pixels, far faster."""
+        """The image in RGB, or None where it cannot be read."""
         if key not in self.index:
             return None
         try:
-            content = self.source.read(self.index[key])
-            if isinstance(content, np.ndarray):
-                return to_rgb(content)
-            with Image.open(io.BytesIO(content)) as image:
-                if at_least is not None:
-                    image.draft("RGB", (at_least, at_least))
-                return to_rgb(image)
-        except (ImageError, OSError, Image.DecompressionBombError):
+            return open_picture(self.source.read(self.index[key]), at_least)
+        except UNREADABLE:
             return None
+
+
+def open_picture(content: bytes | np.ndarray, at_least: int | None = None) -> Image.Image:
+    """A record's content in RGB; a JPEG at a fraction of its size where that is at least so many pixels, far faster.
+
+    Raises:
+        UNREADABLE: it is no picture.
+    """
+    if isinstance(content, np.ndarray):
+        return to_rgb(content)
+    with Image.open(io.BytesIO(content)) as image:
+        if at_least is not None:
+            image.draft("RGB", (at_least, at_least))
+        return to_rgb(image)
 
 
 def denormalised(values: np.ndarray, recipe: PreprocessSpec) -> Image.Image:

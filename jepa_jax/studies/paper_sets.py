@@ -12,7 +12,7 @@ from etils import epath
 from PIL import Image
 
 from jepa_jax.analysis.batches import score_steps
-from jepa_jax.analysis.images import ImageReader
+from jepa_jax.analysis.images import UNREADABLE, ImageReader, open_picture
 from jepa_jax.analysis.table import ScoreTable, named_path
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.preprocessing import to_rgb
@@ -74,9 +74,8 @@ def read_set(text: str, count: int | None = None, *, label: str | None = None, s
     keys, images = [], []
     for index in _drawn(indices, count, seed):
         try:
-            with Image.open(io.BytesIO(source.read(int(index)))) as image:
-                images.append(to_rgb(image))
-        except (ImageError, OSError):
+            images.append(open_picture(source.read(int(index))))
+        except UNREADABLE:
             continue  # a picture that cannot be read is no part of a study
         keys.append(source.keys[index])
     return ImageSet(name or epath.Path(path).name, path, tuple(keys), tuple(images))
