@@ -48,6 +48,7 @@ def evaluate(
     from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.showing import print_evaluation
     from jepa_jax.analysis.table import named_path, read_table
+    from jepa_jax.studies.paper_record import provenance
 
     require_packages()
 
@@ -74,7 +75,7 @@ def evaluate(
         )
     print_evaluation(console, result)
     if output is not None:
-        context = {
+        context = provenance() | {
             "in": in_set,
             "out": outs,
             "reference": reference,
