@@ -24,3 +24,20 @@ def photos() -> list[Path]:
     if not folder.is_dir():
         pytest.skip(f"the development photographs are not at {folder}")
     return sorted(folder.glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def spectra() -> Path:
+    """Published singular values of real encoders; tests that need them skip elsewhere."""
+    folder = SHARED_DATA / "spectra"
+    if not folder.is_dir():
+        pytest.skip(f"the development spectra are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scored_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Finished jobs over drawn pictures: two sets by one encoder, and one of them by another encoder as well."""
+    from scored_sets import score_drawn_sets
+
+    return score_drawn_sets(tmp_path_factory.mktemp("scored"))

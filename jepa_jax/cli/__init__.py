@@ -2,7 +2,11 @@
 
 from jepa_jax.cli import demo as demo
 from jepa_jax.cli import doctor as doctor
+from jepa_jax.cli import evaluate as evaluate
+from jepa_jax.cli import report as report
 from jepa_jax.cli import score as score
+from jepa_jax.cli import select as select
+from jepa_jax.cli import study_paper as study_paper
 from jepa_jax.cli import weights as weights
 from jepa_jax.cli.app import app as app
 from jepa_jax.cli.app import main as main

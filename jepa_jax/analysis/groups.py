@@ -1,0 +1,58 @@
+"""Groups of images: by folder, by a pattern in the key, or by a column of the table."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from jepa_jax.analysis.table import ScoreTable
+from jepa_jax.errors import ArgumentError
+
+UNGROUPED = "(no group)"
+
+
+def group_names(table: ScoreTable, by: str | None) -> np.ndarray | None:
+    """The group of every image.
+
+    Args:
+        table: scored images.
+        by: ``folder`` (the first part of the key's path), a column of the table, or a regular expression whose first
+            bracket is the group. By default ``folder`` where every key has one, else no groups.
+
+    Returns:
+        [N] names, or None for no groups. Keys that a pattern does not match are in `UNGROUPED`.
+
+    Raises:
+        ArgumentError: no such column, or the pattern is none or matches no key.
+    """
+    if by is None:
+        nested = all("/" in key for key in table.keys)
+        by = "folder" if nested and len({key.split("/")[0] for key in table.keys}) > 1 else None
+    if by is None:
+        return None
+    if by == "folder":
+        return np.array([key.split("/")[0] if "/" in key else UNGROUPED for key in table.keys], object)
+    if by in table.groups:
+        return table.groups[by]
+    try:
+        pattern = re.compile(by)
+    except re.error as error:
+        raise ArgumentError(f"group_by={by!r} is neither a column nor a pattern ({error}).") from error
+    if not pattern.groups:
+        columns = ", ".join(("folder", *table.groups))
+        raise ArgumentError(
+            f"group_by={by!r} is none of {columns}, and as a pattern it needs a bracket, such as '([a-z]+)_'."
+        )
+    found = [pattern.search(key) for key in table.keys]
+    if not any(found):
+        raise ArgumentError(f"group_by={by!r} matches no key, such as {table.keys[0]!r}.")
+    return np.array([(match.group(1) if match else None) or UNGROUPED for match in found], object)
+
+
+def rows_by_group(names: np.ndarray) -> dict[str, np.ndarray]:
+    """Row numbers of each group, the largest group first, ties by name."""
+    order = np.argsort(names.astype(str), kind="stable")
+    unique, starts = np.unique(names[order].astype(str), return_index=True)
+    pieces = dict(zip(unique.tolist(), np.split(order, starts[1:]), strict=True))
+    return dict(sorted(pieces.items(), key=lambda item: (-len(item[1]), item[0])))

@@ -1,0 +1,129 @@
+"""The pictures behind a table's keys, read again for thumbnails and complexity."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from jepa_jax.analysis.table import ScoreTable, named_path
+from jepa_jax.encoders.preprocessing import preprocess_one, to_rgb
+from jepa_jax.encoders.specs import PreprocessSpec
+from jepa_jax.errors import ArgumentError, ImageError
+from jepa_jax.jobs import open_source
+
+UNREADABLE = (ImageError, OSError, Image.DecompressionBombError)
+"""What reading a picture may raise."""
+
+
+class Pictures(Protocol):
+    """An ordered collection of pictures, encoded or as uint8 arrays; a job's source is one."""
+
+    def read(self, index: int) -> bytes | np.ndarray:
+        """One picture."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """Reads the images of a job by key.
+
+    Attributes:
+        source: the job's input, or any other pictures.
+        index: position of each key in it.
+        recipe: the encoder's preprocessing.
+    """
+
+    source: Pictures
+    index: Mapping[str, int]
+    recipe: PreprocessSpec
+
+    @classmethod
+    def of(cls, table: ScoreTable, images: epath.PathLike | None = None) -> ImageReader | None:
+        """The images behind a table; None where they are not known, or no longer where the job found them.
+
+        Args:
+            table: of the job.
+            images: where the images are now; by default where the job's manifest says.
+
+        Raises:
+            ArgumentError: ``images`` is given and holds none.
+        """
+        place = images or table.manifest.get("source")
+        if place is None:
+            return None
+        recipe: dict[str, Any] = table.manifest.get("encoder_spec", {}).get("preprocess", {})
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in recipe.items()}
+        try:
+            source = open_source(place)
+        except (ArgumentError, OSError):
+            if images is not None:
+                raise
+            return None
+        return cls(source, {key: i for i, key in enumerate(source.keys)}, PreprocessSpec(**fields))
+
+    @classmethod
+    def all_of(cls, tables: Sequence[ScoreTable], moved: Sequence[str]) -> dict[str, ImageReader]:
+        """Readers by the tables' names, from ``NAME=PATH`` for images that lie elsewhere now.
+
+        Raises:
+            ArgumentError: a name is no table's, or the path holds no image.
+        """
+        by_name = {table.name: table for table in tables}
+        readers = {}
+        for text in moved:
+            name, path = named_path(text)
+            if name is None and len(tables) == 1:
+                name = tables[0].name
+            if name not in by_name:
+                raise ArgumentError(f"images={text!r} must be NAME=PATH with a name of {', '.join(by_name)}.")
+            readers[name] = cls.of(by_name[name], path)
+        return {name: reader for name, reader in readers.items() if reader is not None}
+
+    def seen(self, key: str) -> Image.Image | None:
+        """What the encoder sees of an image, before normalisation; None where it cannot be read."""
+        picture = self._picture(key)
+        if picture is None:
+            return None
+        return denormalised(preprocess_one(picture, self.recipe), self.recipe)
+
+    def thumbnail(self, key: str, side: int) -> Image.Image | None:
+        """The whole image, at most ``side`` pixels wide and high; None where it cannot be read."""
+        picture = self._picture(key, at_least=2 * side)
+        if picture is not None:
+            picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return picture
+
+    def _picture(self, key: str, at_least: int | None = None) -> Image.Image | None:
+        """The image in RGB, or None where it cannot be read."""
+        if key not in self.index:
+            return None
+        try:
+            return open_picture(self.source.read(self.index[key]), at_least)
+        except UNREADABLE:
+            return None
+
+
+def open_picture(content: bytes | np.ndarray, at_least: int | None = None) -> Image.Image:
+    """A record's content in RGB; a JPEG at a fraction of its size where that is at least so many pixels, far faster.
+
+    Raises:
+        UNREADABLE: it is no picture.
+    """
+    if isinstance(content, np.ndarray):
+        return to_rgb(content)
+    with Image.open(io.BytesIO(content)) as image:
+        if at_least is not None:
+            image.draft("RGB", (at_least, at_least))
+        return to_rgb(image)
+
+
+def denormalised(values: np.ndarray, recipe: PreprocessSpec) -> Image.Image:
+    """Encoder input [H, W, 3] back to the picture that it was."""
+    unit = values * np.array(recipe.std, np.float32) + np.array(recipe.mean, np.float32)
+    return Image.fromarray(np.clip(np.rint(unit * 255), 0, 255).astype(np.uint8))

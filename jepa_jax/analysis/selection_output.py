@@ -1,0 +1,54 @@
+"""A selection on disk: a list of keys for any tool, a Parquet table, and the rule that made it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+from jepa_jax._version import __version__
+from jepa_jax.analysis.selection import Selection
+from jepa_jax.analysis.table import ScoreTable
+
+
+def write(
+    selection: Selection,
+    table: ScoreTable,
+    directory: epath.PathLike,
+    *,
+    groups: np.ndarray | None = None,
+    context: dict[str, Any] | None = None,
+) -> epath.Path:
+    """Write ``keys.txt``, ``selection.parquet`` and ``selection.json``; returns the directory.
+
+    ``selection.parquet`` has ``key``, ``path`` (where the images lie in a folder), ``score``, and by the rule
+    ``group``, ``weight``, ``p_value`` or ``rank_in_group``.
+    """
+    folder = epath.Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = [str(key) for key in table.keys[selection.rows]]
+    columns: dict[str, Any] = {"key": keys}
+    origin = epath.Path(table.origin)
+    if table.manifest and origin.is_dir():
+        columns["path"] = [str(origin / key) for key in keys]
+    columns["score"] = table.scores["score"][selection.rows]
+    if groups is not None:
+        columns["group"] = [str(name) for name in groups[selection.rows]]
+    (folder / "keys.txt").write_text("".join(f"{key}\n" for key in keys))
+    with (folder / "selection.parquet").open("wb") as file:
+        pq.write_table(pa.table(columns | selection.columns), file)
+    about = {
+        "jepa_jax": __version__,
+        **selection.rule,
+        "chosen_images": len(keys),
+        "of_images": len(table),
+        "encoder": table.encoder,
+        "images_from": table.origin,
+        "context": context or {},
+    }
+    (folder / "selection.json").write_text(json.dumps(about, indent=2) + "\n")
+    return folder

@@ -1,0 +1,48 @@
+"""What evaluate and select show on a console."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from jepa_jax.analysis.evaluation import SIGN, Evaluation
+from jepa_jax.analysis.metrics import Interval
+
+
+def print_evaluation(console: Console, evaluation: Evaluation) -> None:
+    """A table per out-set, the complexity control, and the notes."""
+    console.print(f"Sign: {SIGN}.", soft_wrap=True)
+    for out in dict.fromkeys(row.out for row in evaluation.rows):
+        rows = [row for row in evaluation.rows if row.out == out]
+        table = Table(title=f"{evaluation.in_set} (in) against {out} (out)", title_justify="left")
+        table.add_column("statistic")
+        for name in ("AUROC [95%]", "gain", "AUPR in", "AUPR out", "FPR95", "AUROC, same images", "in / out"):
+            table.add_column(name, justify="right")
+        for row in rows:
+            result = row.result
+            table.add_row(
+                row.statistic + ("*" if row.fitted else ""),
+                _with_interval(result.auroc) + (" [red]inverted[/]" if result.inverted else ""),
+                "" if result.gain is None else _with_interval(result.gain, "+"),
+                f"{result.aupr_in.value:.3f}",
+                f"{result.aupr_out.value:.3f}",
+                f"{result.fpr95.value:.3f}",
+                f"{(row.on_split or result).auroc.value:.3f}",
+                f"{result.count_in:,} / {result.count_out:,}",
+            )
+        console.print(table)
+        if out in evaluation.controls:
+            control = evaluation.controls[out]
+            console.print(
+                f"Complexity: Spearman with the score {control.spearman_in:+.2f} in, {control.spearman_out:+.2f} out; "
+                f"AUROC alone {control.auroc_complexity:.3f}, score without it {control.auroc_residual:.3f} "
+                f"({control.covered_out:.0%} of the out-set within the reference's range of complexity).",
+                soft_wrap=True,
+            )
+    console.print(f"* fitted on {evaluation.reference}", markup=False, soft_wrap=True)
+    for note in evaluation.notes:
+        console.print(f"- {note}", markup=False, soft_wrap=True)
+
+
+def _with_interval(interval: Interval, sign: str = "") -> str:
+    return f"{interval.value:{sign}.3f} \\[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"

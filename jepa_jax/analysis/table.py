@@ -1,0 +1,226 @@
+"""Score tables in memory: what `jepa-jax score` wrote, or bare singular values from a file, as one type."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+from jepa_jax.errors import ArgumentError, JobError
+
+SCORES = ("score", "listing_score", "gaussian_score")
+VECTORS = ("singular_values", "embedding")
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scored images of one set by one encoder; N images, K embedding dimensions.
+
+    Attributes:
+        name: of the set, for tables and figures.
+        origin: where the images come from; a key is unique within its origin.
+        keys: [N] record keys.
+        scores: ``score``, ``listing_score`` and, where it applies, ``gaussian_score``: float64 [N], nats.
+        null_directions: how many of the smallest singular values are zero by the encoder's construction.
+        singular_values: float32 [N, K], descending, or None where they were not saved.
+        embedding: float32 [N, K], or None where it was not saved.
+        manifest: of the job; empty for a file of singular values.
+        failures: key and reason of every image without a score.
+        groups: further text columns of the table, such as a label, to group by.
+    """
+
+    name: str
+    origin: str
+    keys: np.ndarray
+    scores: dict[str, np.ndarray]
+    null_directions: int = 0
+    singular_values: np.ndarray | None = None
+    embedding: np.ndarray | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
+    failures: tuple[dict[str, str], ...] = ()
+    groups: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder, or ``unknown``."""
+        return self.manifest.get("pinned", {}).get("encoder", "unknown")
+
+    @property
+    def encoder_id(self) -> str:
+        """What two tables must share for their scores to compare: encoder, image size and precision."""
+        pinned = self.manifest.get("pinned", {})
+        return "/".join(str(pinned.get(name)) for name in ("encoder_digest", "image_size", "precision"))
+
+    @property
+    def structural_spectrum(self) -> np.ndarray | None:
+        """[N, K - nulls]: singular values without the smallest ones that are zero by construction."""
+        if self.singular_values is None:
+            return None
+        return self.singular_values[:, : self.singular_values.shape[1] - self.null_directions]
+
+    def take(self, rows: np.ndarray) -> ScoreTable:
+        """The table of some rows, by index or mask."""
+
+        def some(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else array[rows]
+
+        return replace(
+            self,
+            keys=self.keys[rows],
+            scores={name: values[rows] for name, values in self.scores.items()},
+            singular_values=some(self.singular_values),
+            embedding=some(self.embedding),
+            groups={name: values[rows] for name, values in self.groups.items()},
+        )
+
+
+def read_table(
+    path: str | os.PathLike, *, name: str | None = None, null_directions: int = 0, partial: bool = False
+) -> ScoreTable:
+    """Read scored images.
+
+    Args:
+        path: a directory of `jepa-jax score`; or a file of singular values [N, K], which are scored here:
+            ``.npy``, ``.npz`` (array ``singular_values``, optionally ``embedding`` and ``key``), or ``.parquet``
+            (a list column ``singular_values``, optionally ``embedding`` and ``key``).
+        name: of the set; by default the last part of the path.
+        null_directions: of a file, how many of the smallest values are zero by construction (2 for DINOv2).
+            A job's table knows its own.
+        partial: whether an unfinished job is good enough.
+
+    Raises:
+        JobError: there is no job, or it is unfinished; ArgumentError: the file does not hold what it should.
+    """
+    place = epath.Path(path)
+    if place.is_dir():
+        return _read_job(place, name or place.name or str(place), partial)
+    if not place.exists():
+        raise ArgumentError(f"{path} is neither a directory of jepa-jax score nor a file.")
+    return _read_spectra(place, name or place.name.removesuffix(place.suffix), null_directions)
+
+
+def named_path(text: str) -> tuple[str | None, str]:
+    """``NAME=PATH`` to both, a bare path to (None, path)."""
+    name, sign, path = text.partition("=")
+    return (name, path) if sign and "/" not in name else (None, text)
+
+
+def _read_job(directory: epath.Path, name: str, partial: bool) -> ScoreTable:
+    parts = sorted(directory.glob("part-*.parquet"))
+    manifest = _read_manifest(directory)
+    if not manifest.get("complete") and not (partial and parts):
+        raise JobError(
+            f"the job in {directory} is unfinished ({len(parts)} parts are there); give its jepa-jax score command "
+            "again to finish it, or ask for what is there with --partial."
+        )
+    table = pa.concat_tables([pq.read_table(io.BytesIO(part.read_bytes())) for part in parts])
+    if not table.num_rows:
+        raise JobError(f"the job in {directory} has no scored image; failures.parquet says why.")
+    spectra, embedding = (_matrix(table, column) for column in VECTORS)
+    scores = {column: table[column].to_numpy().astype(np.float64) for column in SCORES if column in table.column_names}
+    rank = int(table["log_volume_rank"][0].as_py())
+    return ScoreTable(
+        name=name,
+        origin=str(manifest.get("source", directory)),
+        keys=_texts(table["key"]),
+        scores=scores,
+        null_directions=0 if spectra is None else spectra.shape[1] - rank,
+        singular_values=spectra,
+        embedding=embedding,
+        manifest=manifest,
+        failures=_read_failures(directory),
+        groups={
+            column.name: _texts(table[column.name])
+            for column in table.schema
+            if column.name != "key" and not column.name.startswith("_") and _is_label(column.type)
+        },
+    )
+
+
+def _read_manifest(directory: epath.Path) -> dict[str, Any]:
+    path = directory / "manifest.json"
+    if not path.exists():
+        raise JobError(f"{directory} has no manifest.json: it is no output of jepa-jax score.")
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise JobError(f"{path} cannot be read ({error}); score the images again into a new directory.") from error
+
+
+def _read_failures(directory: epath.Path) -> tuple[dict[str, str], ...]:
+    path = directory / "failures.parquet"
+    return tuple(pq.read_table(io.BytesIO(path.read_bytes())).to_pylist()) if path.exists() else ()
+
+
+def _read_spectra(path: epath.Path, name: str, null_directions: int) -> ScoreTable:
+    columns = _read_arrays(path)
+    spectra = columns.get("singular_values")
+    if spectra is None or spectra.ndim != 2 or not spectra.size:
+        found = {name: array.shape for name, array in columns.items()}
+        raise ArgumentError(f"{path} must hold singular_values [N, K]; it holds {found}.")
+    if not np.all(np.isfinite(spectra)) or spectra.min() < 0:
+        raise ArgumentError(f"singular_values of {path} must be finite and not negative.")
+    spectra = -np.sort(-spectra.astype(np.float32), axis=1)
+    keys = columns.get("key", np.array([f"{name}/{i:06d}" for i in range(len(spectra))], object)).astype(object)
+    return ScoreTable(
+        name=name,
+        origin=str(path.resolve()),
+        keys=keys,
+        scores={
+            "score": log_volume(spectra, null_directions),
+            "listing_score": log_volume(spectra, 0),
+        },
+        null_directions=null_directions,
+        singular_values=spectra,
+        embedding=columns.get("embedding"),
+    )
+
+
+def _read_arrays(path: epath.Path) -> dict[str, np.ndarray]:
+    data = io.BytesIO(path.read_bytes())
+    if path.suffix == ".npy":
+        return {"singular_values": np.load(data, allow_pickle=False)}
+    if path.suffix == ".npz":
+        with np.load(data, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in ("key", *VECTORS) if name in arrays}
+    if path.suffix == ".parquet":
+        table = pq.read_table(data)
+        arrays = {name: _matrix(table, name) for name in VECTORS}
+        keys = {"key": _texts(table["key"])} if "key" in table.column_names else {}
+        return keys | {name: array for name, array in arrays.items() if array is not None}
+    raise ArgumentError(f"{path} must end in .npy, .npz or .parquet, or be a directory of jepa-jax score.")
+
+
+def log_volume(singular_values: np.ndarray, null_directions: int) -> np.ndarray:
+    """JEPA-SCORE of spectra [N, K] in float64, the smallest ``null_directions`` values left out: [N], nats."""
+    from jepa_jax.spectrum import jepa_score
+    from jepa_jax.spectrum.spectrum import float64_scope
+
+    with float64_scope(True):
+        return np.asarray(jepa_score(np.asarray(singular_values, np.float64), null_directions))  # pyright: ignore[reportArgumentType]
+
+
+def _matrix(table: pa.Table, column: str) -> np.ndarray | None:
+    """A column of lists of one length as float32 [N, K]."""
+    if column not in table.column_names:
+        return None
+    flat = table[column].combine_chunks().flatten().to_numpy()
+    return flat.astype(np.float32, copy=False).reshape(table.num_rows, -1)
+
+
+def _is_label(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
+
+
+def _texts(column: pa.ChunkedArray) -> np.ndarray:
+    return np.array([str(value) for value in column.to_pylist()], object)

@@ -1,0 +1,55 @@
+"""`jepa-jax report`: scored sets to one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jepa_jax.cli.app import app, console
+
+
+@app.command()
+def report(
+    directories: Annotated[
+        list[str],
+        typer.Argument(metavar="DIR...", help="Outputs of jepa-jax score; NAME=DIR gives one a name."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="The HTML file; by default report.html in the first directory.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Of the page.")] = "How typical are these images?",
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Groups of the gallery: 'folder', a column, or a pattern such as '^([a-z]+)_' over the keys. "
+            "By default folder, where there are several."
+        ),
+    ] = None,
+    per_shelf: Annotated[int, typer.Option(min=1, max=40, help="Thumbnails in a row of the gallery.")] = 8,
+    groups: Annotated[int, typer.Option(min=0, max=200, help="Groups in the gallery, the largest first.")] = 12,
+    complexity_images: Annotated[
+        int, typer.Option(min=0, help="Images per set to measure complexity on; 0 for none.")
+    ] = 1500,
+    images: Annotated[
+        list[str] | None, typer.Option(help="NAME=PATH: where a set's images are, if not where they were scored.")
+    ] = None,
+    partial: Annotated[bool, typer.Option(help="Take unfinished jobs as they are.")] = False,
+) -> None:
+    """Show scored sets in one self-contained HTML file: distribution, gallery, spectra, complexity, agreement."""
+    from jepa_jax.analysis.images import ImageReader
+    from jepa_jax.analysis.packages import require_packages
+    from jepa_jax.analysis.report import ReportOptions, build_report
+    from jepa_jax.analysis.table import named_path, read_table
+
+    require_packages()
+    tables = [read_table(path, name=name, partial=partial) for name, path in map(named_path, directories)]
+    options = ReportOptions(title, group_by, per_shelf, groups, complexity_images)
+    readers = ImageReader.all_of(tables, images or [])
+    target = output or Path(named_path(directories[0])[1]) / "report.html"
+    with console.status("building the report"):
+        page = build_report(tables, options, readers)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page, encoding="utf-8")
+    console.print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)", markup=False, soft_wrap=True)

@@ -1,0 +1,147 @@
+"""Image sets of the paper's experiments: read into memory, scored by any encoder, as tables."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from jepa_jax.analysis.batches import score_steps
+from jepa_jax.analysis.images import UNREADABLE, ImageReader, open_picture
+from jepa_jax.analysis.table import ScoreTable, named_path
+from jepa_jax.encoders import Encoder
+from jepa_jax.encoders.preprocessing import to_rgb
+from jepa_jax.errors import ArgumentError, ImageError
+from jepa_jax.jobs import open_source
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures with names.
+
+    Attributes:
+        name: of the set.
+        origin: where it was read from.
+        keys: of the pictures.
+        images: RGB.
+    """
+
+    name: str
+    origin: str
+    keys: tuple[str, ...]
+    images: tuple[Image.Image, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> np.ndarray:
+        """The pixels of a picture, uint8 [H, W, 3]: a set is a source of images."""
+        return np.asarray(self.images[index])
+
+    def reader(self, encoder: Encoder) -> ImageReader:
+        """The pictures by key, as the analysis asks for them."""
+        return ImageReader(self, {key: i for i, key in enumerate(self.keys)}, encoder.spec.preprocess)
+
+
+def read_set(text: str, count: int | None = None, *, label: str | None = None, seed: int = 0) -> ImageSet:
+    """Read a set, or a random part of it.
+
+    Args:
+        text: ``PATH`` or ``NAME=PATH``, where the path is a folder, or ``FILE.npz:ARRAY`` with uint8 pictures.
+        count: pictures to draw, without replacement; all by default.
+        label: of a folder with a sub-folder per class, its class: the sub-folder's name, or its number in the order
+            of names (ImageNet's own order of classes; 21 is n01608432, the kite).
+        seed: of the draw.
+
+    Raises:
+        ArgumentError: there is no such set, array or class.
+    """
+    name, path = named_path(text)
+    if ".npz" in path:
+        if label is not None:
+            raise ArgumentError(f"class={label} needs a folder with a sub-folder per class, not {path}.")
+        return _read_array(path, name, count, seed)
+    source = open_source(path)
+    indices = np.arange(len(source.keys))
+    if label is not None:
+        folder = _class_folder(source.keys, label)
+        indices = np.array([i for i, key in enumerate(source.keys) if key.startswith(f"{folder}/")])
+    keys, images = [], []
+    for index in _drawn(indices, count, seed):
+        try:
+            images.append(open_picture(source.read(int(index))))
+        except UNREADABLE:
+            continue  # a picture that cannot be read is no part of a study
+        keys.append(source.keys[index])
+    return ImageSet(name or epath.Path(path).name, path, tuple(keys), tuple(images))
+
+
+def _class_folder(keys: Sequence[str], label: str) -> str:
+    folders = sorted({key.split("/")[0] for key in keys if "/" in key})
+    if label in folders:
+        return label
+    if label.isdigit() and int(label) < len(folders):
+        return folders[int(label)]
+    raise ArgumentError(f"class={label!r} is none of the {len(folders)} sub-folders, by name or by number from 0.")
+
+
+def _read_array(path: str, name: str | None, count: int | None, seed: int) -> ImageSet:
+    file, _, array = path.rpartition(":")
+    if not file.endswith(".npz"):
+        raise ArgumentError(f"set {path} must name an array: FILE.npz:ARRAY.")
+    if not epath.Path(file).exists():
+        raise ArgumentError(f"set {path}: there is no file {file}.")
+    with np.load(io.BytesIO(epath.Path(file).read_bytes()), allow_pickle=False) as arrays:
+        if array not in arrays:
+            raise ArgumentError(f"{file} has no array {array!r}; it has {', '.join(arrays.files)}.")
+        pixels = arrays[array]
+    rows = _drawn(np.arange(len(pixels)), count, seed)
+    try:
+        images = tuple(to_rgb(pixels[row]) for row in rows)
+    except ImageError as error:
+        raise ArgumentError(f"{array!r} of {file}: {error}") from error
+    return ImageSet(name or array, path, tuple(f"{array}/{row:06d}" for row in rows), images)
+
+
+def _drawn(indices: np.ndarray, count: int | None, seed: int) -> np.ndarray:
+    if count is None or count >= len(indices):
+        return indices
+    return np.sort(np.random.default_rng(seed).choice(indices, count, replace=False))
+
+
+def score_set(encoder: Encoder, images: ImageSet, **options: Any) -> ScoreTable:
+    """Score a set, spectra and embeddings included.
+
+    Args:
+        encoder: scores it.
+        images: the set.
+        options: for `jepa_jax.score`, such as ``precision``.
+    """
+    if not len(images):
+        raise ArgumentError(f"set {images.name!r} has no picture that can be read.")
+    arrays, rank = score_steps(encoder, (encoder.preprocess([image])[0] for image in images.images), **options)
+    spectra, embedding = arrays.pop("singular_values"), arrays.pop("embedding")
+    return ScoreTable(
+        name=images.name,
+        origin=images.origin,
+        keys=np.array(images.keys, object),
+        scores={name: values.astype(np.float64) for name, values in arrays.items()},
+        null_directions=spectra.shape[1] - rank,
+        singular_values=spectra.astype(np.float32),
+        embedding=embedding.astype(np.float32),
+        manifest={
+            "source": images.origin,
+            "encoder_spec": encoder.spec.to_dict(),
+            "pinned": {
+                "encoder": encoder.spec.name,
+                "encoder_digest": encoder.digest,
+                "image_size": encoder.spec.image_size,
+                "precision": options.get("precision", "float32"),
+            },
+        },
+    )

@@ -1,0 +1,56 @@
+"""Small finished jobs for the analysis tests: real files, a real (random) encoder, the real runner."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.jobs import open_source, run_job
+
+VIT = ViTSpec(width=16, depth=1, heads=2, patch_size=14, native_image_size=28, mlp_width=32, layer_scale=True)
+SPEC = EncoderSpec("tiny", "dinov2", VIT, PreprocessSpec(resize_shortest=32, crop=28))
+COUNT = 60
+
+
+class Quiet:
+    """A progress that shows nothing, whatever it is told."""
+
+    def start(self, *_: object, **__: object) -> None:
+        """Nothing to show."""
+
+    def advance(self, *_: object, **__: object) -> None:
+        """Nothing to show."""
+
+    def shard_written(self, *_: object, **__: object) -> None:
+        """Nothing to show."""
+
+
+def draw_pictures(folder: Path, roughness: int, seed: int) -> None:
+    """`COUNT` pictures of random colours on a grid, in two sub-folders; the finer the grid, the more complex."""
+    rng = np.random.default_rng(seed)
+    for i in range(COUNT):
+        cells = rng.integers(0, 256, (roughness, roughness + i % 3, 3), np.uint8)
+        picture = Image.fromarray(cells).resize((72, 64 + i % 9), Image.Resampling.BICUBIC)
+        target = folder / ("apples", "pears")[i % 2] / f"{i:03d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(target)
+
+
+def score_drawn_sets(folder: Path) -> dict[str, Path]:
+    """Score a smooth and a rough set by one encoder, and the smooth one by another; the rough one has a failure."""
+    draw_pictures(folder / "images" / "smooth", 5, seed=0)
+    draw_pictures(folder / "images" / "rough", 24, seed=1)
+    (folder / "images" / "rough" / "broken.png").write_bytes(b"\x89PNG")
+    encoders = {seed: Encoder(SPEC, initialize_params(VIT, seed)) for seed in (0, 1)}
+    jobs = {"smooth": ("smooth", 0), "rough": ("rough", 0), "smooth-other": ("smooth", 1)}
+    for name, (images, seed) in jobs.items():
+        run_job(
+            encoders[seed],
+            open_source(folder / "images" / images),
+            folder / name,
+            Quiet(),
+            columns=("singular_values", "embedding"),
+        )
+    return {name: folder / name for name in jobs}

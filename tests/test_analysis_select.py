@@ -1,0 +1,154 @@
+"""Selections: the guarantees of conformal p-values, the law of the density-balanced draw, and the command's lists."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import binom, chisquare, false_discovery_control
+
+import jepa_jax as jj
+from jepa_jax.analysis.conformal import flagged, p_values
+from jepa_jax.analysis.reference import ReferenceSplit
+from jepa_jax.analysis.selection import by_density, by_extremes, by_p_value, by_quantile
+from jepa_jax.analysis.table import read_table
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line; wide enough that no message is wrapped."""
+    command = [sys.executable, "-m", "jepa_jax", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=False)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("side", ["low", "high"])
+def test_false_alarms_are_as_many_as_promised(rate: float, ties: bool, side: str):
+    """20,000 fresh references of 57, each judging one exchangeable image: alarms are binomial at the nominal rate.
+
+    The interval holds 99.99% of such counts, so that twelve cases fail by chance once in about 800 seeds.
+    """
+    rng = np.random.default_rng(0)
+    trials = 20_000
+    scores = rng.standard_t(3, (trials, 58))  # heavy tails: nothing about the distribution is used
+    if ties:
+        scores = np.round(2 * scores)
+    alarms = strict = 0
+    for i, row in enumerate(scores):
+        judged = row[57:]
+        alarms += int(p_values(row[:57], judged, side=side, seed=i)[0] <= rate)  # pyright: ignore[reportArgumentType]
+        strict += int(p_values(row[:57], judged, side=side, smoothed=False)[0] <= rate)  # pyright: ignore[reportArgumentType]
+    low, high = binom.interval(0.9999, trials, rate)
+    assert low <= alarms <= high
+    assert strict <= high  # without smoothing the rate is a bound
+
+
+def test_p_values_are_the_formula():
+    reference = np.array([1.0, 2, 2, 3])
+    scores = np.array([0.0, 2, 9])
+    np.testing.assert_allclose(p_values(reference, scores, smoothed=False), [0.2, 0.8, 1])
+    np.testing.assert_allclose(p_values(reference, scores, side="high", smoothed=False), [1, 0.8, 0.2])
+    uniform = 1 - np.random.default_rng(4).random(3)
+    np.testing.assert_allclose(p_values(reference, scores, seed=4), (np.array([0, 1, 4]) + uniform * [1, 3, 1]) / 5)
+
+
+def test_the_false_discovery_rate_holds_on_average():
+    """100 outliers among 1,000: the mean share of false alarms among alarms is at most 10% of the 90% true nulls."""
+    rng = np.random.default_rng(0)
+    shares = []
+    for i in range(200):
+        scores = np.r_[rng.normal(0, 1, 900), rng.normal(-4, 1, 100)]
+        p = p_values(rng.normal(0, 1, 1000), scores, seed=i)
+        alarms = flagged(p, 0.1, false_discovery=True)
+        np.testing.assert_array_equal(alarms, false_discovery_control(p) <= 0.1)
+        shares.append(alarms[:900].sum() / max(1, alarms.sum()))
+    assert np.mean(shares) <= 0.09 + 4 * np.std(shares) / np.sqrt(200)
+
+
+def test_the_density_balanced_draw_follows_its_weights():
+    """First draws of 6,000 seeds against exp(-score / T): a chi-squared test; then no image comes twice."""
+    scores = np.array([-900.0, -901, -902, -903])  # far from zero: exp(-score) would overflow
+    firsts = np.array([by_density(scores, 1, 2.0, seed).rows[0] for seed in range(6000)])
+    weights = np.exp(-(scores + 900) / 2)
+    expected = 6000 * weights / weights.sum()
+    assert chisquare(np.bincount(firsts, minlength=4), expected).pvalue > 1e-4
+    whole = by_density(scores, 4, 2.0)
+    assert sorted(whole.rows) == [0, 1, 2, 3]
+    np.testing.assert_allclose(whole.columns["weight"], (weights / weights.sum())[whole.rows], rtol=1e-12)
+
+
+def test_the_chosen_temperature_makes_half_of_the_images_count():
+    scores = np.random.default_rng(0).normal(-300, 40, 5000)
+    rule = by_density(scores, 100).rule
+    assert rule["effective_images"] == pytest.approx(2500, rel=1e-6)
+    # Of a normal spread the effective share is exp(-(spread / T)^2): half of it at T = spread / sqrt(log 2).
+    assert rule["temperature"] == pytest.approx(np.std(scores) / np.sqrt(np.log(2)), rel=0.05)
+    assert by_density(np.ones(5), 2).rule["temperature"] == 1
+
+
+def test_quantiles_and_extremes():
+    scores = np.array([5.0, 1, 4, 2, 3])
+    assert by_quantile(scores, 0.25, 0.75).rows.tolist() == [2, 3, 4]
+    assert by_extremes(scores, rarest=2).rows.tolist() == [1, 3]
+    assert by_extremes(scores, typical=1).rows.tolist() == [0]
+    groups = np.array(["a", "b", "a", "b", "a"], object)
+    both = by_extremes(scores, rarest=1, typical=1, groups=groups)
+    assert both.rows.tolist() == [4, 0, 1, 3]
+    assert by_extremes(scores, rarest=9, typical=9, groups=groups).rows.tolist() == [4, 2, 0, 1, 3]  # none twice
+
+
+def test_a_reference_never_judges_itself(scored_sets: dict[str, Path]):
+    smooth, rough, other = (read_table(scored_sets[name]) for name in ("smooth", "rough", "smooth-other"))
+    with pytest.raises(jj.ArgumentError, match="reference images as well"):
+        by_p_value(smooth, ReferenceSplit.of(smooth.take(np.arange(30))), 0.1)
+    with pytest.raises(jj.ArgumentError, match="do not compare"):
+        by_p_value(rough, ReferenceSplit.of(other), 0.1)
+    chosen = by_p_value(rough, ReferenceSplit.of(smooth), 0.1)
+    kept = by_p_value(rough, ReferenceSplit.of(smooth), 0.1, keep=True)
+    assert sorted([*chosen.rows, *kept.rows]) == list(range(60))
+    assert np.all(chosen.columns["p_value"] <= 0.1)
+
+
+def test_the_command_writes_lists_that_others_read(scored_sets: dict[str, Path], tmp_path: Path):
+    out = tmp_path / "list"
+    done = run("select", scored_sets["smooth"], "--output", out, "--rarest", "3", "--typical", "2")
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(out / "selection.parquet")
+    assert table.column_names == ["key", "path", "score", "group", "rank_in_group"]
+    assert (out / "keys.txt").read_text().splitlines() == table["key"].to_pylist()
+    assert all(Path(path).is_file() for path in table["path"].to_pylist())
+    rows = table.to_pylist()
+    whole = read_table(scored_sets["smooth"])
+    for group in ("apples", "pears"):
+        members = np.array([key.startswith(group) for key in whole.keys])
+        ordered = whole.keys[members][np.argsort(whole.scores["score"][members])]
+        assert [row["key"] for row in rows if row["group"] == group] == [*ordered[:3], *ordered[-2:]]
+    about = json.loads((out / "selection.json").read_text())
+    assert about["of_images"] == 60
+    assert about["rule"] == "extremes"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give exactly one rule"),
+        (("--sample", "5", "--rarest", "2"), "give exactly one rule"),
+        (("--sample", "500"), "sample=500 must lie between 1 and the number of images, 60"),
+        (("--sample", "5", "--temperature", "0"), "temperature=0.0 must be positive"),
+        (("--between", "0.9", "0.1"), "two rising shares"),
+        (("--against", "ROUGH", "--rate", "2"), "rate=2.0 must lie between 0 and 1"),
+        (("--rarest", "2", "--column", "gaussian_score"), "column 'gaussian_score' is none of score, listing_score"),
+    ],
+)
+def test_a_mistake_is_one_clear_message(
+    arguments: tuple[str, ...], message: str, scored_sets: dict[str, Path], tmp_path: Path
+):
+    given = [str(scored_sets["rough"]) if argument == "ROUGH" else argument for argument in arguments]
+    done = run("select", scored_sets["smooth"], "--output", tmp_path / "out", *given)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
