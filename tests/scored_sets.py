@@ -7,7 +7,7 @@ from PIL import Image
 
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
 from jepa_jax.encoders.encoder import initialize_params
-from jepa_jax.jobs import open_source, run_job
+from jepa_jax.jobs import JobOptions, open_source, run_job
 
 VIT = ViTSpec(width=16, depth=1, heads=2, patch_size=14, native_image_size=28, mlp_width=32, layer_scale=True)
 SPEC = EncoderSpec("tiny", "dinov2", VIT, PreprocessSpec(resize_shortest=32, crop=28))
@@ -51,6 +51,6 @@ def score_drawn_sets(folder: Path) -> dict[str, Path]:
             open_source(folder / "images" / images),
             folder / name,
             Quiet(),
-            columns=("singular_values", "embedding"),
+            JobOptions(columns=("singular_values", "embedding")),
         )
     return {name: folder / name for name in jobs}

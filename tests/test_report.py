@@ -27,7 +27,7 @@ from jepa_jax.analysis.report.figures import histogram
 from jepa_jax.analysis.table import ScoreTable, read_table
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.encoder import initialize_params
-from jepa_jax.jobs import open_source, run_job
+from jepa_jax.jobs import JobOptions, open_source, run_job
 
 PARTS = {"gallery": "#gallery .tile img", "histogram": "#histogram-0 .plot svg", "spectrum": "#spectrum-0 .plot svg"}
 
@@ -48,7 +48,8 @@ def photo_page(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> 
     """A report of a real job over all development photographs."""
     folder = tmp_path_factory.mktemp("photos")
     encoder = Encoder(SPEC, initialize_params(VIT, 0))
-    run_job(encoder, open_source(photos[0].parent), folder / "scores", Quiet(), columns=("singular_values",))
+    options = JobOptions(columns=("singular_values",))
+    run_job(encoder, open_source(photos[0].parent), folder / "scores", Quiet(), options)
     target = folder / "report.html"
     target.write_text(
         build_report([read_table(folder / "scores", name="photos")], ReportOptions(group_by=r"^n(\d\d)"))

@@ -1,5 +1,6 @@
 """The paper's experiments as commands, over a tiny encoder and drawn pictures; their numbers against NumPy."""
 
+import io
 import json
 from pathlib import Path
 
@@ -133,3 +134,37 @@ def test_sets_that_cannot_be_read_are_named(data: Path):
             read_set(text, label=label)
     assert len(read_set(f"{arrays}:grey", 7)) == 7
     assert read_set(f"{arrays}:grey", 7).keys == read_set(f"{arrays}:grey", 7).keys
+
+
+def test_a_class_of_a_tfds_data_set_is_found_by_name_and_number(tmp_path: Path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class Drawn(tfds.core.GeneratorBasedBuilder):
+        """Six grey pictures of two classes."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=["kite", "jay"])}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            del dl_manager
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i in range(6):
+                encoded = io.BytesIO()
+                Image.new("RGB", (20, 20), (40 * i,) * 3).save(encoded, "PNG")
+                yield i, {"image": io.BytesIO(encoded.getvalue()), "label": "jay" if i % 3 == 0 else "kite"}
+
+    builder = Drawn(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    name = f"tfds:{builder.data_dir}/train"
+    jays = read_set(name, label="jay")
+    assert sorted(np.asarray(image)[0, 0, 0] for image in jays.images) == [0, 120]
+    assert read_set(name, label="1").keys == jays.keys
+    assert len(read_set(name, label="0")) == 4
+    assert len(read_set(name)) == 6
+    with pytest.raises(jj.ArgumentError, match="none of the 2 classes"):
+        read_set(name, label="owl")

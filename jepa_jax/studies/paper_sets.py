@@ -18,6 +18,7 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.preprocessing import to_rgb
 from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.jobs import open_source
+from jepa_jax.jobs.sources.tfds import PREFIX, rows_of_class
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,11 @@ def read_set(text: str, count: int | None = None, *, label: str | None = None, s
     """Read a set, or a random part of it.
 
     Args:
-        text: ``PATH`` or ``NAME=PATH``, where the path is a folder, or ``FILE.npz:ARRAY`` with uint8 pictures.
+        text: ``PATH`` or ``NAME=PATH``; the path is any input of a job, or ``FILE.npz:ARRAY`` with uint8 pictures.
         count: pictures to draw, without replacement; all by default.
-        label: of a folder with a sub-folder per class, its class: the sub-folder's name, or its number in the order
-            of names (ImageNet's own order of classes; 21 is n01608432, the kite).
+        label: of a TFDS data set, its class by name or number; of a folder with a sub-folder per class, the
+            sub-folder's name, or its number in the order of names (ImageNet's own order of classes; 21 is
+            n01608432, the kite).
         seed: of the draw.
 
     Raises:
@@ -69,8 +71,7 @@ def read_set(text: str, count: int | None = None, *, label: str | None = None, s
     source = open_source(path)
     indices = np.arange(len(source.keys))
     if label is not None:
-        folder = _class_folder(source.keys, label)
-        indices = np.array([i for i, key in enumerate(source.keys) if key.startswith(f"{folder}/")])
+        indices = np.array(_class_rows(path, source.keys, label), int)
     keys, images = [], []
     for index in _drawn(indices, count, seed):
         try:
@@ -79,6 +80,13 @@ def read_set(text: str, count: int | None = None, *, label: str | None = None, s
             continue  # a picture that cannot be read is no part of a study
         keys.append(source.keys[index])
     return ImageSet(name or epath.Path(path).name, path, tuple(keys), tuple(images))
+
+
+def _class_rows(path: str, keys: Sequence[str], label: str) -> list[int]:
+    if path.startswith(PREFIX):
+        return rows_of_class(path, label)
+    folder = _class_folder(keys, label)
+    return [i for i, key in enumerate(keys) if key.startswith(f"{folder}/")]
 
 
 def _class_folder(keys: Sequence[str], label: str) -> str:

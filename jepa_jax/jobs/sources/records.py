@@ -52,6 +52,17 @@ class Records:
     left_out: int = 0
     positional: bool = False
 
+    def read(self, index: int) -> bytes | np.ndarray:
+        """The content of one record.
+
+        Raises:
+            ImageError: it is known to have none; OSError: it cannot be read.
+        """
+        locator = self.locators[index]
+        if isinstance(locator, Unusable):
+            raise ImageError(locator.reason)
+        return self.reader(locator)
+
     def require_present(self) -> None:
         """Raise JobError where the input as a whole has vanished: no image is to blame then."""
         for file in self.files:

@@ -60,6 +60,24 @@ def open_tfds(name: str) -> Records:
     )
 
 
+def rows_of_class(name: str, label: str) -> list[int]:
+    """Numbers of a split's records with a class, by its name or number; reads every record, decodes no image.
+
+    Raises:
+        ArgumentError: the data set has no feature ``label``, or no such class.
+    """
+    dataset, _, split = name.removeprefix(PREFIX).rpartition("/")
+    features = dict(_builder(dataset).info.features.items())
+    feature = features.get("label")
+    if feature is None or not hasattr(feature, "names"):
+        raise ArgumentError(f"class={label}: {name} has the features {sorted(features)} and no class 'label'.")
+    if label not in feature.names and not (label.isdigit() and int(label) < feature.num_classes):
+        raise ArgumentError(f"class={label!r} is none of the {feature.num_classes} classes of {name}.")
+    number = feature.str2int(label) if label in feature.names else int(label)
+    source = _data_source(dataset, split, _image_feature(features, name))
+    return [i for i in range(len(source)) if source[i]["label"] == number]
+
+
 @functools.lru_cache(maxsize=4)
 def _builder(dataset: str) -> Any:
     import tensorflow_datasets
