@@ -1,0 +1,1 @@
+"""Studies: is the score a density where the density is known? Each is one command and writes its figures."""
