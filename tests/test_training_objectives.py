@@ -17,6 +17,7 @@ from jepa_jax.training.objectives import (
     invariance,
     random_directions,
     sigreg,
+    whiten,
 )
 
 TOLERANCE = 1e-6
@@ -111,6 +112,12 @@ def test_masks_are_blocks_and_the_context_avoids_them():
             assert np.array_equal(columns, columns[0] + np.arange(2))
             assert rows[-1] < 8
             assert len(set(block)) == 6
+
+
+def test_whitened_embeddings_have_the_unit_covariance(views):
+    white = np.asarray(whiten(jnp.asarray(views.reshape(-1, 5), jnp.float32)))
+    assert np.allclose(white.mean(axis=0), 0, atol=1e-5)
+    assert np.allclose(white.T @ white / len(white), np.eye(5), atol=5e-3)
 
 
 def test_invariance_of_two_views_is_a_quarter_of_their_squared_distance(views):

@@ -35,8 +35,11 @@ class PositionChoice(StrEnum):
 @app.command()
 def score(
     folder: Annotated[str, typer.Argument(metavar="INPUT", help="Folder of images, searched recursively.")],
-    model: Annotated[str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")],
     output: Annotated[str, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
     precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice.float32,
     save: Annotated[list[ColumnChoice] | None, typer.Option(help="Further columns; may be repeated.")] = None,
@@ -51,10 +54,14 @@ def score(
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
 ) -> None:
     """Score every image of a folder into a Parquet table."""
+    from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.jobs import open_source, run_job
     from jepa_jax.loading import load_encoder
     from jepa_jax.reporting import ConsoleProgress, print_summary
 
+    if model is None:
+        model = DEFAULT
+        console.print(ABOUT_DEFAULT, soft_wrap=True)
     source = open_source(folder)
     encoder = load_encoder(
         model,

@@ -6,13 +6,16 @@ import dataclasses
 import warnings
 from pathlib import Path
 
+import numpy as np
 from etils import epath
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jepa_jax.encoders import Encoder, EncoderSpec, is_checkpoint, save_encoder
+from jepa_jax.training.calibration import calibrate
 from jepa_jax.training.config import TrainingConfig, load_config
 from jepa_jax.training.data import load_examples
+from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.loop import CollapseWarning, train, weights_of
 
 
@@ -47,16 +50,19 @@ def run_training(console: Console, source: str, data: Path, output: epath.Path, 
 
         state = train(config, examples, output, report)
     if isinstance(config.encoder, EncoderSpec):
-        write_encoder(config, weights_of(state), output / "encoder")
+        write_encoder(config, weights_of(state), examples, output / "encoder")
         console.print(f"Trained. Use it by its directory: --model {output / 'encoder'}", soft_wrap=True)
     else:
         console.print(f"Trained. The state is in {output / 'checkpoints'}.")
 
 
-def write_encoder(config: TrainingConfig, params: dict, directory: epath.Path) -> None:
-    """Save the trained encoder, unless it is there already."""
+def write_encoder(config: TrainingConfig, params: dict, examples: np.ndarray, directory: epath.Path) -> None:
+    """Save the trained encoder, unless it is there; calibrated, where it saw whitened embeddings."""
     if is_checkpoint(directory):
         return
     assert isinstance(config.encoder, EncoderSpec)
     spec = dataclasses.replace(config.encoder, name=config.name, gaussian_embedding=config.objective.gaussian)
-    save_encoder(Encoder(spec, params), directory, {"format": "trained by jepa-jax train", "config": config.to_dict()})
+    encoder = Encoder(spec, params)
+    if isinstance(config.objective, JointEmbedding) and config.objective.whitened:
+        encoder = calibrate(encoder, examples)
+    save_encoder(encoder, directory, {"format": "trained by jepa-jax train", "config": config.to_dict()})

@@ -18,7 +18,7 @@ from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.masked_prediction import MaskedPrediction
 from jepa_jax.training.mlp import MLP
 
-Start = Literal["mimetic", "whitened"]
+Start = Literal["random", "mimetic"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class TrainingConfig:
         encoder: its architecture: a ViT with its preprocessing, or an MLP for vectors.
         objective: what is minimised, views included.
         optimizer: how.
-        start: what is done to random parameters before the first step, in this order; see `start`.
+        start: the parameters before the first step; see `mimetic`.
         steps: how long.
         batch_size: examples per step; each gives several views.
         seed: of the start, the order of examples, and every random draw.
@@ -77,7 +77,7 @@ class TrainingConfig:
     encoder: EncoderSpec | MLP
     objective: JointEmbedding | MaskedPrediction
     optimizer: Optimizer = field(default_factory=Optimizer)
-    start: tuple[Start, ...] = ()
+    start: Start = "random"
     steps: int = 1000
     batch_size: int = 256
     seed: int = 0
@@ -89,14 +89,8 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"{name}={getattr(self, name)} must be at least 1.")
-        if self.start and not isinstance(self.encoder, EncoderSpec):
-            raise ArgumentError(f"start={self.start} is for vision transformers, not for an MLP.")
-        if "whitened" in self.start and not (
-            isinstance(self.objective, JointEmbedding)
-            and isinstance(self.encoder, EncoderSpec)
-            and self.encoder.vit.projection
-        ):
-            raise ArgumentError("start='whitened' needs a JointEmbedding objective and an encoder with a projection.")
+        if self.start == "mimetic" and not isinstance(self.encoder, EncoderSpec):
+            raise ArgumentError("start='mimetic' is for vision transformers, not for an MLP.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a JSON file."""

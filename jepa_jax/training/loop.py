@@ -26,6 +26,9 @@ from jepa_jax.training.state import State, initial_state, model_of
 COLLAPSED_SHARE = 0.1
 """An effective rank below this share of K is a collapse."""
 
+COLLAPSED_SPREAD = 0.03
+"""So is a root-mean-square deviation of the embeddings below this; every objective here sets the scale near 1."""
+
 COLLAPSE_GRACE = 0.2
 """Share of the steps in which a low rank is no news: embeddings start out almost collapsed."""
 
@@ -65,7 +68,7 @@ def train(config: TrainingConfig, examples: np.ndarray, output: epath.Path, repo
     if config.batch_size % mesh.size:
         raise ArgumentError(f"batch_size={config.batch_size} does not divide among {mesh.size} devices.")
 
-    state = jax.device_put(initial_state(config, examples), everywhere)
+    state = jax.device_put(initial_state(config), everywhere)
     checkpoints = output / "checkpoints"
     if steps := saved_steps(checkpoints):
         state = restore_state(checkpoints, steps[-1], state)
@@ -85,7 +88,7 @@ def train(config: TrainingConfig, examples: np.ndarray, output: epath.Path, repo
         done = number + 1
         if done % config.log_every == 0 or done == config.steps:
             line = {name: float(value) for name, value in terms.items()}
-            warned = warned or warn_of_collapse(config, done, line["effective_rank"])
+            warned = warned or warn_of_collapse(config, done, line)
             now = time.monotonic()
             metrics.write(done, line, seconds_per_step=(now - clock) / config.log_every)
             clock = now
@@ -114,7 +117,11 @@ def train_step(config: TrainingConfig, state: State, examples: jax.Array) -> tup
     if decay is not None:
         target = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, target, params["encoder"])
     following = state | {"params": params, "target": target, "optimizer": optimizer_state, "step": state["step"] + 1}
-    measured = {"gradient_norm": optax.global_norm(gradient), "effective_rank": effective_rank(embeddings)}
+    measured = {
+        "gradient_norm": optax.tree.norm(gradient),
+        "effective_rank": effective_rank(embeddings),
+        "spread": jnp.sqrt(jnp.mean(jnp.var(embeddings, axis=0))),
+    }
     return following, {"loss": value} | terms | measured
 
 
@@ -131,14 +138,14 @@ def _epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def warn_of_collapse(config: TrainingConfig, step: int, rank: float) -> bool:
+def warn_of_collapse(config: TrainingConfig, step: int, metrics: dict[str, float]) -> bool:
     """Warn if the embeddings have collapsed after the first part of the run; say whether they have."""
-    size = config.encoder.embedding_size
-    if step < COLLAPSE_GRACE * config.steps or rank >= COLLAPSED_SHARE * size:
+    size, rank, spread = config.encoder.embedding_size, metrics["effective_rank"], metrics["spread"]
+    if step < COLLAPSE_GRACE * config.steps or (rank >= COLLAPSED_SHARE * size and spread >= COLLAPSED_SPREAD):
         return False
     warnings.warn(
-        f"step {step}: the embeddings of {config.name!r} have effective rank {rank:.1f} of {size}: they "
-        "have collapsed. Give the term against collapse more weight, or lower the learning rate.",
+        f"step {step}: the embeddings of {config.name!r} have collapsed: effective rank {rank:.1f} of {size}, "
+        f"standard deviation {spread:.2g}. Give the term against collapse more weight, or lower the learning rate.",
         CollapseWarning,
         stacklevel=3,
     )

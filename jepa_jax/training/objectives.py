@@ -131,6 +131,21 @@ class VICReg:
         return sum((weights[name] * term for name, term in terms.items()), start=jnp.zeros(())), terms
 
 
+def whiten(embeddings: jax.Array, ridge: float = 1e-4) -> jax.Array:
+    """Embeddings [B, K] without mean and with covariance I, by Cholesky (W-MSE, arXiv 2007.06346).
+
+    Args:
+        embeddings: B well above K.
+        ridge: share of the mean variance that is added to each; directions below it stay small.
+    """
+    centred = embeddings - embeddings.mean(axis=0)
+    covariance = centred.T @ centred / embeddings.shape[0]
+    size = covariance.shape[0]
+    floor = ridge * jnp.trace(covariance) / size
+    factor = jnp.linalg.cholesky(covariance + floor * jnp.eye(size, dtype=covariance.dtype))
+    return jax.scipy.linalg.solve_triangular(factor, centred.T, lower=True).T
+
+
 def effective_rank(embeddings: jax.Array) -> jax.Array:
     """Effective rank (Roy & Vetterli 2007) of the embeddings' covariance, [B, K] to a scalar in [1, K].
 

@@ -6,14 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jepa_jax.encoders import EncoderSpec
-from jepa_jax.encoders.encoder import Params
 from jepa_jax.training.config import TrainingConfig
-from jepa_jax.training.joint_embedding import JointEmbedding
-from jepa_jax.training.models import Model, pixels
-from jepa_jax.training.start import mimetic, whiten_projection
+from jepa_jax.training.mimetic import mimetic
+from jepa_jax.training.models import Model
 
 State = dict[str, Any]
 """``params`` (``encoder``, ``head``), ``target`` (a moving average of the encoder, or empty), ``optimizer``,
@@ -25,11 +22,14 @@ def model_of(config: TrainingConfig) -> Model:
     return Model(config.encoder, config.bfloat16_products)
 
 
-def initial_state(config: TrainingConfig, examples: np.ndarray) -> State:
-    """The state before the first step; the examples are looked at if ``config.start`` says so."""
+def initial_state(config: TrainingConfig) -> State:
+    """The state before the first step."""
     model = model_of(config)
     root = jax.random.key(config.seed)
-    encoder = begin(config, model.init(config.seed), examples)
+    encoder = model.init(config.seed)
+    if config.start == "mimetic":
+        assert isinstance(config.encoder, EncoderSpec)
+        encoder = mimetic(config.encoder.vit, encoder, config.seed)
     params = {"encoder": encoder, "head": config.objective.init(model, jax.random.fold_in(root, 2**31 - 1))}
     return {
         "params": params,
@@ -38,15 +38,3 @@ def initial_state(config: TrainingConfig, examples: np.ndarray) -> State:
         "step": jnp.zeros((), jnp.int32),
         "key": jax.random.key_data(root),
     }
-
-
-def begin(config: TrainingConfig, params: Params, examples: np.ndarray) -> Params:
-    """What ``config.start`` does to an encoder's random parameters."""
-    if "mimetic" in config.start:
-        assert isinstance(config.encoder, EncoderSpec)
-        params = mimetic(config.encoder.vit, params, config.seed)
-    if "whitened" in config.start:
-        assert isinstance(config.objective, JointEmbedding)
-        views = config.objective.views(pixels(jnp.asarray(examples[:256])), jax.random.key(config.seed))[0]
-        params = whiten_projection(model_of(config), params, views.reshape(-1, *views.shape[2:]))
-    return params

@@ -1,4 +1,4 @@
-"""Where training starts: parameters fitted to a few examples, so that no step is spent on getting the scale right."""
+"""Where a vision transformer may start: with attention that looks like trained attention."""
 
 from __future__ import annotations
 
@@ -10,31 +10,6 @@ import numpy as np
 
 from jepa_jax.encoders import ViTSpec
 from jepa_jax.encoders.encoder import Params
-from jepa_jax.training.models import Model
-
-SHARE = 1e-3
-"""Directions are whitened as if each held at least this share of the largest variance."""
-
-
-def whiten_projection(model: Model, params: Params, views: jax.Array) -> Params:
-    """Choose the final projection so that embeddings start with mean zero and covariance about I.
-
-    A fresh ViT's pooled tokens hardly vary, so that an objective against collapse pulls at a collapsed encoder for
-    hundreds of steps. Here it starts with the principal directions of what the fresh encoder sees, whitened.
-
-    Args:
-        model: a ViT with a projection.
-        params: its parameters.
-        views: images in [0, 1], [B, H, W, 3], as training will see them.
-    """
-    width = model.encoder.embedding_size
-    pooled = model.module(params).intermediates(model.standardize(views))["pooled"]
-    mean = pooled.mean(axis=0)
-    variances, directions = jnp.linalg.eigh(jnp.cov(pooled.T))
-    variances, directions = variances[::-1][:width], directions[:, ::-1][:, :width]
-    kernel = directions / jnp.sqrt(variances + SHARE * variances[0])
-    norm = params["norm"] | {"bias": params["norm"]["bias"] - mean}
-    return params | {"norm": norm, "projection": {"kernel": kernel}}
 
 
 def mimetic(spec: ViTSpec, params: Params, seed: int) -> Params:
