@@ -3,7 +3,7 @@
 from jepa_jax.cli import demo as demo
 from jepa_jax.cli import doctor as doctor
 from jepa_jax.cli import score as score
-from jepa_jax.cli import study as study
+from jepa_jax.cli import study_density as study_density
 from jepa_jax.cli import train as train
 from jepa_jax.cli import weights as weights
 from jepa_jax.cli.app import app as app

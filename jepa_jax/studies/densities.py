@@ -54,9 +54,9 @@ def mixture(name: str, means: np.ndarray, scales: np.ndarray, weights: np.ndarra
 
 
 def random_mixture(size: int, components: int = 8, seed: int = 0) -> Density:
-    """A mixture with unequal weights and widths; its components overlap a little, whatever D is."""
+    """A mixture with unequal weights and widths; its means lie about four apart, whatever D is."""
     rng = np.random.default_rng((seed, size))
-    means = rng.normal(size=(components, size)) * 2.0
+    means = rng.normal(size=(components, size)) * 2.0 * math.sqrt(2 / size)
     scales = rng.uniform(0.5, 1.0, components)
     weights = rng.dirichlet(np.full(components, 3.0))
     return mixture(f"mixture-{size}d", means, scales, weights)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from rich.console import Console
 from scipy.special import logsumexp
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import rankdata
 
 from jepa_jax.studies.baselines import baselines
 from jepa_jax.studies.densities import (
@@ -37,8 +37,8 @@ READING = """
 **Reading it.** `score` is the paper's: it takes N(0, I) for uniform on a sphere, so that where a point is embedded
 says nothing. That holds for large K, where the norm of a normal vector hardly varies; with K = 1 or 2 it fails,
 and the score alone says little. `gaussian_score` adds log N(f(x); 0, I), which is the change of variables without that
-assumption: exact for K = D where f is injective and its embeddings are N(0, I). With K > D embeddings cannot be N(0, I)
-(they fill a surface), with K < D the score measures a projection; both are then estimates. `views`
+assumption: exact for K = D where f is injective and its embeddings are N(0, I). With K > D they cannot be N(0, I)
+(they fill a surface); with K < D the score measures a projection. Both are then estimates. `views`
 combines 8 noisy copies by -logmeanexp(-gaussian_score). The baselines see 5,000 samples themselves.
 """
 
@@ -107,7 +107,7 @@ def study_cell(cell: Cell, seeds: int) -> tuple[dict[str, Any], dict[str, np.nda
     truth = np.asarray(cell.density.log_density(points))
     estimates = [estimates_of(trained, seed, points, cell.recipe) for seed in range(seeds)]
     spearman = {name: [rank_correlation(e[name], truth) for e in estimates] for name in estimates[0]}
-    pearson = {name: [float(pearsonr(e[name], truth)[0]) for e in estimates] for name in estimates[0]}
+    pearson = {name: [correlation(e[name], truth) for e in estimates] for name in estimates[0]}
     samples = np.asarray(cell.density.sample(jax.random.key(78), 5000))
     references = {name: rank_correlation(v, truth) for name, v in baselines(samples, np.asarray(points)).items()}
     row = {
@@ -144,8 +144,12 @@ def combine_views(scores: np.ndarray) -> np.ndarray:
 
 def rank_correlation(estimate: np.ndarray, truth: np.ndarray) -> float:
     """Spearman's rho; 0 where the estimate does not vary."""
-    rho = spearmanr(estimate, truth)[0] if np.ptp(estimate) > 0 else 0.0
-    return float(rho)  # pyright: ignore[reportArgumentType]
+    return correlation(rankdata(estimate), rankdata(truth))
+
+
+def correlation(estimate: np.ndarray, truth: np.ndarray) -> float:
+    """Pearson's r; 0 where the estimate does not vary."""
+    return float(np.corrcoef(estimate, truth)[0, 1]) if np.ptp(estimate) > 0 else 0.0
 
 
 def draw_scatter(path: Path, drawn: list[tuple[Cell, dict[str, np.ndarray]]]) -> None:

@@ -47,4 +47,4 @@ def embed_images(encoder: Encoder, images: np.ndarray, batch_size: int = 500) ->
 def standardized(encoder: Encoder, images: np.ndarray) -> np.ndarray:
     """uint8 images that have the input size already to the encoder's input, as `Encoder.preprocess` would."""
     recipe = encoder.spec.preprocess
-    return (images.astype(np.float32) / 255 - np.float32(recipe.mean)) / np.float32(recipe.std)
+    return (images.astype(np.float32) / 255 - np.array(recipe.mean, np.float32)) / np.array(recipe.std, np.float32)

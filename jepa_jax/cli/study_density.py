@@ -1,4 +1,4 @@
-"""`jepa-jax study`: figures that anyone can make again."""
+"""`jepa-jax study synthetic|controlled|card`: the score against densities that are known, and a model card."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from jepa_jax.cli.app import app, console
-
-study = typer.Typer(no_args_is_help=True, help="Is the score a density? Studies where the density is known.")
-app.add_typer(study, name="study")
+from jepa_jax.cli.app import console
+from jepa_jax.cli.study_app import study
 
 Output = Annotated[Path, typer.Option(help="Directory of the figures: JSON, Markdown and plots.")]
 
