@@ -33,10 +33,10 @@ class Recipe:
     """
 
     outputs: int
-    criterion: LeJEPA | VICReg = field(default_factory=lambda: LeJEPA(weight=0.05, directions=64))
+    criterion: LeJEPA | VICReg = field(default_factory=lambda: LeJEPA(weight=0.05, directions=32))
     noise: float = 0.1
     views: int = 2
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: tuple[int, ...] = (64, 64)
     steps: int = 3000
     batch_size: int = 512
     learning_rate: float = 3e-3
