@@ -64,9 +64,10 @@ def cells() -> list[Cell]:
     # SIGReg sees a deviation from N(0, I) above its sampling noise, 1 / B. Projections of a mixture in many
     # dimensions are nearly normal from the start, so that it takes larger batches to see what is left.
     large = Recipe(outputs=32, hidden=(128, 128), batch_size=2048, steps=1200)
-    rows = [Cell(plane, dataclasses.replace(standard, outputs=k), "K") for k in (1, 2, 8, 16)]
-    rows += [Cell(random_mixture(8), dataclasses.replace(standard, outputs=k), "K") for k in (4, 8, 16)]
-    rows += [Cell(random_mixture(32), dataclasses.replace(large, outputs=k), "K") for k in (16, 32)]
+    rows = [Cell(plane, standard, "K"), Cell(random_mixture(8), standard, "K"), Cell(random_mixture(32), large, "K")]
+    rows += [Cell(plane, dataclasses.replace(standard, outputs=k), "K") for k in (2, 1, 16)]
+    rows += [Cell(random_mixture(8), dataclasses.replace(standard, outputs=k), "K") for k in (4, 16)]
+    rows += [Cell(random_mixture(32), dataclasses.replace(large, outputs=16), "K")]
     rows += [Cell(plane, dataclasses.replace(standard, noise=noise), "noise") for noise in (0.03, 0.3)]
     rows += [Cell(plane, dataclasses.replace(standard, criterion=VICReg()), "objective")]
     rows += [Cell(density, standard, "density") for density in (random_mixture(1), correlated_gaussian(2), ring())]
@@ -177,6 +178,7 @@ def draw_scatter(path: Path, drawn: list[tuple[Cell, dict[str, np.ndarray]]]) ->
     from matplotlib.figure import Figure
 
     chosen = [pair for pair in drawn if pair[0].note == "K"]
+    chosen.sort(key=lambda pair: (pair[0].density.size, pair[0].recipe.outputs))
     if not chosen:
         return
     figure = Figure(figsize=(1.6 * len(chosen), 3.4), layout="constrained")
