@@ -57,6 +57,9 @@ class Alternating:
     def advance(self, scored: int, failed: int, device_busy: float) -> None:
         """Nothing to show."""
 
+    def note(self, message: str) -> None:
+        """Not needed."""
+
     def shard_written(self, report: ShardReport) -> None:
         """Take turns; the job's first slice, which compiles, does not count."""
         if self._since is not None and report.records_done - self._at < self.every:
@@ -94,7 +97,7 @@ def engine_rate(step: Step, seconds: float) -> float:
 def measure(folder: Path, output: Path, workers: int, seconds: float) -> dict[str, Any]:
     """One job, taking turns with the bare engine."""
     encoder = Encoder(SPEC, initialize_params(SPEC.vit, seed=0))
-    step, source = Step(encoder, "float32", BATCH), open_source(folder)
+    step, source = Step(encoder, JobOptions(), BATCH), open_source(folder)
     turns = Alternating(step, every=len(source.keys) // 12, seconds=seconds)
     run_job(encoder, source, output, turns, JobOptions(batch_size=BATCH, workers=workers))
     job, engine = turns.job_records / turns.job_seconds, sum(turns.engine_rates) / len(turns.engine_rates)

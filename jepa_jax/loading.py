@@ -7,7 +7,7 @@ from pathlib import Path
 
 from etils import epath
 
-from jepa_jax.encoders import ENCODERS, Encoder, find_spec, is_checkpoint, restore_encoder
+from jepa_jax.encoders import ENCODERS, SHIPPED, Encoder, find_spec, is_checkpoint, load_shipped, restore_encoder
 from jepa_jax.encoders.specs import PositionResize
 from jepa_jax.errors import ArgumentError, CheckpointError
 
@@ -30,7 +30,8 @@ def load_encoder(
     Args:
         source: in this order, a directory that `jepa-jax convert` wrote; a local Hugging Face folder
             (``config.json`` + safetensors); a known name such as ``dinov2-small``; or a hub id such as
-            ``facebook/dinov2-small``. The last two fetch from the hub once, into its shared cache.
+            ``facebook/dinov2-small``. The last two fetch from the hub once, into its shared cache; ``jepa-tiny``
+            ships with this package.
         image_size: side of the square input, pixels, a multiple of the patch size; by default the
             encoder's own recipe (mostly 224). Position embeddings are resized to fit.
         position_resize: how they are resized; by default the way of the implementation that the weights
@@ -83,11 +84,13 @@ def _load_hugging_face(folder: Path, name: str | None = None) -> Encoder:
 
 
 def _load_from_hub(source: str) -> Encoder:
-    """An encoder by its known name, or by a hub id, which is its name where it is not known by another."""
+    """An encoder by its known name, shipped or published, or by a hub id, its name where it has no other."""
     if source.count("/") == 1:
         names = {spec.hub_id: spec.name for spec in ENCODERS.values()}
         return _load_hugging_face(_fetch(source), names.get(source, source))
     spec = find_spec(source)
+    if spec.name in SHIPPED:
+        return load_shipped(spec.name)
     if spec.hub_id is None:
         raise ArgumentError(
             f"{source} is not published on the hub: download its authors' file, then "

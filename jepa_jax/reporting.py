@@ -58,6 +58,9 @@ class Quiet:
     def advance(self, scored: int, failed: int, device_busy: float) -> None:
         """See `jobs.Progress`."""
 
+    def note(self, message: str) -> None:
+        """Say nothing."""
+
     def shard_written(self, report: ShardReport) -> None:
         """See `jobs.Progress`."""
 
@@ -101,6 +104,10 @@ class ConsoleProgress:
         self._failed += failed
         self._bar.update(self._task, advance=scored + failed, failed=self._failed, busy=device_busy)
 
+    def note(self, message: str) -> None:
+        """Print it above the bar."""
+        self._bar.console.print(message, soft_wrap=True, markup=False)
+
     def shard_written(self, report: ShardReport) -> None:
         """See `jobs.Progress`."""
         self._finished += report.scored + report.failed
@@ -127,6 +134,10 @@ class JsonProgress:
     def advance(self, scored: int, failed: int, device_busy: float) -> None:
         """See `jobs.Progress`."""
         self._shown.advance(scored, failed, device_busy)
+
+    def note(self, message: str) -> None:
+        """Pass it on."""
+        self._shown.note(message)
 
     def shard_written(self, report: ShardReport) -> None:
         """See `jobs.Progress`."""

@@ -233,12 +233,12 @@ def _score_here(function: Differentiable, options: Options, params: Any, batch: 
         measured = _added_axis(measure(images[0])) if images.shape[0] == 1 else jax.vmap(measure)(images)
         return _read_scores(options, inputs, rank, measured)
 
-    whole = batch.shape[0] // step * step
-    result = jax.lax.map(some, batch[:whole].reshape(-1, step, *batch.shape[1:]))
-    result = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), result)
-    if whole == batch.shape[0]:
-        return result
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), result, some(batch[whole:]))
+    # Filled up to whole steps: a smaller last step would be a program of its own, and on CPUs XLA may run it beside
+    # the main one, where the two can wait for each other's threads for ever.
+    size = batch.shape[0]
+    batch = jnp.concatenate([batch, jnp.repeat(batch[-1:], -size % step, axis=0)])
+    result = jax.lax.map(some, batch.reshape(-1, step, *batch.shape[1:]))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], result)
 
 
 def _null_count(function: Differentiable, params: Any, batch: jax.Array) -> int:

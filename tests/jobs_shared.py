@@ -34,6 +34,9 @@ class Silent:
     def advance(self, scored: int, failed: int, device_busy: float) -> None:
         """Nothing to show."""
 
+    def note(self, message: str) -> None:
+        pass
+
     def shard_written(self, report: ShardReport) -> None:
         """Remember it."""
         self.reports.append(report)

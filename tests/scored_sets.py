@@ -23,6 +23,9 @@ class Quiet:
     def advance(self, *_: object, **__: object) -> None:
         """Nothing to show."""
 
+    def note(self, message: str) -> None:
+        pass
+
     def shard_written(self, *_: object, **__: object) -> None:
         """Nothing to show."""
 

@@ -99,11 +99,12 @@ def test_explicit_processes_come_together(pictures: Path, checkpoint: Path, comp
 def test_the_step_holds_no_collective(tmp_path: Path):
     program = """if True:
         from jobs_shared import tiny_encoder
+        from jepa_jax.jobs import JobOptions
         from jepa_jax.jobs.devices import Step
         import jax
         assert len(jax.local_devices()) == 2
-        step = Step(tiny_encoder(), "float32", 8)
-        text = step.compile().as_text()
+        step = Step(tiny_encoder(), JobOptions(), 8)
+        text = step.compile().run.as_text()
         for kind in ("all-reduce", "all-gather", "all-to-all", "collective-", "reduce-scatter", "send(", "recv("):
             assert kind not in text, kind
         assert "f32[4,56,56,3]" in text, "each device computes half of the batch"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from jepa_jax.encoders import Encoder
-from jepa_jax.jacobian.jacobian import default_images_per_step
-from jepa_jax.scoring import score
+from jepa_jax.jacobian.plan import default_images_per_step
+from jepa_jax.scorer import score
 
 LARGEST_STEP = 16
 

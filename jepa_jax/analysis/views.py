@@ -24,7 +24,7 @@ from jepa_jax.analysis.batches import score_steps
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.preprocessing import preprocess, to_rgb
 from jepa_jax.errors import ArgumentError
-from jepa_jax.scoring import Precision
+from jepa_jax.jacobian.precision import Precision
 
 ASPECT = 4 / 3
 """Crops are at most this much wider than high, or higher than wide, as in torchvision's RandomResizedCrop."""

@@ -6,7 +6,9 @@ from jepa_jax.cli import evaluate as evaluate
 from jepa_jax.cli import report as report
 from jepa_jax.cli import score as score
 from jepa_jax.cli import select as select
+from jepa_jax.cli import study_density as study_density
 from jepa_jax.cli import study_paper as study_paper
+from jepa_jax.cli import train as train
 from jepa_jax.cli import weights as weights
 from jepa_jax.cli.app import app as app
 from jepa_jax.cli.app import main as main

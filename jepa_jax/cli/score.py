@@ -13,8 +13,11 @@ from jepa_jax.cli.app import app, console, errors
 
 
 class PrecisionChoice(StrEnum):
-    """Values of --precision."""
+    """Values of --precision, from fast to exact."""
 
+    bfloat16 = "bfloat16"
+    tensorfloat32 = "tensorfloat32"
+    bfloat16_3x = "bfloat16_3x"
     float32 = "float32"
     float64 = "float64"
 
@@ -55,10 +58,22 @@ def score(
             "tfds:DIR/SPLIT, .parquet or .csv list of paths, .npy or .npz arrays.",
         ),
     ],
-    model: Annotated[str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")],
     output: Annotated[str, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
     precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice.float32,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Nats: images that may be off by more are scored again more exactly.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="GiB that scoring may take; by default what the device has.")
+    ] = None,
+    score_only: Annotated[
+        bool, typer.Option("--score-only", help="Leave out singular values and listing_score: no eigensolver.")
+    ] = False,
     save: Annotated[list[ColumnChoice] | None, typer.Option(help="Further columns; may be repeated.")] = None,
     save_dtype: Annotated[SaveDtypeChoice, typer.Option(help="Of the further columns.")] = SaveDtypeChoice.float32,
     position_resize: Annotated[
@@ -109,6 +124,7 @@ def score(
     """
     import jax
 
+    from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job
     from jepa_jax.jobs.dry_run import dry_run as try_out
     from jepa_jax.jobs.launch import launch_here, together
@@ -117,6 +133,9 @@ def score(
 
     options = JobOptions(
         precision=precision.value,
+        tolerance=tolerance,
+        memory=None if memory is None else int(memory * 2**30),
+        score_only=score_only,
         columns=tuple(column.value for column in save or ()),
         save_dtype=save_dtype.value,
         batch_size=batch_size,
@@ -129,9 +148,11 @@ def score(
         raise typer.Exit(launch_here(processes, _without_processes(sys.argv[1:])))
     with together(coordinator, num_processes, process_id, distributed):
         speaks = jax.process_index() == 0
+        if model is None and speaks:
+            console.print(ABOUT_DEFAULT, soft_wrap=True)
         found = open_source(source)
         encoder = load_encoder(
-            model,
+            model or DEFAULT,
             image_size=image_size,
             position_resize=position_resize.value if position_resize else None,
             l2_normalize=l2_normalize,

@@ -7,6 +7,8 @@ from jepa_jax.encoders.encoder import Encoder as Encoder
 from jepa_jax.encoders.encoder import EncoderFunction as EncoderFunction
 from jepa_jax.encoders.registry import ENCODERS as ENCODERS
 from jepa_jax.encoders.registry import find_spec as find_spec
+from jepa_jax.encoders.shipped import SHIPPED as SHIPPED
+from jepa_jax.encoders.shipped import load_shipped as load_shipped
 from jepa_jax.encoders.specs import EncoderSpec as EncoderSpec
 from jepa_jax.encoders.specs import PreprocessSpec as PreprocessSpec
 from jepa_jax.encoders.specs import ViTSpec as ViTSpec

@@ -1,13 +1,13 @@
 """One step of a job: a batch shared out among this process's devices, without a word between them.
 
-Images are independent, so each device computes its own part of the batch: `jax.shard_map` over a mesh of the
-local devices with the one axis ``data``. The compiled step holds no collective, whatever other processes do.
+Images are independent, so each device computes its own part of the batch, on the axis ``data`` of a mesh of the local
+devices. The compiled step holds no collective, whatever other processes do.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,9 +16,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.precision import Precision
-from jepa_jax.scoring import ScoreResult, score_fn
-from jepa_jax.spectrum.spectrum import float64_scope
+from jepa_jax.jobs.options import JobOptions
+from jepa_jax.scorer import Program, Scorer
+from jepa_jax.scoring import ScoreResult
 
 
 class Step:
@@ -26,42 +26,44 @@ class Step:
 
     Args:
         encoder: scores the images.
-        precision: of the scores.
+        options: of the job.
         batch_size: images in a step, rounded up to a multiple of the local devices.
+        report: is told in words when memory runs out and the step is made smaller.
     """
 
-    def __init__(self, encoder: Encoder, precision: Precision, batch_size: int):
+    def __init__(
+        self,
+        encoder: Encoder,
+        options: JobOptions,
+        batch_size: int,
+        report: Callable[[str], None] = lambda message: None,
+    ):
         devices = jax.local_devices()
         _require_threads(devices)
         self.batch_size = -(-batch_size // len(devices)) * len(devices)
         self.image_shape = (encoder.spec.image_size, encoder.spec.image_size, 3)
-        self._float64 = precision == "float64"
-        self._function, params = score_fn(encoder, precision=precision)
-        mesh = Mesh(np.array(devices), ("data",))
-        self._split = NamedSharding(mesh, PartitionSpec("data"))
-        if len(devices) > 1:
-            self._function = jax.jit(
-                jax.shard_map(
-                    self._function,
-                    mesh=mesh,
-                    in_specs=(PartitionSpec(), PartitionSpec("data")),
-                    out_specs=PartitionSpec("data"),
-                    check_vma=False,  # a ScoreResult has a static field, which its checker does not know
-                )
-            )
-        with float64_scope(self._float64):
-            self._params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        mesh = Mesh(np.array(devices)[:, None], ("data", "rows")) if len(devices) > 1 else None
+        self.scorer = Scorer(
+            encoder,
+            precision=options.precision,
+            spectrum=not options.score_only,
+            mesh=mesh,
+            memory=options.memory,
+            tolerance=options.tolerance,
+            report=report,
+        )
+        if mesh is None:
+            self.scorer.params = jax.device_put(self.scorer.params, devices[0])
+        else:
+            self.scorer.params = jax.device_put(self.scorer.params, NamedSharding(mesh, PartitionSpec()))
 
     def __call__(self, images: np.ndarray) -> ScoreResult:
-        """Start scoring float32 [batch_size, H, W, 3]; returns at once, with arrays that are still to come."""
-        with float64_scope(self._float64):
-            return self._function(self._params, jax.device_put(images, self._split))
+        """Score float32 [batch_size, H, W, 3]; waits for the device."""
+        return self.scorer(images)
 
-    def compile(self) -> Any:
-        """The compiled step (`jax.stages.Compiled`), with its text and its memory needs, without running it."""
-        with float64_scope(self._float64):
-            images = jax.ShapeDtypeStruct((self.batch_size, *self.image_shape), np.float32, sharding=self._split)
-            return jax.jit(self._function).lower(self._params, images).compile()
+    def compile(self) -> Program:
+        """The compiled step, with its plan, memory and compile time, without running it."""
+        return self.scorer.program(jax.ShapeDtypeStruct((self.batch_size, *self.image_shape), np.float32))
 
 
 def _require_threads(devices: Sequence[Any]) -> None:

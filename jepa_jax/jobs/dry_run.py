@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import jax
@@ -29,6 +28,7 @@ class DryRun:
         processes: that share the work.
         devices: of each process.
         batch_size: images per step of a process.
+        rows_per_pass: rows of one image's Jacobian that are computed together; None where all are.
         host_bytes: of decoded images that wait, at most, per process.
         device_bytes: parameters, images and intermediates of the compiled step, per process; None where
             the backend does not say.
@@ -43,6 +43,7 @@ class DryRun:
     devices: int
     batch_size: int
     host_bytes: int
+    rows_per_pass: int | None
     device_bytes: int | None
     compile_seconds: float
 
@@ -50,10 +51,8 @@ class DryRun:
 def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: JobOptions) -> DryRun:
     """Plan a job and compile its step; the output directory is read, never written."""
     plan = make_plan(encoder, source, epath.Path(output).resolve(), options, write=False)
-    step = Step(encoder, options.precision, options.batch_size or default_batch_size(encoder))
-    begun = time.monotonic()
-    needs = step.compile().memory_analysis()
-    seconds = time.monotonic() - begun
+    step = Step(encoder, options, options.batch_size or default_batch_size(encoder))
+    program = step.compile()
     image_bytes = 4 * math.prod(step.image_shape)
     return DryRun(
         len(plan.source.keys),
@@ -64,6 +63,7 @@ def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: 
         jax.local_device_count(),
         step.batch_size,
         images_in_memory(2 * step.batch_size, options.workers) * image_bytes + 3 * step.batch_size * image_bytes,
-        needs and needs.argument_size_in_bytes + needs.temp_size_in_bytes + needs.output_size_in_bytes,
-        seconds,
+        program.plan.block_size,
+        program.peak_bytes or None,
+        program.compile_seconds,
     )

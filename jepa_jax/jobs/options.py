@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from jepa_jax.errors import ArgumentError
+from jepa_jax.jacobian.precision import Precision
 from jepa_jax.jobs.schema import SAVABLE, SAVE_DTYPES, SaveDtype
 from jepa_jax.jobs.stopping import FailureLimit
-from jepa_jax.scoring import Precision
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,10 @@ class JobOptions:
     """How a job is done.
 
     Attributes:
-        precision: of the scores.
+        precision: of the Jacobian's products, see `jepa_jax.score`.
+        tolerance: nats; images whose predicted error is larger are scored again at a finer precision.
+        memory: bytes that scoring may take; by default what the device has.
+        score_only: without ``singular_values`` and ``listing_score``, which need an eigensolver.
         columns: optional columns, of ``singular_values`` and ``embedding``.
         save_dtype: of the optional columns' values.
         batch_size: images per step of this process; by default as many as fill the device.
@@ -28,6 +31,9 @@ class JobOptions:
     """
 
     precision: Precision = "float32"
+    tolerance: float | None = None
+    memory: int | None = None
+    score_only: bool = False
     columns: tuple[str, ...] = ()
     save_dtype: SaveDtype = "float32"
     batch_size: int | None = None
@@ -47,6 +53,8 @@ class JobOptions:
         for name, choices in (("save_dtype", SAVE_DTYPES), ("precision", get_args(Precision))):
             if getattr(self, name) not in choices:
                 raise ArgumentError(f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(choices)}.")
+        if self.score_only and "singular_values" in self.columns:
+            raise ArgumentError("columns ['singular_values'] need the spectrum: leave out score_only.")
         _ = self.failure_limit
 
     @property

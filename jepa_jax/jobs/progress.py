@@ -48,6 +48,10 @@ class Progress(Protocol):
         """A part is on disk."""
         ...
 
+    def note(self, message: str) -> None:
+        """Something worth saying, such as what was compiled or that memory ran out."""
+        ...
+
 
 @dataclass(frozen=True)
 class Summary:

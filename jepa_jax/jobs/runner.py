@@ -115,7 +115,9 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
         write_manifest(directory, manifest)  # last: a directory with a manifest is a job's
     spec = encoder.spec
     columns = sorted(options.columns)
-    schema = score_schema(spec.embedding_size, spec.gaussian_embedding, columns, options.save_dtype)
+    schema = score_schema(
+        spec.embedding_size, spec.gaussian_embedding, columns, options.save_dtype, options.score_only
+    )
     ranges = shard_ranges(len(source.keys), size)
     writer = PartWriter(directory, len(ranges), schema)
     if options.retry_failed and write:
@@ -157,7 +159,12 @@ def _score_missing(
     progress.start(*((len(keys), len(keys) - todo) if team.count == 1 else (todo, 0)))
     if not mine:
         return
-    step = Step(encoder, options.precision, options.batch_size or default_batch_size(encoder))
+    step = Step(encoder, options, options.batch_size or default_batch_size(encoder), progress.note)
+    program = step.compile()
+    progress.note(
+        f"Compiled in {program.compile_seconds:.1f} s: batches of {step.batch_size}, "
+        f"{program.plan.block_size or 'all'} rows of the Jacobian at a time, {program.peak_bytes / 2**20:,.0f} MiB."
+    )
     clock = DeviceClock()
     decoding = decode_ahead(
         plan.source,

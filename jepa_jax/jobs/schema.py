@@ -24,7 +24,11 @@ SAVE_DTYPES = get_args(SaveDtype)
 
 
 def score_schema(
-    embedding_size: int, gaussian: bool, columns: Sequence[str], save_dtype: SaveDtype = "float32"
+    embedding_size: int,
+    gaussian: bool,
+    columns: Sequence[str],
+    save_dtype: SaveDtype = "float32",
+    score_only: bool = False,
 ) -> pa.Schema:
     """The score table of an encoder of this embedding size.
 
@@ -33,6 +37,7 @@ def score_schema(
         gaussian: whether there is a ``gaussian_score``.
         columns: optional columns, of `SAVABLE`.
         save_dtype: of the optional columns' values.
+        score_only: whether ``listing_score`` is left out.
     """
     vector = pa.list_(pa.float16() if save_dtype == "float16" else pa.float32(), embedding_size)
     optional = {
@@ -42,8 +47,13 @@ def score_schema(
     fields = [
         _field("key", pa.string(), "record key: path below the input, or position in it", nullable=False),
         _field("score", pa.float64(), "sum of log singular values over the structural rank, nats; higher = denser"),
-        _field("listing_score", pa.float64(), "the paper's listing: all singular values clipped at 1e-6, nats"),
+        _field("score_error", pa.float64(), "predicted bound of the score's rounding error, nats"),
+        _field("precision", pa.string(), "of the Jacobian's products, finer where a tolerance asked for it"),
     ]
+    if not score_only:
+        fields.append(
+            _field("listing_score", pa.float64(), "the paper's listing: all singular values clipped at 1e-6, nats")
+        )
     if gaussian:
         fields.append(_field("gaussian_score", pa.float64(), "score + log N(embedding; 0, I), nats"))
     fields.append(_field("log_volume_rank", pa.int32(), "number of singular values that score sums"))

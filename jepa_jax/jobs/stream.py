@@ -1,6 +1,6 @@
 """From decoded records to outcomes: batches are formed, computed while the next is made, and fetched.
 
-A batch is dispatched before the one before it is fetched, so that the device never waits for Python.
+One thread keeps the device at work; the next batch lies ready when it has finished one.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
-from jepa_jax.errors import JobError
+from jepa_jax.errors import JobError, OutOfMemoryError
+from jepa_jax.jacobian.precision import LADDER
 from jepa_jax.jobs.decoding import Decoded
 from jepa_jax.jobs.devices import Step
-from jepa_jax.scoring import ScoreResult
 
 Row = dict[str, np.ndarray]
 """One record's values by column."""
@@ -34,25 +33,29 @@ class Outcome:
 
 @dataclass
 class DeviceClock:
-    """How long the device was at work: from a batch's dispatch, or the end of the one before, to its end.
+    """How long the device was at work.
 
     The time begins with the first batch on the device: what was compiled before is left out.
     """
 
     busy: float = 0.0
     begun: float | None = None
-    _last_ready: float = 0.0
 
-    def fetch(self, result: ScoreResult, dispatched: float, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """Wait for a batch and take the wanted columns to the host; called in the order of dispatch."""
-        jax.block_until_ready(result.score)
-        ready = time.monotonic()
-        self.busy += ready - max(dispatched, self._last_ready)
-        self._last_ready = ready
-        names = ("score", "listing_score", *(("gaussian_score",) if result.gaussian_score is not None else ()))
-        arrays = {name: np.asarray(getattr(result, name)) for name in (*names, *columns)}
-        rank = np.full(len(arrays["score"]), result.log_volume_rank, np.int32)
-        return arrays | {"log_volume_rank": rank}
+    def run(self, step: Step, images: np.ndarray, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """Score a batch and take the wanted columns to the host."""
+        started = time.monotonic()
+        self.begun = self.begun or started
+        result = step(images)
+        self.busy += time.monotonic() - started
+        names = ["score", "score_error", *columns]
+        if result.singular_values.shape[-1]:
+            names.append("listing_score")
+        if result.gaussian_score is not None:
+            names.append("gaussian_score")
+        arrays = {name: np.asarray(getattr(result, name)) for name in names}
+        arrays["precision"] = np.array(LADDER)[np.asarray(result.rung)]
+        arrays["log_volume_rank"] = np.full(len(images), result.log_volume_rank, np.int32)
+        return arrays
 
     @property
     def share(self) -> float:
@@ -88,17 +91,14 @@ def score_stream(
     """
     pending: list[Decoded] = []
     in_flight: collections.deque[tuple[list[Decoded], Future[dict[str, np.ndarray]]]] = collections.deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="fetch") as fetcher:
+    with ThreadPoolExecutor(1, thread_name_prefix="device") as device:
 
         def dispatch() -> None:
             images = np.empty((step.batch_size, *step.image_shape), np.float32)
             for i, record in enumerate(pending):
                 images[i] = record.image
             images[len(pending) :] = images[len(pending) - 1]
-            result = step(images)
-            dispatched = time.monotonic()
-            clock.begun = clock.begun or dispatched
-            in_flight.append((list(pending), fetcher.submit(clock.fetch, result, dispatched, columns)))
+            in_flight.append((list(pending), device.submit(clock.run, step, images, columns)))
             pending.clear()
 
         try:
@@ -118,14 +118,12 @@ def score_stream(
                 dispatch()
             while in_flight:
                 yield from _outcomes(*in_flight.popleft())
-        except (jax.errors.JaxRuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-                raise JobError(
-                    f"the device ran out of memory in a batch of {step.batch_size} images "
-                    f"({(str(error).splitlines() or ['no details'])[0][:200]}). Whole parts are kept: give the same "
-                    f"command with --batch-size {max(1, step.batch_size // 2)}."
-                ) from error
-            raise
+        except (OutOfMemoryError, MemoryError) as error:
+            raise JobError(
+                f"memory ran out in a batch of {step.batch_size} images "
+                f"({(str(error).splitlines() or ['no details'])[0][:200]}). Whole parts are kept: give the same "
+                f"command with --batch-size {max(1, step.batch_size // 2)}."
+            ) from error
 
 
 def _outcomes(records: list[Decoded], future: Future[dict[str, np.ndarray]]) -> Iterator[Outcome]:

@@ -1,0 +1,24 @@
+"""`jepa-jax train`: a config to an encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from etils import epath
+
+from jepa_jax.cli.app import app, console
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="Python file with a CONFIG, or a shipped name.")],
+    data: Annotated[Path, typer.Option(help="The examples: x_train of an .npz file.")],
+    output: Annotated[Path, typer.Option(help="Directory of the run; an unfinished run there is resumed.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the config's own number.")] = None,
+) -> None:
+    """Train an encoder by self-supervision; resumes where a killed run stopped."""
+    from jepa_jax.training.command import run_training
+
+    run_training(console, config, data, epath.Path(output), steps)

@@ -1,0 +1,174 @@
+"""`jepa-jax study controlled`: does the score rank pictures by how often their kind was seen?"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+from rich.console import Console
+
+from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.scorer import score
+from jepa_jax.studies.image_world import FACTORS, SIZE, World, draw, world
+from jepa_jax.studies.outputs import markdown_table, rich_table, write_json
+from jepa_jax.studies.synthetic import rank_correlation
+from jepa_jax.training.calibration import calibrate, standardized
+from jepa_jax.training.config import Optimizer, TrainingConfig
+from jepa_jax.training.data import load_labelled_images
+from jepa_jax.training.joint_embedding import JointEmbedding
+from jepa_jax.training.loop import train, weights_of
+from jepa_jax.training.objectives import LeJEPA
+from jepa_jax.training.views import Crops, ImageViews
+
+TRAINING_PICTURES = 20_000
+PICTURES_PER_COMBINATION = 30
+LONG_TAIL = 0.6
+"""Each class of CIFAR-10 has this share of the pictures of the one before."""
+
+IMAGES_PER_CLASS = 60
+SEEDS = 3
+
+SCORES = ("score", "gaussian_score")
+
+
+def encoder_spec(image_size: int) -> EncoderSpec:
+    """A very small ViT; its crops keep colour and place, since these are what is to be counted."""
+    return EncoderSpec(
+        name="controlled",
+        family="vit",
+        vit=ViTSpec(
+            width=64,
+            depth=2,
+            heads=2,
+            patch_size=4,
+            native_image_size=image_size,
+            mlp_width=128,
+            class_token=False,
+            pooling="mean_patches",
+            projection=32,
+        ),
+        preprocess=PreprocessSpec(image_size, image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        gaussian_embedding=True,
+    )
+
+
+def recipe(image_size: int, seed: int, steps: int) -> TrainingConfig:
+    """LeJEPA on mild views: what distinguishes kinds must survive them."""
+    views = ImageViews(
+        (Crops(2, image_size, (0.6, 1.0)),), brightness=0.1, contrast=0.1, saturation=0.1, hue=0.0, grey_share=0.0
+    )
+    return TrainingConfig(
+        name="controlled",
+        encoder=encoder_spec(image_size),
+        objective=JointEmbedding(views, LeJEPA(0.05, 64), whitened=True),
+        optimizer=Optimizer("muon", 2e-3, warmup_steps=20, decay_steps=steps // 3),
+        start="mimetic",
+        steps=steps,
+        seed=seed,
+        bfloat16_products=True,
+        checkpoint_every=steps,
+    )
+
+
+def run_controlled(console: Console, output: Path, quick: bool, cifar10: Path | None) -> dict[str, Any]:
+    """Run both parts, print, and write ``study.json`` and ``study.md``."""
+    seeds, steps = (1, 20) if quick else (SEEDS, 400)
+    begun = time.monotonic()
+    figures: dict[str, Any] = {"steps": steps, "world": [world_run(seed, steps) for seed in range(seeds)]}
+    console.print(f"image world: {seeds} encoders after {time.monotonic() - begun:.0f} s")
+    if cifar10 is not None:
+        figures["long_tail"] = [long_tail_run(cifar10, seed, steps) for seed in range(seeds)]
+    figures["seconds"] = time.monotonic() - begun
+    rows = []
+    for part in ("world", "long_tail"):
+        for name in figures.get(part, [{}])[0]:
+            values = np.array([run[name] for run in figures[part]])
+            low, high = interval(values)
+            rows.append({"part": part, "figure": name, "mean": float(values.mean()), "from": low, "to": high})
+    figures["summary"] = rows
+    write_json(output / "study.json", "jepa-jax study controlled", figures)
+    heading = f"Spearman correlations over {seeds} seeds, with 95% intervals of the mean (Student's t)\n\n"
+    (output / "study.md").write_text(heading + markdown_table(rows))
+    console.print(rich_table(rows, heading.strip()))
+    return figures
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95% confidence interval of the mean over seeds; infinite for one."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return -np.inf, np.inf
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def world_run(seed: int, steps: int) -> dict[str, float]:
+    """One encoder of the image world: how its scores follow the frequencies, jointly and factor by factor."""
+    rng = np.random.default_rng(seed)
+    truth = world()
+    seen = truth.combinations[rng.choice(len(truth.frequencies), TRAINING_PICTURES, p=truth.frequencies)]
+    encoder = trained_encoder(recipe(SIZE, seed, steps), draw(rng, seen))
+    factors = np.repeat(truth.combinations, PICTURES_PER_COMBINATION, axis=0)
+    found = scores_of(encoder, draw(rng, factors))
+    figures = {}
+    for name in SCORES:
+        means = found[name].reshape(len(truth.combinations), -1).mean(axis=1)
+        figures |= {f"{name}, {key}": value for key, value in world_figures(truth, means).items()}
+    return figures
+
+
+def world_figures(truth: World, means: np.ndarray) -> dict[str, float]:
+    """Correlations of the combinations' mean scores [C] with their frequencies, over those that occur.
+
+    Returns:
+        ``combinations``; one entry per factor, over its values, combinations weighted alike (its sign where it
+        has two values); and ``never seen``: the share of pairs in which a combination that never occurs scores
+        below one that does.
+    """
+    occurs = truth.frequencies > 0
+    figures = {"combinations": rank_correlation(means[occurs], np.log(truth.frequencies[occurs]))}
+    for column, (factor, frequencies) in enumerate(FACTORS.items()):
+        values = truth.combinations[:, column]
+        by_value = np.array([means[occurs & (values == value)].mean() for value in range(len(frequencies))])
+        figures[factor] = rank_correlation(by_value, np.log(frequencies))
+    figures["never seen"] = float(np.mean(means[~occurs][:, None] < means[occurs][None, :]))
+    return figures
+
+
+def long_tail_run(cifar10: Path, seed: int, steps: int) -> dict[str, float]:
+    """One encoder of CIFAR-10 with class frequencies set by us, in an order that differs by seed."""
+    data = load_labelled_images(cifar10)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(10)  # order[c]: how many classes are more frequent than c
+    frequencies = LONG_TAIL ** order.astype(float)
+    per_class = [np.flatnonzero(data.train_labels == c) for c in range(10)]
+    largest = min(len(rows) for rows in per_class)
+    kept = [rows[: int(largest * share)] for rows, share in zip(per_class, frequencies, strict=True)]
+    encoder = trained_encoder(recipe(32, seed, steps), data.train[np.concatenate(kept)])
+    tested = np.concatenate([np.flatnonzero(data.test_labels == c)[:IMAGES_PER_CLASS] for c in range(10)])
+    found = scores_of(encoder, data.test[tested])
+    truth = np.log(frequencies)
+    return {
+        f"{name}, classes": rank_correlation(found[name].reshape(10, IMAGES_PER_CLASS).mean(axis=1), truth)
+        for name in SCORES
+    }
+
+
+def trained_encoder(config: TrainingConfig, images: np.ndarray) -> Encoder:
+    """Train and calibrate; nothing is kept of the run."""
+    assert isinstance(config.encoder, EncoderSpec)
+    with tempfile.TemporaryDirectory() as folder:
+        state = train(config, images, epath.Path(folder))
+    return calibrate(Encoder(config.encoder, weights_of(state)), images[:5000])
+
+
+def scores_of(encoder: Encoder, images: np.ndarray, batch_size: int = 200) -> dict[str, np.ndarray]:
+    """``score`` and ``gaussian_score`` of uint8 images of the input size, [B] each."""
+    batches = (standardized(encoder, images[i : i + batch_size]) for i in range(0, len(images), batch_size))
+    results = [score(encoder, batch) for batch in batches]
+    return {name: np.concatenate([np.asarray(getattr(result, name)) for result in results]) for name in SCORES}

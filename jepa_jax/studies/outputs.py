@@ -1,0 +1,65 @@
+"""What a study leaves behind: JSON with versions and the commit, and tables."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.table import Table
+
+from jepa_jax._version import __version__
+
+
+def write_json(path: Path, command: str, figures: dict[str, Any]) -> None:
+    """Figures beside what made them: the command, versions, and the commit (``+`` marks a changed tree)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    versions = {"python": platform.python_version(), "jax": jax.__version__, "jepa_jax": __version__}
+    document = {"command": command, "commit": commit(), "versions": versions} | figures
+    path.write_text(json.dumps(document, indent=1, default=_plain) + "\n")
+
+
+def commit() -> str | None:
+    """The commit of the tree that this package runs from, or None where it is none."""
+
+    def git(*arguments: str) -> str:
+        folder = Path(__file__).resolve().parent
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        ).stdout
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no").strip()
+        return git("rev-parse", "HEAD").strip() + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """Rows with the same keys as a Markdown table."""
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def rich_table(rows: list[dict[str, Any]], title: str) -> Table:
+    """The same for the console."""
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)

@@ -1,0 +1,68 @@
+"""What `jepa-jax train` does: progress on the console, and at the end an encoder that loads by its directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from jepa_jax.encoders import Encoder, EncoderSpec, is_checkpoint, save_encoder
+from jepa_jax.training.calibration import calibrate
+from jepa_jax.training.config import TrainingConfig, load_config
+from jepa_jax.training.data import load_examples
+from jepa_jax.training.joint_embedding import JointEmbedding
+from jepa_jax.training.loop import CollapseWarning, train, weights_of
+
+
+def run_training(console: Console, source: str, data: Path, output: epath.Path, steps: int | None) -> None:
+    """Train, or go on with training, and write ``output/encoder`` at the end."""
+    config = load_config(source)
+    if steps is not None:
+        config = dataclasses.replace(config, steps=steps)
+    examples = load_examples(data)
+    console.print(f"{config.name}: {config.steps:,} steps of {config.batch_size} among {len(examples):,} examples")
+    progress = Progress(
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[terms]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with progress, warnings.catch_warnings():
+        warnings.simplefilter("always", CollapseWarning)
+        warnings.showwarning = lambda message, *_: progress.console.print(f"[bold yellow]Warning:[/] {message}")
+        task = progress.add_task("", total=config.steps, terms="compiling")
+
+        def report(step: int, terms: dict[str, float]) -> None:
+            text = "  ".join(f"{name} {value:.3g}" for name, value in terms.items())
+            progress.update(task, completed=step, terms=text)
+            if not console.is_terminal:
+                console.print(f"step {step:,}  {text}", soft_wrap=True, highlight=False)
+
+        state = train(config, examples, output, report)
+    if isinstance(config.encoder, EncoderSpec):
+        write_encoder(config, weights_of(state), examples, output / "encoder")
+        console.print(f"Trained. Use it by its directory: --model {output / 'encoder'}", soft_wrap=True)
+    else:
+        console.print(f"Trained. The state is in {output / 'checkpoints'}.")
+
+
+def write_encoder(config: TrainingConfig, params: dict, examples: np.ndarray, directory: epath.Path) -> None:
+    """Save the trained encoder, unless it is there; calibrated, where it saw whitened embeddings."""
+    if is_checkpoint(directory):
+        return
+    assert isinstance(config.encoder, EncoderSpec)
+    spec = dataclasses.replace(config.encoder, name=config.name, gaussian_embedding=config.objective.gaussian)
+    encoder = Encoder(spec, params)
+    if isinstance(config.objective, JointEmbedding) and config.objective.whitened:
+        encoder = calibrate(encoder, examples)
+    save_encoder(encoder, directory, {"format": "trained by jepa-jax train", "config": config.to_dict()})

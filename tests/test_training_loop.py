@@ -1,0 +1,206 @@
+"""The loop as a whole: exact resume after a kill, collapse, every objective, what comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+import jepa_jax as jj
+from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.errors import ArgumentError
+from jepa_jax.training.calibration import calibrate, embed_images
+from jepa_jax.training.checkpoints import restore_state, saved_steps
+from jepa_jax.training.command import write_encoder
+from jepa_jax.training.config import Optimizer, TrainingConfig, load_config
+from jepa_jax.training.joint_embedding import JointEmbedding
+from jepa_jax.training.loop import CollapseWarning, batch_indices, train, weights_of
+from jepa_jax.training.masked_prediction import MaskedPrediction
+from jepa_jax.training.mlp import MLP
+from jepa_jax.training.objectives import LeJEPA, VICReg
+from jepa_jax.training.state import initial_state
+from jepa_jax.training.views import Crops, ImageViews, VectorViews
+
+CONFIG_FILE = """
+from jepa_jax.training.config import Optimizer, TrainingConfig
+from jepa_jax.training.joint_embedding import JointEmbedding
+from jepa_jax.training.mlp import MLP
+from jepa_jax.training.objectives import LeJEPA
+from jepa_jax.training.views import VectorViews
+
+CONFIG = TrainingConfig(
+    name="vectors",
+    encoder=MLP(2, (16,), 4),
+    objective=JointEmbedding(VectorViews(2, 0.1), LeJEPA()),
+    optimizer=Optimizer(warmup_steps=5, decay_steps=20),
+    steps=60,
+    batch_size=32,
+    log_every=5,
+    checkpoint_every=4,
+)
+"""
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), np.uint8)
+VIT = ViTSpec(
+    width=16,
+    depth=1,
+    heads=2,
+    patch_size=4,
+    native_image_size=16,
+    mlp_width=32,
+    class_token=False,
+    pooling="mean_patches",
+)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "config.py").write_text(CONFIG_FILE)
+    np.savez(folder / "data.npz", x_train=np.random.default_rng(0).normal(size=(100, 2)))
+    return folder
+
+
+def command(folder: Path, output: str) -> list[str]:
+    files = [str(folder / "config.py"), "--data", str(folder / "data.npz"), "--output", str(folder / output)]
+    return [sys.executable, "-m", "jepa_jax", "train", *files]
+
+
+def final_state(folder: Path, output: str) -> dict:
+    config = load_config(folder / "config.py")
+    checkpoints = epath.Path(folder / output / "checkpoints")
+    return restore_state(checkpoints, saved_steps(checkpoints)[-1], initial_state(config))
+
+
+def test_a_killed_run_resumes_to_the_same_bits(run_folder: Path):
+    """A real SIGKILL, as soon as the second checkpoint is there; whatever step that hits."""
+    assert subprocess.run(command(run_folder, "undisturbed"), check=False, capture_output=True).returncode == 0
+
+    killed = subprocess.Popen(command(run_folder, "killed"), stdout=subprocess.DEVNULL)
+    checkpoints = epath.Path(run_folder / "killed" / "checkpoints")
+    deadline = time.monotonic() + 120
+    while len(saved_steps(checkpoints)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert 0 < saved_steps(checkpoints)[-1] < 60
+    resumed = subprocess.run(command(run_folder, "killed"), check=False, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+
+    one, other = final_state(run_folder, "undisturbed"), final_state(run_folder, "killed")
+    assert int(one["step"]) == 60
+    for (path, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True):
+        assert np.array_equal(np.asarray(a), np.asarray(b)), path
+
+    def metrics(output: str) -> list[dict]:
+        lines = (run_folder / output / "metrics.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k != "seconds_per_step"} for line in lines]
+
+    assert metrics("undisturbed") == metrics("killed")
+    assert [line["step"] for line in metrics("killed")] == list(range(5, 61, 5))
+
+
+def test_another_config_in_the_same_directory_is_refused(run_folder: Path, tmp_path: Path):
+    config = dataclasses.replace(load_config(run_folder / "config.py"), steps=1, checkpoint_every=1)
+    examples = np.zeros((40, 2), np.float32)
+    train(config, examples, epath.Path(tmp_path))
+    with pytest.raises(ArgumentError, match="another seed"):
+        train(dataclasses.replace(config, seed=1), examples, epath.Path(tmp_path))
+
+
+def test_each_epoch_sees_every_example_once():
+    config = TrainingConfig("t", MLP(2, (4,), 2), JointEmbedding(VectorViews(), LeJEPA()), batch_size=8)
+    first, second = ([batch_indices(40, config, step) for step in steps] for steps in (range(5), range(5, 10)))
+    assert sorted(np.concatenate(first)) == sorted(np.concatenate(second)) == list(range(40))
+    assert not np.array_equal(np.concatenate(first), np.concatenate(second))
+
+
+def test_collapse_is_noticed(tmp_path: Path):
+    """Without the term against it, views meet in a point."""
+    config = TrainingConfig(
+        name="hopeless",
+        encoder=MLP(2, (16,), 16),
+        objective=JointEmbedding(VectorViews(2, 0.5), LeJEPA(weight=0.0)),
+        optimizer=Optimizer(learning_rate=0.01, warmup_steps=1, decay_steps=1),
+        steps=200,
+        batch_size=32,
+    )
+    examples = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+    with pytest.warns(CollapseWarning, match=r"collapsed: effective rank \d+\.\d of 16, standard deviation 0\.0"):
+        train(config, examples, epath.Path(tmp_path))
+
+
+def image_config(objective: JointEmbedding | MaskedPrediction, **changes) -> TrainingConfig:
+    recipe = PreprocessSpec(resize_shortest=16, crop=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    vit = dataclasses.replace(VIT, projection=8) if isinstance(objective, JointEmbedding) else VIT
+    encoder = EncoderSpec("small", "vit", vit, recipe)
+    return TrainingConfig("small", encoder, objective, steps=2, batch_size=16, **changes)
+
+
+@pytest.mark.filterwarnings("ignore::jepa_jax.training.loop.CollapseWarning")  # two steps take nothing anywhere
+@pytest.mark.parametrize(
+    "config",
+    [
+        image_config(
+            JointEmbedding(ImageViews((Crops(2, 16, (0.5, 1.0)), Crops(1, 8, (0.2, 0.5)))), LeJEPA(directions=8)),
+            start="mimetic",
+            bfloat16_products=True,
+            optimizer=Optimizer(kind="muon"),
+        ),
+        image_config(JointEmbedding(ImageViews((Crops(2, 8, (0.2, 0.5)),)), LeJEPA(directions=8), whitened=True)),
+        image_config(JointEmbedding(ImageViews((Crops(2, 8, (0.2, 0.5)),)), VICReg())),
+        image_config(MaskedPrediction(blocks=2, block_shape=(2, 1), predictor_width=8, predictor_depth=1)),
+    ],
+    ids=["lejepa", "whitened", "vicreg", "ijepa"],
+)
+def test_images_to_an_encoder_that_loads_and_scores(config: TrainingConfig, tmp_path: Path):
+    output = epath.Path(tmp_path)
+    before = initial_state(config)
+    state = train(config, IMAGES, output)
+    assert int(state["step"]) == 2
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state["params"]))
+    metrics = json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
+    assert metrics["step"] == 2
+    write_encoder(config, weights_of(state), IMAGES, output / "encoder")
+    encoder = jj.load_encoder(output / "encoder")
+    assert encoder.spec.gaussian_embedding == config.objective.gaussian
+    result = jj.score(encoder, encoder.preprocess(list(IMAGES[:2])))
+    assert np.all(np.isfinite(result.score))
+    assert (result.gaussian_score is not None) == config.objective.gaussian
+    if config.objective.target_decay is not None:
+        leaves = zip(*(jax.tree.leaves(tree) for tree in (before["target"], state["target"])), strict=True)
+        assert max(float(np.abs(a - b).max()) for a, b in leaves) > 0  # the average moved
+
+
+def test_calibration_whitens_and_changes_nothing_else():
+    config = image_config(JointEmbedding(ImageViews((Crops(2, 8, (0.2, 0.5)),)), LeJEPA()))
+    assert isinstance(config.encoder, EncoderSpec)
+    encoder = jj.Encoder(config.encoder, initial_state(config)["params"]["encoder"])
+    white = calibrate(encoder, IMAGES)
+    before, after = embed_images(encoder, IMAGES), embed_images(white, IMAGES)
+    assert np.allclose(after.mean(axis=0), 0, atol=1e-3)
+    assert np.allclose(np.cov(after.T), np.eye(8), atol=1e-2)
+    # An affine map of what was there: least squares leave nothing over.
+    design = np.concatenate([before / before.std(), np.ones((len(before), 1))], axis=1)
+    assert np.linalg.lstsq(design, after, rcond=None)[1].max() < 1e-3
+    scores = [np.asarray(jj.score(e, e.preprocess(list(IMAGES[:4]))).score) for e in (encoder, white)]
+    assert np.allclose(np.ptp(scores[1] - scores[0]), 0, atol=1e-3)
+
+
+def test_a_config_that_is_none_is_refused(tmp_path: Path):
+    with pytest.raises(ArgumentError, match="jepa-tiny"):
+        load_config("nosuch")
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(ArgumentError, match="CONFIG"):
+        load_config(tmp_path / "empty.py")
+    assert load_config("jepa-tiny").name == "jepa-tiny"

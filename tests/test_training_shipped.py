@@ -1,0 +1,88 @@
+"""jepa-tiny: what ships is what its card says, and loads without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+
+import jepa_jax as jj
+from jepa_jax.encoders import ENCODERS
+from jepa_jax.encoders.shipped import shipped_directory
+from jepa_jax.training.config import load_config
+from jepa_jax.training.quality import Split, linear_probe, nearest_neighbours, spread
+
+DIRECTORY = shipped_directory("jepa-tiny")
+CIFAR10 = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10_subset.npz"
+
+
+def test_it_is_small_and_comes_with_its_papers():
+    assert sum(path.stat().st_size for path in DIRECTORY.rglob("*") if path.is_file()) <= 8_000_000
+    assert {"encoder.json", "metrics.jsonl", "MODEL_CARD.md"} <= {path.name for path in DIRECTORY.iterdir()}
+    origin = json.loads((DIRECTORY / "encoder.json").read_text())["origin"]
+    config = load_config("jepa-tiny")
+    assert origin["config"] == json.loads(json.dumps(config.to_dict()))
+    assert json.loads((DIRECTORY / "metrics.jsonl").read_text().splitlines()[-1])["step"] == config.steps
+
+
+def test_it_loads_offline_and_scores_a_photograph():
+    encoder = jj.load_encoder("jepa-tiny")
+    assert encoder.spec == ENCODERS["jepa-tiny"]
+    result = jj.score(encoder, encoder.preprocess([skimage.data.astronaut(), skimage.data.camera()]))
+    assert result.gaussian_score is not None
+    assert np.all(np.isfinite(result.gaussian_score))
+    assert result.log_volume_rank == encoder.spec.embedding_size
+
+
+def test_it_scores_where_no_model_is_named(tmp_path: Path):
+    from PIL import Image
+
+    (tmp_path / "in").mkdir()
+    Image.fromarray(skimage.data.astronaut()).save(tmp_path / "in" / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "jepa_jax", "score", str(tmp_path / "in"), "--output", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "jepa-tiny is a small ViT" in done.stdout
+
+
+def test_its_embeddings_fill_their_space():
+    """The card's figures on the development subset: no dead dimension, full rank, and better than chance by far."""
+    if not CIFAR10.exists():
+        pytest.skip(f"the CIFAR-10 subset is not at {CIFAR10}")
+    encoder = jj.load_encoder("jepa-tiny")
+    with np.load(CIFAR10) as file:
+        sets = [
+            (file[f"x_{part}"][:count], file[f"y_{part}"][:count]) for part, count in (("train", 3000), ("test", 1000))
+        ]
+    train, test = (Split(np.asarray(encoder(encoder.preprocess(list(x)))), y) for x, y in sets)
+    measured = spread(test.embeddings)
+    assert measured["dead_dimensions"] == 0
+    assert measured["effective_rank"] >= encoder.spec.embedding_size / 2
+    assert linear_probe(train, test) > 0.4
+    assert nearest_neighbours(train, test) > 0.38
+
+
+def test_probes_equal_scikit_learn():
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.neighbors import KNeighborsClassifier
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 600)
+    x = rng.normal(size=(4, 6))[labels] + rng.normal(size=(600, 6))
+    train, test = Split(x[:400], labels[:400]), Split(x[400:], labels[400:])
+    scaled = (x - x[:400].mean(axis=0)) / x[:400].std(axis=0)
+    ridge = RidgeClassifier(alpha=10.0).fit(scaled[:400], labels[:400])
+    assert linear_probe(train, test) == pytest.approx(ridge.score(scaled[400:], labels[400:]), abs=0.011)
+    voters = KNeighborsClassifier(20, metric="cosine").fit(train.embeddings, train.labels)
+    assert nearest_neighbours(train, test) == pytest.approx(voters.score(test.embeddings, test.labels), abs=0.011)
