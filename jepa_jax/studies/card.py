@@ -123,7 +123,8 @@ def card_text(encoder: Encoder, figures: dict[str, Any], areas: list[dict[str, A
     statistics = [{"images": name} | row for name, row in figures["scores"].items()]
     gaussianity = (
         f"excess kurtosis {measured['excess_kurtosis']:.2f}, mean squared norm / K "
-        f"{measured['mean_squared_norm_by_K']:.2f}, largest |mean| {measured['largest_mean']:.2f} (N(0, I): 0, 1, 0)"
+        f"{measured['mean_squared_norm_by_K']:.2f}, "
+        f"largest absolute mean {measured['largest_mean']:.2f} (N(0, I): 0, 1, 0)"
     )
     return f"""# {encoder.spec.name}
 

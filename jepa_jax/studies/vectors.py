@@ -33,7 +33,7 @@ class Recipe:
     """
 
     outputs: int
-    criterion: LeJEPA | VICReg = field(default_factory=lambda: LeJEPA(weight=0.05, directions=32))
+    criterion: LeJEPA | VICReg = field(default_factory=lambda: LeJEPA(weight=0.005, directions=32))
     noise: float = 0.1
     views: int = 2
     hidden: tuple[int, ...] = (64, 64)
