@@ -217,7 +217,7 @@ def _score_by_pmap(function: Differentiable, options: Options, params: Any, batc
     size, devices = batch.shape[0], jax.local_device_count()
     batch = jnp.concatenate([batch, jnp.repeat(batch[-1:], -size % devices, axis=0)])
     result = _pmapped(function, options)(params, batch.reshape(devices, -1, *batch.shape[1:]))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], result)
+    return jax.tree.map(lambda leaf: leaf.reshape(batch.shape[0], *leaf.shape[2:])[:size], result)
 
 
 def _score_here(function: Differentiable, options: Options, params: Any, batch: jax.Array) -> ScoreResult:
@@ -238,7 +238,7 @@ def _score_here(function: Differentiable, options: Options, params: Any, batch: 
     size = batch.shape[0]
     batch = jnp.concatenate([batch, jnp.repeat(batch[-1:], -size % step, axis=0)])
     result = jax.lax.map(some, batch.reshape(-1, step, *batch.shape[1:]))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], result)
+    return jax.tree.map(lambda leaf: leaf.reshape(batch.shape[0], *leaf.shape[2:])[:size], result)
 
 
 def _null_count(function: Differentiable, params: Any, batch: jax.Array) -> int:

@@ -1,4 +1,4 @@
-"""Settings for every test: strict promotion, several devices, quiet offline libraries."""
+"""Settings for every test: strict promotion, quiet offline libraries."""
 
 import os
 
@@ -12,7 +12,6 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_num_cpu_devices", 8)  # for what is shared among devices; everything else runs on the first
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

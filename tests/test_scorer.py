@@ -7,6 +7,7 @@ import textwrap
 import jax
 import numpy as np
 import pytest
+import skimage.data
 from test_rules import MAKES, loud_params
 
 import jepa_jax as jj
@@ -38,9 +39,21 @@ def exact(encoder: Encoder, batch: np.ndarray) -> np.ndarray:
     return np.asarray(jj.score(encoder, batch, precision="float64").score)
 
 
+@pytest.fixture(scope="module")
+def trained() -> tuple[Encoder, np.ndarray, np.ndarray]:
+    """The encoder that ships, pieces of a photograph, and their scores in float64."""
+    encoder = jj.load_encoder("jepa-tiny")
+    photograph = skimage.data.astronaut()
+    pieces = [photograph[i : i + 64, j : j + 64] for i in range(0, 512, 64) for j in range(0, 320, 64)]
+    batch = encoder.preprocess(pieces)
+    return encoder, batch, np.asarray(jj.score(encoder, batch, precision="float64").score)
+
+
 @pytest.mark.parametrize("precision", LADDER[:-1])
-def test_the_predicted_error_is_honest(encoder, batch, exact, precision):
-    result = jj.score(encoder, batch, precision=precision)
+def test_the_predicted_error_is_honest(trained, precision):
+    encoder, batch, exact = trained
+    noise = jj.calibrate_noise(encoder, batch[:4], precision)
+    result = jj.score(encoder, batch, precision=precision, noise=noise)
     error = np.abs(np.asarray(result.score, np.float64) - exact)
     predicted = np.asarray(result.score_error, np.float64)
     assert np.mean(error <= predicted) >= 0.95
@@ -90,6 +103,7 @@ def test_a_budget_decides_how_many_rows_go_at_once(encoder, batch):
     whole, tight = jj.Scorer(encoder), jj.Scorer(encoder, memory=8 * MiB)
     plans = [scorer.program(batch[:1]).plan for scorer in (whole, tight)]
     assert plans[0].block_size == 96
+    assert plans[1].block_size is not None
     assert plans[1].block_size < 96
     assert 0 < tight.program(batch[:1]).peak_bytes <= 8 * MiB
     np.testing.assert_allclose(tight(batch[:1]).score, whole(batch[:1]).score, rtol=0, atol=1e-4)
@@ -112,6 +126,7 @@ def test_the_first_guess_of_memory_is_near_xlas_account(name, image_size, block_
     plan = JacobianPlan(block_size=block_size)
     image = jax.ShapeDtypeStruct(shape, np.float32)
     memory = compute_scores.lower(EncoderFunction(spec), Options(plan), params, image).compile().memory_analysis()
+    assert memory is not None
     peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     parameter_bytes = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
     assert abs(estimated_bytes(spec, plan, shape[1:], parameter_bytes) / peak - 1) <= 0.2

@@ -9,8 +9,10 @@ Rounding moves a Jacobian from J to J + E in two ways.
 * What all rows share (weights, attention, the point itself) is rounded once, and scales values instead: K independent
   relative errors of about a rounding unit each.
 
-Against float64 on ViTs the first term explains bfloat16 and the second the finer rungs; tests hold the prediction to
-at least 95% of images, and to within five times the error in the median.
+Against float64 on ViTs the first term explains bfloat16 and the second the finer rungs. Tests hold the prediction to
+at least 95% of images and to within five times the error in the median, on a trained encoder and on published
+spectra with noise. Of random weights that make a network steeper than training does, float32's forward pass exceeds
+it for a quarter of images.
 """
 
 from __future__ import annotations
@@ -18,15 +20,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-FORWARD_UNITS = 14.0
+FORWARD_UNITS = 12.0
 """Relative error of a float forward pass of a ViT, in rounding units: measured on depths of 8 to 12."""
 
 SHARED_DEVIATIONS = 3.0
-SLOPE_DEVIATIONS = 2.0
+SLOPE_DEVIATIONS = 2.5
 """Standard deviations that the prediction allows for."""
 
-LOST = 0.98
-"""Share of a value's square that noise may explain before the value counts as lost: 2 nats each."""
+LOST = 0.99
+"""Share of a value's square that noise may explain before the value counts as lost: 2.3 nats each."""
 
 
 def noise_bias(values: jax.Array, gauge: jax.Array) -> jax.Array:
