@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/jepa-jax demo --output build/demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
