@@ -50,7 +50,8 @@ def test_score_writes_a_table_a_manifest_and_the_failures(checkpoint: Path, pict
     assert done.returncode == 0, done.stderr
     assert "3 images scored, 1 failed" in done.stdout
     table = pq.read_table(tmp_path / "out" / "part-00000-of-00001.parquet")
-    assert table.column_names == ["key", "score", "listing_score", "log_volume_rank", "embedding"]
+    scores = ["score", "score_error", "precision", "listing_score", "log_volume_rank"]
+    assert table.column_names == ["key", *scores, "embedding"]
     assert table["key"].to_pylist() == ["0.png", "1.png", "2.png"]
     failures = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
     assert [f["key"] for f in failures] == ["broken.png"]

@@ -34,7 +34,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_schema_says_what_each_column_is(output: Path):
     schema = pq.read_schema(output / "part-00000-of-00003.parquet")
-    assert schema.names == ["key", "score", "listing_score", "log_volume_rank", "embedding", "singular_values"]
+    scores = ["score", "score_error", "precision", "listing_score", "log_volume_rank"]
+    assert schema.names == ["key", *scores, "embedding", "singular_values"]
     assert schema.field("embedding").type == pa.list_(pa.float16(), K)
     assert all(b"doc" in field.metadata for field in schema)
 
@@ -96,7 +97,7 @@ def test_a_batch_that_does_not_fit_names_a_smaller_one(tmp_path: Path):
     Image.new("RGB", (60, 60), (10, 200, 30)).save(tmp_path / "a.png")
     # More bytes than a processor can address, so that this fails at once on any machine.
     options = JobOptions(batch_size=10**10)
-    with pytest.raises(jj.JobError, match=r"memory in a batch of 10000000000 images.*--batch-size 5000000000"):
+    with pytest.raises(jj.JobError, match=r"memory ran out in a batch of 10000000000 images.*--batch-size 5000000000"):
         run_job(tiny_encoder(), open_source(tmp_path), tmp_path / "out", Silent(), options)
     assert (
         run_job(tiny_encoder(), open_source(tmp_path), tmp_path / "out", Silent(), JobOptions(batch_size=8)).scored

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
+import jax
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -20,8 +23,16 @@ console = Console()
 errors = Console(stderr=True)
 
 
+def keep_compiled_programs() -> None:
+    """Turn on JAX's persistent compilation cache, unless ``JAX_COMPILATION_CACHE_DIR`` names another."""
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jepa_jax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
 def main() -> None:
     """Run the command line; a mistake that the user can mend is one message and exit status 2."""
+    keep_compiled_programs()
     try:
         app()
     except JepaJaxError as error:

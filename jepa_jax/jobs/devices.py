@@ -63,6 +63,7 @@ class Step:
 
     def compile(self) -> Program:
         """The compiled step, with its plan, memory and compile time, without running it."""
+        np.empty((self.batch_size, *self.image_shape), np.float32)  # MemoryError where not even the images fit
         return self.scorer.program(jax.ShapeDtypeStruct((self.batch_size, *self.image_shape), np.float32))
 
 

@@ -31,6 +31,8 @@ def build_manifest(encoder: Encoder, source: Records, options: JobOptions, shard
             "image_size": encoder.spec.image_size,
             "preprocessing": encoder.spec.to_dict()["preprocess"],
             "precision": options.precision,
+            "tolerance": options.tolerance,
+            "score_only": options.score_only,
             "records": len(source.keys),
             "keys_sha256": keys_digest(source.keys),
             "shard_size": shard_size,

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from jepa_jax.encoders import Encoder
-from jepa_jax.errors import JepaJaxError
+from jepa_jax.errors import JepaJaxError, OutOfMemoryError
 from jepa_jax.jacobian.plan import default_images_per_step
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
@@ -25,7 +25,7 @@ from jepa_jax.jobs.schema import score_schema
 from jepa_jax.jobs.shards import OpenShard, default_shard_size, from_runs, shard_ranges, to_runs
 from jepa_jax.jobs.sources import Records
 from jepa_jax.jobs.stopping import StopSignals
-from jepa_jax.jobs.stream import DeviceClock, score_stream
+from jepa_jax.jobs.stream import DeviceClock, out_of_memory, score_stream
 from jepa_jax.jobs.team import Team
 from jepa_jax.jobs.writer import PartWriter
 
@@ -160,7 +160,10 @@ def _score_missing(
     if not mine:
         return
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder), progress.note)
-    program = step.compile()
+    try:
+        program = step.compile()
+    except (OutOfMemoryError, MemoryError) as error:
+        raise out_of_memory(step, error) from error
     progress.note(
         f"Compiled in {program.compile_seconds:.1f} s: batches of {step.batch_size}, "
         f"{program.plan.block_size or 'all'} rows of the Jacobian at a time, {program.peak_bytes / 2**20:,.0f} MiB."

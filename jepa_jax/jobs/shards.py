@@ -41,7 +41,8 @@ class OpenShard:
     def columns(self, keys: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
         """The scored records, in order, by column: ``key``, and arrays [n] or [n, K] under these names."""
         scored = sorted(self.rows)
-        arrays = {name: np.array([self.rows[i][name] for i in scored]) for name in names}
+        # Without any row NumPy could not know the dtype of a column, and a list has none.
+        arrays = {name: np.array([self.rows[i][name] for i in scored]) if scored else [] for name in names}
         return {"key": [keys[i] for i in scored]} | arrays
 
     def failed(self, keys: Sequence[str]) -> list[dict[str, str]]:

@@ -119,11 +119,16 @@ def score_stream(
             while in_flight:
                 yield from _outcomes(*in_flight.popleft())
         except (OutOfMemoryError, MemoryError) as error:
-            raise JobError(
-                f"memory ran out in a batch of {step.batch_size} images "
-                f"({(str(error).splitlines() or ['no details'])[0][:200]}). Whole parts are kept: give the same "
-                f"command with --batch-size {max(1, step.batch_size // 2)}."
-            ) from error
+            raise out_of_memory(step, error) from error
+
+
+def out_of_memory(step: Step, error: Exception) -> JobError:
+    """What to tell a user whose batch does not fit."""
+    details = (str(error).splitlines() or ["no details"])[0][:200]
+    return JobError(
+        f"memory ran out in a batch of {step.batch_size} images ({details}). Whole parts are kept: give the same "
+        f"command with --batch-size {max(1, step.batch_size // 2)}."
+    )
 
 
 def _outcomes(records: list[Decoded], future: Future[dict[str, np.ndarray]]) -> Iterator[Outcome]:
