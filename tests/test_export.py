@@ -75,6 +75,9 @@ def test_bfloat16_kernels_are_widened_by_transformers(tmp_path: Path):
     assert model.visual_projection.weight.equal(stored["visual_projection.weight"].float())
 
 
+HUGGING_FACE_FAMILIES = {ENCODERS[name].family for name in ENCODERS} - {"vit"}  # jepa-tiny is this project's own
+
+
 def fields_that_matter(config: Any) -> dict[str, Any]:
     """A configuration without what only training or bookkeeping uses."""
     ignored = {"transformers_version", "architectures", "dtype", "_name_or_path"}
@@ -118,7 +121,7 @@ def test_config_is_the_original(name: str, tmp_path: Path):
     assert fields_that_matter(found) == fields_that_matter(ORIGINALS[name])
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", [name for name, spec in ENCODERS.items() if spec.family in HUGGING_FACE_FAMILIES])
 def test_every_config_reads_back(name: str, tmp_path: Path):
     spec = ENCODERS[name]
     (tmp_path / "config.json").write_text(json.dumps(to_huggingface_config(spec)))

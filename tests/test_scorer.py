@@ -156,9 +156,12 @@ SCARCE = """
     compiled = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
     if sys.argv[1] == "scarce":
         resource.setrlimit(resource.RLIMIT_AS, (compiled + int(0.8 * needed), resource.RLIM_INFINITY))
-    baseline = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    def peak_resident():
+        return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
+
+    baseline = peak_resident()
     score = float(scorer(batch).score[0])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident()
     print(score, needed, peak - baseline, len(said), scorer.program(batch).plan.block_size)
 """
 

@@ -56,7 +56,7 @@ def run(*arguments: str | Path) -> str:
 def record(output: Path, study: str) -> dict:
     """What it wrote."""
     found = json.loads((output / f"{study}.json").read_text())
-    assert found["command"].startswith("jepa-jax ")
+    assert found["command"].startswith("jepa-jax")
     assert {"commit", "jepa_jax", "jax", "device", "date"} <= found.keys()
     assert found["command"] in (output / f"{study}.md").read_text()
     return found["results"]

@@ -25,7 +25,7 @@ errors = Console(stderr=True)
 
 def keep_compiled_programs() -> None:
     """Turn on JAX's persistent compilation cache, unless ``JAX_COMPILATION_CACHE_DIR`` names another."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jepa_jax" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(cache))
 
