@@ -139,8 +139,7 @@ def test_a_user_s_numbers_are_kept():
     assert fit_plan(EncoderFunction(spec), parameter_shapes(spec), plan, (2, 112, 112, 3), 2**34) == plan
 
 
-SCARCE = """
-    import resource, sys
+OWN_PROCESS = """
     import jax, numpy as np
     import jepa_jax as jj
     from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
@@ -151,11 +150,7 @@ SCARCE = """
     batch = np.random.default_rng(0).standard_normal((1, 192, 192, 3)).astype(np.float32)
     said = []
     scorer = jj.Scorer(encoder, report=said.append)
-    before = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
     needed = scorer.program(batch).peak_bytes
-    compiled = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
-    if sys.argv[1] == "scarce":
-        resource.setrlimit(resource.RLIMIT_AS, (compiled + int(0.8 * needed), resource.RLIM_INFINITY))
     def peak_resident():
         return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
 
@@ -166,20 +161,16 @@ SCARCE = """
 """
 
 
-def run_scarce(mode: str) -> list[float]:
+def run_in_its_own_process() -> list[float]:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SCARCE), mode], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", textwrap.dedent(OWN_PROCESS)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return [float(word) for word in done.stdout.split()]
 
 
 @pytest.mark.slow
-def test_peak_memory_is_as_planned_and_running_out_of_it_halves_the_rows():
-    score, needed, measured, reports, rows = run_scarce("plenty")
+def test_peak_memory_is_as_planned():
+    _, needed, measured, reports, rows = run_in_its_own_process()
     assert abs(measured / needed - 1) <= 0.2
     assert (reports, rows) == (0, 192)
-    scarce_score, _, _, scarce_reports, scarce_rows = run_scarce("scarce")
-    assert scarce_reports >= 1
-    assert scarce_rows < 192
-    assert abs(scarce_score - score) <= 1e-4 * max(1.0, abs(score) / 100)
