@@ -1,5 +1,6 @@
 """Several real processes, and faults from outside: one complete table whatever happens."""
 
+import contextlib
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from jobs_shared import failures, run_score, score_command, table, tiny_encoder
@@ -154,11 +156,19 @@ def wait_for_parts(output: Path, count: int, process: subprocess.Popen) -> None:
         time.sleep(0.005)
 
 
+def decoding_workers(parent: int) -> list[psutil.Process]:
+    """Children that run worker.py; any other may end while its command line is read."""
+    found = []
+    for child in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "worker.py" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
 def test_a_worker_that_dies_is_an_error_and_the_job_resumes(
     pictures: Path, checkpoint: Path, compiled: dict[str, str], tmp_path: Path
 ):
-    import psutil
-
     output = tmp_path / "out"
     command = score_command(
         pictures, "--model", checkpoint, "--output", output, "--shard-size", "1", "--batch-size", "1"
@@ -168,9 +178,7 @@ def test_a_worker_that_dies_is_an_error_and_the_job_resumes(
     workers = []
     while not workers:
         assert process.poll() is None
-        workers = [
-            child for child in psutil.Process(process.pid).children() if "worker.py" in " ".join(child.cmdline())
-        ]
+        workers = decoding_workers(process.pid)
     workers[0].kill()
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 2
@@ -286,8 +294,6 @@ def test_twenty_kills_and_changing_processes_lose_and_double_nothing(
 
 def kill_some(process: subprocess.Popen, rng: random.Random) -> int:
     """kill -9 one process of a job, the launcher or all of them; all are gone when this returns."""
-    import psutil
-
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     victims = rng.choice([family, [rng.choice(family)], [rng.choice(family)]])
     for victim in victims:
