@@ -9,12 +9,13 @@ from jepa_jax.errors import ImageError as ImageError
 from jepa_jax.errors import JepaJaxError as JepaJaxError
 from jepa_jax.errors import JobError as JobError
 from jepa_jax.errors import OutOfMemoryError as OutOfMemoryError
+from jepa_jax.gradient import score_gradient as score_gradient
 from jepa_jax.jacobian import jacobian as jacobian
 from jepa_jax.loading import load_encoder as load_encoder
+from jepa_jax.noise import calibrate_noise as calibrate_noise
+from jepa_jax.readings import ScoreResult as ScoreResult
 from jepa_jax.scorer import Scorer as Scorer
-from jepa_jax.scorer import calibrate_noise as calibrate_noise
 from jepa_jax.scorer import score as score
-from jepa_jax.scoring import ScoreResult as ScoreResult
 from jepa_jax.scoring import score_fn as score_fn
 from jepa_jax.spectrum import jepa_score as jepa_score
 from jepa_jax.spectrum import singular_values as singular_values

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,36 @@ def _free_host_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def estimated_bytes(spec: ViTSpec, plan: JacobianPlan, image_shape: tuple[int, ...], parameter_bytes: int) -> int:
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that scoring takes at its peak, by part.
+
+    Attributes:
+        parameters: as they are given, and once more as the sweep wants them.
+        forward: what the sweep needs of the forward pass.
+        sweep: cotangents of all rows of a pass, and what attention makes of them.
+        jacobian: where it takes several passes, their results and these joined; else it is part of the sweep.
+    """
+
+    parameters: int
+    forward: int
+    sweep: int
+    jacobian: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.parameters + self.forward + self.sweep + self.jacobian
+
+
+def estimate_memory(spec: ViTSpec, plan: JacobianPlan, image_shape: tuple[int, ...], params: Any) -> MemoryEstimate:
     """Peak memory of scoring by the layer rules, without XLA: a first guess, right to about a fifth.
 
     Args:
         spec: the architecture.
         plan: how; ``block_size`` and ``images_per_step`` decide.
         image_shape: (H, W, 3).
-        parameter_bytes: of the parameters in float32.
+        params: the parameters, or their shapes.
     """
     itemsize = 8 if plan.precision == "float64" else 4
     patches = (image_shape[0] // spec.patch_size) * (image_shape[1] // spec.patch_size)
@@ -54,8 +77,9 @@ def estimated_bytes(spec: ViTSpec, plan: JacobianPlan, image_shape: tuple[int, .
     # Around attention: about five arrays of all heads, and of one head the logits' cotangent with what makes it.
     sweep = 5.3 * tokens * rows * spec.width + 2.4 * tokens * tokens * rows
     columns = patches * min(spec.width, 3 * spec.patch_size**2) * outputs * (0 if rows == outputs else 2)
-    images = plan.images_per_step or 1
-    return 2 * parameter_bytes + int(images * itemsize * (saved + sweep + columns))
+    each = (plan.images_per_step or 1) * itemsize
+    parameters = 2 * 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    return MemoryEstimate(parameters, each * saved, int(each * sweep), each * columns)
 
 
 def fit_plan(
@@ -80,11 +104,10 @@ def fit_plan(
     if not isinstance(function, EncoderFunction) or not plan.uses_rules(ours=True):
         return plan
     spec, image_shape = function.vit, batch_shape[1:]
-    parameter_bytes = 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
     def need(rows: int, images: int) -> int:
         tried = dataclasses.replace(plan, block_size=rows, images_per_step=images)
-        return estimated_bytes(spec, tried, image_shape, parameter_bytes)
+        return estimate_memory(spec, tried, image_shape, params).total
 
     rows = plan.block_size or spec.embedding_size
     images = plan.images_per_step or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import platform
@@ -33,10 +34,12 @@ from rich.text import Text
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
 from jepa_jax.encoders.null_directions import null_direction_count
 from jepa_jax.jacobian import check_backend
+from jepa_jax.jacobian.reverse import DEFAULT_ROWS
 from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport, Summary
 from jepa_jax.jobs.dry_run import DryRun
 from jepa_jax.jobs.writer import read_table
+from jepa_jax.planning import ScoringPlan
 
 
 class _Rate(ProgressColumn):
@@ -152,11 +155,56 @@ def print_dry_run(console: Console, plan: DryRun) -> None:
     facts.add_row("parts", f"{plan.shards:,}, of which {plan.shards_missing:,} are to be written")
     facts.add_row("processes", f"{plan.processes}, each {plan.devices} devices and {plan.batch_size} images a step")
     facts.add_row("host memory", f"{plan.host_bytes / 1e6:,.0f} MB of decoded images, per process")
+    facts.add_row("rows per pass", f"{plan.rows_per_pass or 'all'} of one image's Jacobian")
     device = "not known here" if plan.device_bytes is None else f"{plan.device_bytes / 1e6:,.0f} MB"
     facts.add_row("device memory", f"{device} per process: parameters, images and intermediates")
     facts.add_row("first compile", f"{plan.compile_seconds:.1f} s")
     console.print(facts)
     console.print("Nothing was scored or written.")
+
+
+def print_plan(console: Console, plan: ScoringPlan, score_only: bool) -> None:
+    """What scoring would take, a line per fact."""
+    spec, jacobian, memory, program = plan.spec, plan.jacobian, plan.memory, plan.program
+    outputs, side = spec.embedding_size, spec.image_size
+    forward = not plan.rules and jacobian.forward_mode(3 * side * side, outputs)
+    facts = Table(show_header=False, box=None)
+    facts.add_row("encoder", f"{spec.name}, {side} x {side} pixels, {outputs} rows in a Jacobian")
+    facts.add_row("batch", f"{plan.batch_size} images, {_images_per_step(plan)} side by side on each device")
+    facts.add_row(
+        "pass",
+        f"{min(jacobian.block_size or (outputs if plan.rules else DEFAULT_ROWS), outputs)} of {outputs} rows"
+        if not forward
+        else "columns, in forward mode",
+    )
+    engine = "the layer rules" if plan.rules else "JAX's own differentiation"
+    facts.add_row("Jacobian", f"by {engine}, in {jacobian.precision}")
+    facts.add_row("spectrum", f"by {plan.method}{', the volume alone' * score_only}")
+    share = plan.multiplications / plan.naive_multiplications
+    facts.add_row(
+        "multiplications",
+        f"{plan.multiplications / 1e9:,.1f} billion per image, {share:.2f} of one pullback per row "
+        f"({plan.naive_multiplications / 1e9:,.1f} billion)",
+    )
+    if memory is None:
+        facts.add_row("memory", "known after compiling (--compile) alone, without the layer rules")
+    else:
+        parts = ", ".join(f"{name} {_mebibytes(size)}" for name, size in dataclasses.asdict(memory).items())
+        facts.add_row("memory", f"about {_mebibytes(memory.total)}: {parts}")
+    facts.add_row("budget", _mebibytes(plan.budget))
+    if program is not None:
+        facts.add_row("compiled", f"in {program.compile_seconds:.1f} s")
+        facts.add_row("XLA's memory", _mebibytes(program.peak_bytes) if program.peak_bytes else "not known here")
+    console.print(facts)
+
+
+def _images_per_step(plan: ScoringPlan) -> int:
+    side = plan.spec.image_size
+    return plan.jacobian.step(3 * side * side, plan.spec.embedding_size, plan.batch_size)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def print_summary(console: Console, summary: Summary, output: epath.PathLike) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,13 +12,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jepa_jax.encoders import Encoder
-from jepa_jax.errors import ArgumentError, OutOfMemoryError
-from jepa_jax.jacobian import jacobian
+from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.jacobian import BatchFunction
-from jepa_jax.jacobian.plan import Engine, JacobianPlan, Mode
-from jepa_jax.jacobian.precision import LADDER, Precision, next_rung
-from jepa_jax.memory import default_budget, fit_plan, halved
-from jepa_jax.scoring import Options, ScoreResult, compute_scores, pure_function, score_options
+from jepa_jax.jacobian.plan import Engine, Mode
+from jepa_jax.jacobian.precision import Precision, next_rung
+from jepa_jax.noise import Noise, noise_by_rung
+from jepa_jax.options import Options, pure_function, score_options
+from jepa_jax.programs import Program, ProgramFactory, out_of_memory
+from jepa_jax.readings import ScoreResult
 from jepa_jax.spectrum import Method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 from jepa_jax.spectrum.spectrum import float64_scope
@@ -40,7 +38,7 @@ def score(
     block_size: int | None = None,
     images_per_step: int | None = None,
     mesh: Mesh | None = None,
-    noise: float | None = None,
+    noise: Noise | None = None,
     tolerance: float | None = None,
     memory: int | None = None,
 ) -> ScoreResult:
@@ -65,9 +63,11 @@ def score(
         eps: clip of singular values before the log.
         spectrum: False computes ``score`` alone, without an eigensolver.
         mesh: devices to share the work, with axes ``data`` (images) and ``rows`` (rows of each image's
-            Jacobian: for latency, or where one device's memory is too small); see `jax.make_mesh`.
+            Jacobian: for latency, or where one device's memory is too small), as
+            ``jax.make_mesh((4, 2), ("data", "rows"))`` makes it.
         noise: relative error of the Jacobian at this precision, for an encoder without null directions
-            (`calibrate_noise` measures it); by default what is typical of ViTs.
+            (`calibrate_noise` measures it); by default what is typical of ViTs. With ``tolerance``, of every rung
+            that may be reached: ``{"tensorfloat32": ..., "bfloat16_3x": ..., "float32": ...}``.
         tolerance: nats. Images whose ``score_error`` is larger are scored again at a finer precision.
         memory: bytes that scoring may take; by default most of an accelerator, half of a computer's free memory.
 
@@ -96,23 +96,6 @@ def score(
     return scorer(batch)
 
 
-@dataclass(frozen=True)
-class Program:
-    """A compiled scoring function for batches of one shape.
-
-    Attributes:
-        run: ``(params, batch) -> ScoreResult``.
-        plan: how the Jacobian is computed.
-        compile_seconds: what compiling took; little where the persistent cache knew it.
-        peak_bytes: memory that it takes while it runs, parameters included, by XLA's account; 0 if it gives none.
-    """
-
-    run: Callable[[Any, jax.Array], ScoreResult]
-    plan: JacobianPlan
-    compile_seconds: float
-    peak_bytes: int
-
-
 _programs: dict[Any, Program] = {}
 """By function, options, shapes and budget: compiled once, and what ran out of memory is not tried again."""
 
@@ -125,6 +108,7 @@ class Scorer:
         memory: bytes that scoring may take; by default most of an accelerator, half of a computer's free memory.
         tolerance: nats. An image whose ``score_error`` is larger is scored again one rung of precision up, and so
             on to float64.
+        noise: as for `score`.
         report: is told in words when a plan has to be changed.
         options: the other keyword arguments of `score`.
     """
@@ -135,6 +119,7 @@ class Scorer:
         *,
         memory: int | None = None,
         tolerance: float | None = None,
+        noise: Noise | None = None,
         report: Callable[[str], None] = lambda message: None,
         **options: Any,
     ):
@@ -142,7 +127,8 @@ class Scorer:
             if value is not None and not value > 0:
                 raise ArgumentError(f"{name}={value} must be positive.")
         self.function, self.params = pure_function(encoder)
-        self.options = score_options(encoder, **options)
+        self.options = score_options(encoder, noise=noise, **options)
+        self.noise = noise_by_rung(noise, self.options.plan.precision, climbs=tolerance is not None)
         self.memory = memory
         self.tolerance = tolerance
         self.report = report
@@ -159,8 +145,8 @@ class Scorer:
     def _program(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
         key = self._key(options, batch)
         if key not in _programs:
-            plan = fit_plan(self.function, self.params, options.plan, batch.shape, self.budget)
-            _programs[key] = self._fitting(options, plan, batch)
+            with float64_scope(options.plan.precision == "float64"):
+                _programs[key] = self._factory.largest(options, batch)
         return _programs[key]
 
     def _key(self, options: Options, batch: jax.ShapeDtypeStruct) -> Any:
@@ -168,10 +154,9 @@ class Scorer:
         parameters = tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
         return self.function, options, parameters, batch.shape, str(batch.dtype), self.memory
 
-    @functools.cached_property
-    def budget(self) -> int:
-        """Bytes that scoring may take."""
-        return default_budget() if self.memory is None else self.memory
+    @property
+    def _factory(self) -> ProgramFactory:
+        return ProgramFactory(self.function, self.params, self.memory, self.report)
 
     def _run(self, options: Options, batch: jax.Array | np.ndarray) -> ScoreResult:
         with float64_scope(options.plan.precision == "float64"):
@@ -182,46 +167,9 @@ class Scorer:
                 try:
                     return jax.block_until_ready(program.run(self.params, batch))
                 except jax.errors.JaxRuntimeError as error:
-                    if not _out_of_memory(error):
+                    if not out_of_memory(error):
                         raise
-                    _programs[self._key(options, shape)] = self._smaller(options, program.plan, shape)
-
-    def _fitting(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> Program:
-        """Compile, and compile smaller where that runs out of memory or over a given budget."""
-        try:
-            program = self._compile(dataclasses.replace(options, plan=plan), batch)
-        except jax.errors.JaxRuntimeError as error:
-            if not _out_of_memory(error):
-                raise
-            return self._smaller(options, plan, batch)
-        if self.memory is not None and program.peak_bytes > self.memory:
-            return self._smaller(options, plan, batch)
-        return program
-
-    def _smaller(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> Program:
-        smaller = halved(plan, self._outputs(batch))
-        if smaller is None:
-            raise OutOfMemoryError(
-                f"one row of one Jacobian for a batch of shape {batch.shape} does not fit into memory "
-                f"({self.budget / 2**20:,.0f} MiB); use a smaller image_size or a device with more memory."
-            )
-        self.report(
-            f"{plan.block_size or 'all'} rows of {plan.images_per_step or 1} image(s) at a time do not fit into "
-            f"memory; going on with {smaller.block_size} rows of {smaller.images_per_step} image(s)."
-        )
-        return self._fitting(options, smaller, batch)
-
-    def _compile(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
-        begun = time.perf_counter()
-        compiled = compute_scores.lower(self.function, options, self.params, batch).compile()
-        memory = compiled.memory_analysis()
-        peak = 0
-        if memory is not None:
-            peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-        return Program(compiled, options.plan, time.perf_counter() - begun, peak)
-
-    def _outputs(self, batch: jax.ShapeDtypeStruct) -> int:
-        return jax.eval_shape(self.function, self.params, batch).shape[1]
+                    _programs[self._key(options, shape)] = self._factory.smaller(options, program.plan, shape)
 
     def _refined(self, result: ScoreResult, batch: jax.Array | np.ndarray, tolerance: float) -> ScoreResult:
         """Score anew, one rung up at a time, whatever may be off by more than a tolerance."""
@@ -231,40 +179,10 @@ class Scorer:
             unsure = np.flatnonzero(merged.score_error > tolerance)
             if unsure.size == 0:
                 break
-            options = dataclasses.replace(options, plan=dataclasses.replace(options.plan, precision=rung))
+            plan = dataclasses.replace(options.plan, precision=rung)
+            options = dataclasses.replace(options, plan=plan, noise=self.noise.get(rung))
             # In batches of the same shape, so that nothing new is compiled for each number of images.
             again = self._run(options, np.asarray(batch)[np.resize(unsure, len(batch))])
             for old, new in zip(jax.tree.leaves(merged), jax.tree.leaves(again), strict=True):
                 old[unsure] = np.asarray(new)[: unsure.size]
         return merged
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
-
-
-def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: Precision) -> float:
-    """Relative rounding error of the Jacobian at a precision, measured on a few images.
-
-    The reference is float32, and float64 for float32 itself.
-
-    For encoders without null directions, whose images do not show their own noise: pass the result as ``noise`` to
-    `score`.
-
-    Args:
-        encoder: the encoder.
-        batch: some preprocessed images; four are plenty.
-        precision: the rung below ``float64`` to measure.
-
-    Returns:
-        |error of J| / |J|, Frobenius norms over all images.
-    """
-    exact = precision == "float32"
-    if precision not in LADDER[:-1]:
-        raise ArgumentError(f"precision={precision!r} cannot be calibrated; use one of {', '.join(LADDER[:-1])}.")
-    found = np.asarray(
-        jacobian(encoder, np.asarray(batch, np.float32), engine="rules", precision=precision), np.float64
-    )
-    with float64_scope(exact):
-        wanted = np.asarray(jacobian(encoder, np.asarray(batch, np.float64 if exact else np.float32), engine="rules"))
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))

@@ -6,11 +6,12 @@ import re
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from test_rules import MAKES, loud_params
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.scorer import _programs
 
 # Rounding alone tells the ways apart: other sums, of a few dozen float32 numbers, in a few dozen logs.
 NATS = 1e-4
@@ -30,8 +31,8 @@ def encoder() -> Encoder:
     return encoder_of(MAKES["class token"])
 
 
-def mesh_of(data: int, rows: int) -> jax.sharding.Mesh:
-    return jax.make_mesh((data, rows), ("data", "rows"), axis_types=(AxisType.Auto, AxisType.Auto))
+def mesh_of(data: int, rows: int, kind: AxisType = AxisType.Auto) -> jax.sharding.Mesh:
+    return jax.make_mesh((data, rows), ("data", "rows"), axis_types=(kind, kind))
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,34 @@ def test_every_mesh_gives_the_same_scores(encoder, batch, alone, data: int, rows
     np.testing.assert_allclose(shared.embedding, alone.embedding, rtol=0, atol=1e-5)
     largest = float(np.max(alone.singular_values))
     np.testing.assert_allclose(shared.singular_values, alone.singular_values, rtol=0, atol=1e-5 * largest)
+
+
+def test_the_axes_of_a_users_mesh_may_be_of_any_kind(encoder, batch, alone):
+    plain = jax.make_mesh((4, 2), ("data", "rows"))  # explicit, unless told otherwise
+    assert plain.axis_types == mesh_of(4, 2, AxisType.Explicit).axis_types
+    programs = len(_programs)
+    np.testing.assert_allclose(jj.score(encoder, batch, mesh=plain).score, alone.score, rtol=0, atol=NATS)
+    jj.score(encoder, batch, mesh=mesh_of(4, 2))
+    assert len(_programs) <= programs + 1  # one program for both
+    # A user's arrays may lie on a mesh of their own, and a program may be written for one.
+    placed = jax.device_put(batch[:4], NamedSharding(plain, PartitionSpec("data")))
+    for mesh in (plain, None):
+        np.testing.assert_allclose(jj.score(encoder, placed, mesh=mesh).score, alone.score[:4], rtol=0, atol=NATS)
+        with jax.set_mesh(plain):
+            found = jj.score(encoder, batch[:4], mesh=mesh).score
+        np.testing.assert_allclose(found, alone.score[:4], rtol=0, atol=NATS)
+
+
+def test_too_few_threads_for_a_mesh_are_refused_not_waited_for(encoder, batch, monkeypatch):
+    monkeypatch.setenv("NPROC", "15")
+    message = r"8 CPU devices on 15 threads would wait .*NPROC=16"
+    with pytest.raises(jj.ArgumentError, match=message):
+        jj.score(encoder, batch, mesh=mesh_of(8, 1))
+    with pytest.raises(jj.ArgumentError, match=message):
+        jj.score_fn(encoder, mesh=mesh_of(1, 8))
+    with pytest.raises(jj.ArgumentError, match=message):
+        jj.score_fn(encoder, parallel="pmap")
+    jj.score_fn(encoder, mesh=jax.sharding.Mesh(np.array(jax.devices()[:7])[:, None], ("data", "rows")))
 
 
 @pytest.mark.parametrize("method", ["svd", "cholesky_qr"])

@@ -2,11 +2,9 @@
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,8 +13,9 @@ import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
 from jepa_jax.encoders.encoder import initialize_params, parameter_shapes
 from jepa_jax.jacobian import pullbacks
+from jepa_jax.jacobian.counting import multiplications, naive_multiplications, planned_multiplications
+from jepa_jax.jacobian.plan import JacobianPlan
 from jepa_jax.jacobian.precision import einsum_of
-from jepa_jax.jacobian.reverse import reverse_jacobian
 from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
 
 # Both ways are exact and differ by rounding alone: some hundreds of dependent sums of at most a few dozen terms
@@ -154,32 +153,23 @@ def test_a_score_does_not_depend_on_the_batch(encoder: Encoder):
     np.testing.assert_allclose(together, turned, atol=1e-4)
 
 
-def multiplications(jaxpr: jax.extend.core.Jaxpr) -> int:
-    """Multiplications in the matrix products of a program; a loop's count as often as it runs."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            operand: Any = equation.invars[0].aval
-            result: Any = equation.outvars[0].aval
-            total += math.prod(result.shape) * math.prod(operand.shape[axis] for axis in contracted)
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
-            total += equation.params.get("length", 1) * multiplications(inner)
-    return total
-
-
 @pytest.mark.parametrize("image_size", [112, 224])
 def test_the_rules_do_less_arithmetic_than_one_pullback_per_row(image_size: int):
     spec = find_spec("dinov2-small").vit
     params = parameter_shapes(spec)
     image = jax.ShapeDtypeStruct((image_size, image_size, 3), jnp.float32)
 
-    def naive(params: dict, image: jax.Array) -> jax.Array:
-        return reverse_jacobian(lambda value: EncoderFunction(spec)(params, value[None])[0], image)
+    rules = planned_multiplications(EncoderFunction(spec), params, image, JacobianPlan())
+    assert rules <= 0.75 * naive_multiplications(EncoderFunction(spec), params, image)
 
-    rules = multiplications(jax.make_jaxpr(functools.partial(rules_jacobian, spec))(params, image).jaxpr)
-    rows = multiplications(jax.make_jaxpr(naive)(params, image).jaxpr)
-    assert rules <= 0.75 * rows
+
+def test_multiplications_are_those_of_the_products():
+    kernel = jnp.ones((5, 3))
+
+    def twice(x: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda c, _: (c @ kernel @ kernel.T, None), x, None, length=7)[0]
+
+    assert multiplications(jax.make_jaxpr(twice)(jnp.ones((2, 5))).jaxpr) == 7 * 2 * (2 * 5 * 3)
 
 
 def test_impossible_combinations_are_named(encoder: Encoder):

@@ -14,9 +14,10 @@ import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
 from jepa_jax.encoders.encoder import parameter_shapes
 from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.jacobian.precision import LADDER
-from jepa_jax.memory import estimated_bytes, fit_plan
-from jepa_jax.scoring import Options, compute_scores
+from jepa_jax.jacobian.precision import LADDER, Precision
+from jepa_jax.memory import estimate_memory, fit_plan
+from jepa_jax.options import Options
+from jepa_jax.scoring import compute_scores
 
 SPEC = ViTSpec(width=96, depth=4, heads=3, patch_size=8, native_image_size=48, mlp_width=384, layer_scale=False)
 MiB = 2**20
@@ -94,6 +95,30 @@ def test_an_encoder_without_nulls_is_calibrated(batch):
         jj.calibrate_noise(encoder, images, "float64")
 
 
+def test_each_rung_is_predicted_from_its_own_noise(batch):
+    spec = MAKES["pre-norm, quick GELU, projection"]
+    encoder = Encoder(EncoderSpec("clip", "clip", spec, PreprocessSpec(18, 16)), loud_params(spec, "float32"))
+    images = batch[:4, :16, :16]
+    noise: dict[Precision, float] = {"bfloat16": 0.01, "tensorfloat32": 0.003, "bfloat16_3x": 1e-9, "float32": 1e-9}
+    coarse, finer, good = (
+        jj.score(encoder, images, precision=rung, noise=noise[rung])
+        for rung in ("bfloat16", "tensorfloat32", "bfloat16_3x")
+    )
+    tolerance = 2 * float(np.max(good.score_error))
+    assert np.min(finer.score_error) > tolerance  # no image stays on the second rung, by the second rung's noise
+    refined = jj.score(encoder, images, precision="bfloat16", noise=noise, tolerance=tolerance)
+    np.testing.assert_array_equal(refined.rung, LADDER.index("bfloat16_3x"))
+    np.testing.assert_array_equal(refined.score_error, good.score_error)
+    assert np.min(coarse.score_error) > np.max(finer.score_error)
+    with pytest.raises(jj.ArgumentError, match=r"noise=0\.01 says nothing of tensorfloat32, bfloat16_3x, float32"):
+        jj.score(encoder, images, precision="bfloat16", noise=0.01, tolerance=tolerance)
+    with pytest.raises(jj.ArgumentError, match="says nothing of float32"):
+        jj.score(encoder, images, noise={"bfloat16": 0.01})
+    with pytest.raises(jj.ArgumentError, match=r"'float16': 0\.01 is no rung"):
+        jj.score(encoder, images, noise={"float16": 0.01})  # pyright: ignore[reportArgumentType]
+    assert jj.score(encoder, images[:1], noise=1e-7, tolerance=1e-9).rung[0] == LADDER.index("float64")
+
+
 def test_coarse_precisions_need_the_rules(batch):
     with pytest.raises(jj.ArgumentError, match="precision='bfloat16' needs the layer rules"):
         jj.score(lambda x: x.reshape(len(x), -1)[:, :3], batch, precision="bfloat16")
@@ -128,9 +153,13 @@ def test_the_first_guess_of_memory_is_near_xlas_account(name, image_size, block_
     memory = compute_scores.lower(EncoderFunction(spec), Options(plan), params, image).compile().memory_analysis()
     assert memory is not None
     peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    parameter_bytes = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
-    assert abs(estimated_bytes(spec, plan, shape[1:], parameter_bytes) / peak - 1) <= 0.2
+    assert abs(estimate_memory(spec, plan, shape[1:], params).total / peak - 1) <= 0.2
     assert name != "dinov2-base" or peak < 8 * 2**30
+
+
+def test_a_float64_program_is_compiled_before_it_runs(encoder):
+    shape = jax.ShapeDtypeStruct((2, 48, 48, 3), np.float32)
+    assert jj.Scorer(encoder, precision="float64").program(shape).plan.precision == "float64"
 
 
 def test_a_user_s_numbers_are_kept():

@@ -6,19 +6,18 @@ devices. The compiled step holds no collective, whatever other processes do.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jepa_jax.encoders import Encoder
-from jepa_jax.errors import ArgumentError
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.scorer import Program, Scorer
-from jepa_jax.scoring import ScoreResult
+from jepa_jax.meshes import local_mesh
+from jepa_jax.programs import Program
+from jepa_jax.readings import ScoreResult
+from jepa_jax.scorer import Scorer
 
 
 class Step:
@@ -39,10 +38,9 @@ class Step:
         report: Callable[[str], None] = lambda message: None,
     ):
         devices = jax.local_devices()
-        _require_threads(devices)
         self.batch_size = -(-batch_size // len(devices)) * len(devices)
         self.image_shape = (encoder.spec.image_size, encoder.spec.image_size, 3)
-        mesh = Mesh(np.array(devices)[:, None], ("data", "rows")) if len(devices) > 1 else None
+        mesh = local_mesh()
         self.scorer = Scorer(
             encoder,
             precision=options.precision,
@@ -65,18 +63,3 @@ class Step:
         """The compiled step, with its plan, memory and compile time, without running it."""
         np.empty((self.batch_size, *self.image_shape), np.float32)  # MemoryError where not even the images fit
         return self.scorer.program(jax.ShapeDtypeStruct((self.batch_size, *self.image_shape), np.float32))
-
-
-def _require_threads(devices: Sequence[Any]) -> None:
-    """Refuse several CPU devices on too few threads.
-
-    XLA's CPU devices share one pool of threads, as many as there are cores or as ``NPROC`` says. A device holds a
-    thread while its linear algebra waits for others: with none left over (measured: 2 devices on 2 cores) all wait
-    for ever.
-    """
-    threads = int(os.environ.get("NPROC") or os.cpu_count() or 1)
-    if devices[0].platform == "cpu" and len(devices) > 1 and threads < 2 * len(devices):
-        raise ArgumentError(
-            f"{len(devices)} CPU devices on {threads} threads would wait for one another for ever: set the "
-            f"environment variable NPROC={2 * len(devices)} or more, or use fewer devices."
-        )

@@ -51,7 +51,7 @@ class DryRun:
 def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: JobOptions) -> DryRun:
     """Plan a job and compile its step; the output directory is read, never written."""
     plan = make_plan(encoder, source, epath.Path(output).resolve(), options, write=False)
-    step = Step(encoder, options, options.batch_size or default_batch_size(encoder))
+    step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec))
     program = step.compile()
     image_bytes = 4 * math.prod(step.image_shape)
     return DryRun(

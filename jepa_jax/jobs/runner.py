@@ -12,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from jepa_jax.encoders import Encoder
+from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import JepaJaxError, OutOfMemoryError
 from jepa_jax.jacobian.plan import default_images_per_step
 from jepa_jax.jobs.devices import Step
@@ -125,10 +125,10 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
     return Plan(source, ranges, writer.missing(), writer, manifest)
 
 
-def default_batch_size(encoder: Encoder) -> int:
+def default_batch_size(spec: EncoderSpec) -> int:
     """Images that the engine would compute side by side; more in one call gains nothing."""
-    side = encoder.spec.image_size
-    return min(64, default_images_per_step(3 * side * side, encoder.spec.embedding_size))
+    side = spec.image_size
+    return min(64, default_images_per_step(3 * side * side, spec.embedding_size))
 
 
 def _agree(
@@ -159,7 +159,7 @@ def _score_missing(
     progress.start(*((len(keys), len(keys) - todo) if team.count == 1 else (todo, 0)))
     if not mine:
         return
-    step = Step(encoder, options, options.batch_size or default_batch_size(encoder), progress.note)
+    step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec), progress.note)
     try:
         program = step.compile()
     except (OutOfMemoryError, MemoryError) as error:

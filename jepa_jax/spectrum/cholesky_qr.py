@@ -24,6 +24,7 @@ where all columns have nearly unit length, times trace(G) / K. The last one rais
 
 merge = svd.merge
 singular_values = svd.singular_values
+left_vectors = svd.left_vectors
 triangle = svd.triangle
 residual = svd.residual
 

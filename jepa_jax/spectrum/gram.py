@@ -53,6 +53,12 @@ def singular_values(factor: jax.Array, basis: jax.Array | None = None) -> jax.Ar
     return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(_projected(factor, basis))[::-1], 0.0))
 
 
+def left_vectors(factor: jax.Array, basis: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """Left singular vectors of B^T J, [L, L], and `singular_values`."""
+    squares, vectors = jnp.linalg.eigh(_projected(factor, basis))
+    return vectors[:, ::-1], jnp.sqrt(jnp.maximum(squares[::-1], 0.0))
+
+
 def triangle(factor: jax.Array, basis: jax.Array | None = None) -> jax.Array:
     """Lower triangle T [L, L] with T T^T = B^T J J^T B, by Cholesky; NaN where rounding leaves that indefinite."""
     return jnp.linalg.cholesky(_projected(factor, basis))

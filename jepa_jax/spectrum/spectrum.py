@@ -1,9 +1,9 @@
 """Choosing and running a spectrum algorithm.
 
-Each algorithm is one file with the same five functions: ``compress`` turns J^T [D, K] into a small factor,
+Each algorithm is one file with the same six functions: ``compress`` turns J^T [D, K] into a small factor,
 ``merge`` joins the factors of parts of the input, ``singular_values`` reads the spectrum of B^T J off the
-factor, ``triangle`` a triangle with the same volume, which needs no eigensolver, and ``residual`` the norm of J
-along one direction.
+factor, ``left_vectors`` its singular vectors as well, ``triangle`` a triangle with the same volume, which needs no
+eigensolver, and ``residual`` the norm of J along one direction.
 """
 
 from __future__ import annotations
@@ -100,10 +100,15 @@ def float64_scope(wanted: bool) -> contextlib.AbstractContextManager:
 
 def resolve_method(method: Method, dtype: jnp.dtype) -> ModuleType:
     """The algorithm of a name, or the one that ``auto`` stands for."""
+    return ALGORITHMS[method_name(method, dtype)]
+
+
+def method_name(method: Method, dtype: jnp.dtype) -> str:
+    """The name of an algorithm, or of the one that ``auto`` stands for."""
     if method == "auto":
         if dtype == jnp.float64:
-            return svd
-        return gram if jax.default_backend() in ("cpu", "gpu") else cholesky_qr
+            return "svd"
+        return "gram" if jax.default_backend() in ("cpu", "gpu") else "cholesky_qr"
     if method not in ALGORITHMS:
         raise ArgumentError(f"method={method!r} is unknown; use 'auto', {', '.join(map(repr, ALGORITHMS))}.")
-    return ALGORITHMS[method]
+    return method

@@ -35,6 +35,13 @@ def singular_values(factor: jax.Array, basis: jax.Array | None = None) -> jax.Ar
     return jnp.linalg.svd(factor if basis is None else basis.T @ factor, compute_uv=False)
 
 
+def left_vectors(factor: jax.Array, basis: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """Left singular vectors of B^T J, [L, min(L, D)], and `singular_values`."""
+    projected = factor if basis is None else basis.T @ factor
+    vectors, values, _ = jnp.linalg.svd(projected, full_matrices=False)
+    return vectors, values
+
+
 def triangle(factor: jax.Array, basis: jax.Array | None = None) -> jax.Array:
     """Lower triangle T [L, L], L <= D, with T T^T = B^T J J^T B."""
     return jnp.linalg.qr((factor if basis is None else basis.T @ factor).T, mode="r").T

@@ -1,0 +1,77 @@
+"""How loud rounding is at each rung of precision: measured on a few images, or taken as typical."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from jepa_jax.encoders import Encoder
+from jepa_jax.errors import ArgumentError
+from jepa_jax.jacobian import jacobian
+from jepa_jax.jacobian.precision import LADDER, Precision
+from jepa_jax.spectrum.spectrum import float64_scope
+
+Noise = float | Mapping[Precision, float]
+"""Relative error of the Jacobian: of the precision that is asked for, or of each rung by its name."""
+
+
+def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: Precision) -> float:
+    """Relative rounding error of the Jacobian at a precision, measured on a few images.
+
+    The reference is float32, and float64 for float32 itself.
+
+    For encoders without null directions, whose images do not show their own noise: pass the result as ``noise`` to
+    `jepa_jax.score`; with ``tolerance``, as ``{rung: calibrate_noise(encoder, batch, rung), ...}`` for every rung from
+    ``precision`` to ``float32``.
+
+    Args:
+        encoder: the encoder.
+        batch: some preprocessed images; four are plenty.
+        precision: the rung below ``float64`` to measure.
+
+    Returns:
+        |error of J| / |J|, Frobenius norms over all images.
+    """
+    exact = precision == "float32"
+    if precision not in LADDER[:-1]:
+        raise ArgumentError(f"precision={precision!r} cannot be calibrated; use one of {', '.join(LADDER[:-1])}.")
+    found = np.asarray(
+        jacobian(encoder, np.asarray(batch, np.float32), engine="rules", precision=precision), np.float64
+    )
+    with float64_scope(exact):
+        wanted = np.asarray(jacobian(encoder, np.asarray(batch, np.float64 if exact else np.float32), engine="rules"))
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+def noise_by_rung(noise: Noise | None, precision: Precision, *, climbs: bool) -> dict[Precision, float]:
+    """What a user says about noise, by rung; empty where nothing is said, and what is typical of ViTs holds.
+
+    Args:
+        noise: as for `jepa_jax.score`.
+        precision: the rung that is asked for.
+        climbs: whether images may be scored again on the rungs above it, each of which has a noise of its own.
+            float64 needs none: there is nothing finer to measure it against.
+
+    Raises:
+        ArgumentError: a rung that is used is missing, or a noise is none.
+    """
+    if noise is None:
+        return {}
+    given: dict[Precision, float] = dict(noise) if isinstance(noise, Mapping) else {precision: noise}
+    for rung, value in given.items():
+        if rung not in LADDER or not (math.isfinite(value) and value >= 0):
+            raise ArgumentError(
+                f"noise={noise!r}: {rung!r}: {value!r} is no rung of {', '.join(LADDER)} and its noise."
+            )
+    place = LADDER.index(precision)
+    used = [rung for rung in LADDER[place : None if climbs else place + 1] if rung != "float64"]
+    missing = [rung for rung in used if rung not in given]
+    if missing:
+        raise ArgumentError(
+            f"noise={noise!r} says nothing of {', '.join(missing)}, where images may be scored too; pass one for each "
+            f"rung: noise={{rung: jepa_jax.calibrate_noise(encoder, batch, rung) for rung in {used}}}."
+        )
+    return given

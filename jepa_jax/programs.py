@@ -1,0 +1,115 @@
+"""Compiled scoring functions: one per shape, as large as fits, and remembered."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jepa_jax.errors import OutOfMemoryError
+from jepa_jax.jacobian.plan import JacobianPlan
+from jepa_jax.memory import default_budget, fit_plan, halved
+from jepa_jax.options import Differentiable, Options
+from jepa_jax.readings import ScoreResult
+from jepa_jax.scoring import compute_scores
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled scoring function for batches of one shape.
+
+    Attributes:
+        run: ``(params, batch) -> ScoreResult``.
+        plan: how the Jacobian is computed.
+        compile_seconds: what compiling took; little where the persistent cache knew it.
+        peak_bytes: memory that it takes while it runs, parameters included, by XLA's account; 0 if it gives none.
+    """
+
+    run: Callable[[Any, jax.Array], ScoreResult]
+    plan: JacobianPlan
+    compile_seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class ProgramFactory:
+    """Makes the programs of one function.
+
+    Attributes:
+        function: what is scored.
+        params: its parameters, or their shapes (`jax.ShapeDtypeStruct`): enough to compile.
+        memory: bytes that scoring may take, if the user says so.
+        report: is told in words when a plan has to be changed.
+    """
+
+    function: Differentiable
+    params: Any
+    memory: int | None
+    report: Callable[[str], None]
+
+    @property
+    def budget(self) -> int:
+        """Bytes that scoring may take."""
+        return default_budget() if self.memory is None else self.memory
+
+    def largest(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
+        """The program of the largest plan that is expected to fit."""
+        return self._fitting(
+            options, fit_plan(self.function, self.params, options.plan, batch.shape, self.budget), batch
+        )
+
+    def smaller(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> Program:
+        """The program after one whose plan did not fit.
+
+        Raises:
+            OutOfMemoryError: there is no smaller one.
+        """
+        outputs = jax.eval_shape(self.function, self.params, batch).shape[1]
+        smaller = halved(plan, outputs)
+        if smaller is None:
+            raise OutOfMemoryError(
+                f"one row of one Jacobian for a batch of shape {batch.shape} does not fit into memory "
+                f"({self.budget / 2**20:,.0f} MiB); use a smaller image_size or a device with more memory."
+            )
+        self.report(
+            f"{plan.block_size or 'all'} rows of {plan.images_per_step or 1} image(s) at a time do not fit into "
+            f"memory; going on with {smaller.block_size} rows of {smaller.images_per_step} image(s)."
+        )
+        return self._fitting(options, smaller, batch)
+
+    def _fitting(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> Program:
+        """Compile, and compile smaller where that runs out of memory or over a given budget."""
+        try:
+            program = self._compile(dataclasses.replace(options, plan=plan), batch)
+        except jax.errors.JaxRuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            return self.smaller(options, plan, batch)
+        if self.memory is not None and program.peak_bytes > self.memory:
+            return self.smaller(options, plan, batch)
+        return program
+
+    def _compile(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
+        begun = time.perf_counter()
+        compiled = compute_scores.lower(self.function, options, self.params, batch).compile()
+        seconds = time.perf_counter() - begun
+        (_, sharding), _ = compiled.input_shardings
+
+        def run(params: Any, batch: jax.Array) -> ScoreResult:
+            # The batch may lie anywhere, on a mesh of the user's own for instance.
+            return compiled(params, jax.device_put(batch, sharding))
+
+        memory = compiled.memory_analysis()
+        peak = 0
+        if memory is not None:
+            peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+        return Program(run, options.plan, seconds, peak)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether XLA's error says that an allocation failed."""
+    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
