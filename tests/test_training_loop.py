@@ -71,8 +71,9 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(folder: Path, output: str) -> list[str]:
-    files = [str(folder / "config.py"), "--data", str(folder / "data.npz"), "--output", str(folder / output)]
+def command(output: str) -> list[str]:
+    """To be run in the folder of the runs, as a user would: with relative paths."""
+    files = ["config.py", "--data", "data.npz", "--output", output]
     return [sys.executable, "-m", "jepa_jax", "train", *files]
 
 
@@ -84,9 +85,10 @@ def final_state(folder: Path, output: str) -> dict:
 
 def test_a_killed_run_resumes_to_the_same_bits(run_folder: Path):
     """A real SIGKILL, as soon as the second checkpoint is there; whatever step that hits."""
-    assert subprocess.run(command(run_folder, "undisturbed"), check=False, capture_output=True).returncode == 0
+    done = subprocess.run(command("undisturbed"), cwd=run_folder, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
-    killed = subprocess.Popen(command(run_folder, "killed"), stdout=subprocess.DEVNULL)
+    killed = subprocess.Popen(command("killed"), cwd=run_folder, stdout=subprocess.DEVNULL)
     checkpoints = epath.Path(run_folder / "killed" / "checkpoints")
     deadline = time.monotonic() + 120
     while len(saved_steps(checkpoints)) < 2 and time.monotonic() < deadline:
@@ -94,7 +96,7 @@ def test_a_killed_run_resumes_to_the_same_bits(run_folder: Path):
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     assert 0 < saved_steps(checkpoints)[-1] < 60
-    resumed = subprocess.run(command(run_folder, "killed"), check=False, capture_output=True, text=True)
+    resumed = subprocess.run(command("killed"), cwd=run_folder, check=False, capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
 
     one, other = final_state(run_folder, "undisturbed"), final_state(run_folder, "killed")

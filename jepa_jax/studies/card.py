@@ -15,8 +15,8 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.loading import load_encoder
 from jepa_jax.scorer import score
 from jepa_jax.studies.outputs import markdown_table, rich_table, write_json
+from jepa_jax.studies.quality import NEIGHBOURS, Split, linear_probe, nearest_neighbours, spread
 from jepa_jax.training.data import load_labelled_images
-from jepa_jax.training.quality import NEIGHBOURS, Split, linear_probe, nearest_neighbours, spread
 
 SCORED = 1000
 """Images per set that are scored."""
@@ -142,7 +142,7 @@ for CIFAR-10 at 32 pixels; for photographs use a published encoder.
 
 | measure, on the embedding that is scored | value |
 |---|---|
-| linear probe (ridge on 50,000), accuracy on the 10,000 test images | {figures["linear_probe"]:.1%} |
+| linear probe (logistic regression on 50,000), accuracy on the 10,000 test images | {figures["linear_probe"]:.1%} |
 | {NEIGHBOURS} nearest neighbours (cosine), accuracy | {figures["nearest_neighbours"]:.1%} |
 | effective rank | {measured["effective_rank"]:.1f} of {encoder.spec.embedding_size} |
 | dead dimensions | {measured["dead_dimensions"]} |

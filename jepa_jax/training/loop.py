@@ -59,6 +59,7 @@ def train(config: TrainingConfig, examples: np.ndarray, output: epath.Path, repo
     """
     if len(examples) < config.batch_size:
         raise ArgumentError(f"{len(examples)} examples are fewer than batch_size={config.batch_size}.")
+    output = output.resolve()  # Orbax takes absolute paths alone
     output.mkdir(parents=True, exist_ok=True)
     pin_config(config, output)
 

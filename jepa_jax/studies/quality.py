@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from jepa_jax.training.objectives import effective_rank
 
-RIDGE = 10.0
+PROBE_ITERATIONS = 1000
 NEIGHBOURS = 20
 
 
@@ -22,29 +26,16 @@ class Split:
 
 
 def linear_probe(train: Split, test: Split) -> float:
-    """Accuracy of a ridge regression on one-hot labels, fitted to standardised training embeddings."""
-    mean, std = train.embeddings.mean(axis=0), train.embeddings.std(axis=0) + 1e-8
-    x, y = (_with_constant((split.embeddings - mean) / std) for split in (train, test))
-    classes = np.unique(train.labels)
-    targets = (train.labels[:, None] == classes).astype(x.dtype)
-    weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1], dtype=x.dtype), x.T @ targets)
-    return float(np.mean(classes[np.argmax(y @ weights, axis=1)] == test.labels))
-
-
-def _with_constant(x: np.ndarray) -> np.ndarray:
-    return np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1)
+    """Accuracy of a logistic regression fitted to standardised training embeddings: the usual linear evaluation."""
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=PROBE_ITERATIONS))
+    probe.fit(train.embeddings, train.labels)
+    return float(probe.score(test.embeddings, test.labels))
 
 
 def nearest_neighbours(train: Split, test: Split, count: int = NEIGHBOURS) -> float:
     """Accuracy of a vote among the most similar training embeddings by cosine."""
-    x, y = (split.embeddings / np.linalg.norm(split.embeddings, axis=1, keepdims=True) for split in (train, test))
-    right = 0
-    for begin in range(0, len(y), 1000):
-        nearest = np.argpartition(-(y[begin : begin + 1000] @ x.T), count, axis=1)[:, :count]
-        votes = train.labels[nearest]
-        winners = [np.bincount(row).argmax() for row in votes]
-        right += int(np.sum(winners == test.labels[begin : begin + 1000]))
-    return right / len(y)
+    voters = KNeighborsClassifier(count, metric="cosine").fit(train.embeddings, train.labels)
+    return float(voters.score(test.embeddings, test.labels))
 
 
 def spread(embeddings: np.ndarray) -> dict[str, float]:
