@@ -84,9 +84,9 @@ def score_gradient(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _gradients(function: Differentiable, options: Options, params: Any, batch: jax.Array) -> jax.Array:
-    output_size(functools.partial(function, params), batch)
     dtype = working_dtype(options.plan.precision)
     params, batch = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, batch))
+    output_size(functools.partial(function, params), batch)  # raises where the function is unfit
     with jax.default_matmul_precision("highest"):
         return jax.lax.map(functools.partial(_gradient, function, options, params), batch)
 

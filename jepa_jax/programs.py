@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ import jax
 
 from jepa_jax.errors import OutOfMemoryError
 from jepa_jax.jacobian.plan import JacobianPlan
+from jepa_jax.lanes import in_lanes, lane_count, part_size
 from jepa_jax.memory import default_budget, fit_plan, halved
 from jepa_jax.options import Differentiable, Options
 from jepa_jax.readings import ScoreResult
 from jepa_jax.scoring import compute_scores
+from jepa_jax.spectrum.spectrum import float64_scope
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,14 @@ class Program:
     Attributes:
         run: ``(params, batch) -> ScoreResult``.
         plan: how the Jacobian is computed.
+        lanes: parts of a batch at the same time, see `jepa_jax.lanes`.
         compile_seconds: what compiling took; little where the persistent cache knew it.
         peak_bytes: memory that it takes while it runs, parameters included, by XLA's account; 0 if it gives none.
     """
 
     run: Callable[[Any, jax.Array], ScoreResult]
     plan: JacobianPlan
+    lanes: int
     compile_seconds: float
     peak_bytes: int
 
@@ -58,16 +63,21 @@ class ProgramFactory:
 
     def largest(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
         """The program of the largest plan that is expected to fit."""
-        return self._fitting(
-            options, fit_plan(self.function, self.params, options.plan, batch.shape, self.budget), batch
-        )
+        plan = fit_plan(self.function, self.params, options.plan, batch.shape, self.budget)
+        lanes = 1
+        if options.mesh is None and options.plan.images_per_step is None and plan.images_per_step == 1:
+            lanes = lane_count(batch.shape[0])
+        return self._fitting(options, plan, lanes, batch)
 
-    def smaller(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> Program:
-        """The program after one whose plan did not fit.
+    def smaller(self, options: Options, plan: JacobianPlan, lanes: int, batch: jax.ShapeDtypeStruct) -> Program:
+        """The program after one that did not fit.
 
         Raises:
             OutOfMemoryError: there is no smaller one.
         """
+        if lanes > 1:
+            self.report(f"{lanes} images at a time do not fit into memory; going on with one at a time.")
+            return self._fitting(options, plan, 1, batch)
         outputs = jax.eval_shape(self.function, self.params, batch).shape[1]
         smaller = halved(plan, outputs)
         if smaller is None:
@@ -79,35 +89,41 @@ class ProgramFactory:
             f"{plan.block_size or 'all'} rows of {plan.images_per_step or 1} image(s) at a time do not fit into "
             f"memory; going on with {smaller.block_size} rows of {smaller.images_per_step} image(s)."
         )
-        return self._fitting(options, smaller, batch)
+        return self._fitting(options, smaller, 1, batch)
 
-    def _fitting(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> Program:
+    def _fitting(self, options: Options, plan: JacobianPlan, lanes: int, batch: jax.ShapeDtypeStruct) -> Program:
         """Compile, and compile smaller where that runs out of memory or over a given budget."""
         try:
-            program = self._compile(dataclasses.replace(options, plan=plan), batch)
+            program = self._compile(dataclasses.replace(options, plan=plan), lanes, batch)
         except jax.errors.JaxRuntimeError as error:
             if not out_of_memory(error):
                 raise
-            return self.smaller(options, plan, batch)
+            return self.smaller(options, plan, lanes, batch)
         if self.memory is not None and program.peak_bytes > self.memory:
-            return self.smaller(options, plan, batch)
+            return self.smaller(options, plan, program.lanes, batch)
         return program
 
-    def _compile(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
+    def _compile(self, options: Options, lanes: int, batch: jax.ShapeDtypeStruct) -> Program:
+        part = part_size(batch.shape[0], lanes)
         begun = time.perf_counter()
-        compiled = compute_scores.lower(self.function, options, self.params, batch).compile()
+        images = jax.ShapeDtypeStruct((part, *batch.shape[1:]), batch.dtype)
+        compiled = compute_scores.lower(self.function, options, self.params, images).compile()
         seconds = time.perf_counter() - begun
         (_, sharding), _ = compiled.input_shardings
+        memory = compiled.memory_analysis()
+        shared, each = 0, 0
+        if memory is not None:
+            shared = memory.argument_size_in_bytes
+            each = memory.temp_size_in_bytes + memory.output_size_in_bytes
+            lanes = min(lanes, max(1, (self.budget - shared) // max(1, each)))
 
         def run(params: Any, batch: jax.Array) -> ScoreResult:
             # The batch may lie anywhere, on a mesh of the user's own for instance.
             return compiled(params, jax.device_put(batch, sharding))
 
-        memory = compiled.memory_analysis()
-        peak = 0
-        if memory is not None:
-            peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-        return Program(run, options.plan, seconds, peak)
+        if part < batch.shape[0]:
+            run = in_lanes(run, part, lanes, functools.partial(float64_scope, options.plan.precision == "float64"))
+        return Program(run, options.plan, lanes, seconds, shared + lanes * each)
 
 
 def out_of_memory(error: Exception) -> bool:

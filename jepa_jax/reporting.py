@@ -193,7 +193,7 @@ def print_plan(console: Console, plan: ScoringPlan, score_only: bool) -> None:
         facts.add_row("memory", f"about {_mebibytes(memory.total)}: {parts}")
     facts.add_row("budget", _mebibytes(plan.budget))
     if program is not None:
-        facts.add_row("compiled", f"in {program.compile_seconds:.1f} s")
+        facts.add_row("compiled", f"in {program.compile_seconds:.1f} s; {program.lanes} image(s) at a time")
         facts.add_row("XLA's memory", _mebibytes(program.peak_bytes) if program.peak_bytes else "not known here")
     console.print(facts)
 

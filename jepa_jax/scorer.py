@@ -169,7 +169,9 @@ class Scorer:
                 except jax.errors.JaxRuntimeError as error:
                     if not out_of_memory(error):
                         raise
-                    _programs[self._key(options, shape)] = self._factory.smaller(options, program.plan, shape)
+                    _programs[self._key(options, shape)] = self._factory.smaller(
+                        options, program.plan, program.lanes, shape
+                    )
 
     def _refined(self, result: ScoreResult, batch: jax.Array | np.ndarray, tolerance: float) -> ScoreResult:
         """Score anew, one rung up at a time, whatever may be off by more than a tolerance."""

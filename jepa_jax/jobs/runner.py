@@ -28,6 +28,10 @@ from jepa_jax.jobs.stopping import StopSignals
 from jepa_jax.jobs.stream import DeviceClock, out_of_memory, score_stream
 from jepa_jax.jobs.team import Team
 from jepa_jax.jobs.writer import PartWriter
+from jepa_jax.lanes import lane_count
+
+LARGEST_BATCH = 64
+"""Images in a step, if nothing is said, at most."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,10 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
 
 
 def default_batch_size(spec: EncoderSpec) -> int:
-    """Images that the engine would compute side by side; more in one call gains nothing."""
+    """Images that the engine would compute at the same time; more in one call gains nothing."""
     side = spec.image_size
-    return min(64, default_images_per_step(3 * side * side, spec.embedding_size))
+    side_by_side = default_images_per_step(3 * side * side, spec.embedding_size)
+    return max(lane_count(LARGEST_BATCH), min(LARGEST_BATCH, side_by_side))
 
 
 def _agree(
