@@ -37,6 +37,7 @@ from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport, Summary
 from jepa_jax.jobs.dry_run import DryRun
 from jepa_jax.jobs.writer import read_table
+from jepa_jax.views import Views
 
 
 class _Rate(ProgressColumn):
@@ -149,6 +150,8 @@ def print_dry_run(console: Console, plan: DryRun) -> None:
     """The plan of a job, a line per fact."""
     facts = Table(show_header=False, box=None)
     facts.add_row("records", f"{plan.records:,}, of which {plan.records_missing:,} are to be scored")
+    if plan.recipe.views is not None:
+        facts.add_row("views", _about_views(plan.recipe.views, plan.recipe.plain))
     facts.add_row("parts", f"{plan.shards:,}, of which {plan.shards_missing:,} are to be written")
     facts.add_row("processes", f"{plan.processes}, each {plan.devices} devices and {plan.batch_size} images a step")
     facts.add_row("host memory", f"{plan.host_bytes / 1e6:,.0f} MB of decoded images, per process")
@@ -157,6 +160,13 @@ def print_dry_run(console: Console, plan: DryRun) -> None:
     facts.add_row("first compile", f"{plan.compile_seconds:.1f} s")
     console.print(facts)
     console.print("Nothing was scored or written.")
+
+
+def _about_views(views: Views, plain: bool) -> str:
+    low, high = views.recipe.scale
+    recoloured = ", recoloured" if views.recipe.jitter or views.recipe.grey else ""
+    itself = "; and the image itself, for its columns" if plain else ""
+    return f"{views.count} of each image by seed {views.seed}, crops of {low:.0%} to {high:.0%}{recoloured}{itself}"
 
 
 def print_summary(console: Console, summary: Summary, output: epath.PathLike) -> None:

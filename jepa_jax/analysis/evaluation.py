@@ -242,7 +242,8 @@ def _require_comparable(in_set: ScoreTable, out_sets: Sequence[ScoreTable], refe
         if other.encoder_id != in_set.encoder_id:
             raise ArgumentError(
                 f"{other.name!r} was scored by {other.encoder} ({other.encoder_id}) and {in_set.name!r} by "
-                f"{in_set.encoder} ({in_set.encoder_id}); scores compare within one encoder, image size and precision."
+                f"{in_set.encoder} ({in_set.encoder_id}); scores compare within one encoder, image size, precision "
+                "and number of views."
             )
         a, b = in_set.singular_values, other.singular_values
         if a is not None and b is not None and a.shape[1] != b.shape[1]:

@@ -57,9 +57,12 @@ class ScoreTable:
 
     @property
     def encoder_id(self) -> str:
-        """What two tables must share for their scores to compare: encoder, image size and precision."""
+        """What two tables must share for their scores to compare: encoder, image size, precision and views."""
         pinned = self.manifest.get("pinned", {})
-        return "/".join(str(pinned.get(name)) for name in ("encoder_digest", "image_size", "precision"))
+        shared = [str(pinned.get(name)) for name in ("encoder_digest", "image_size", "precision")]
+        if pinned.get("views", 1) > 1:
+            shared += [f"{pinned['views']} views", str(pinned["view_recipe"])]
+        return "/".join(shared)
 
     @property
     def structural_spectrum(self) -> np.ndarray | None:

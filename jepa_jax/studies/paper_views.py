@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from jepa_jax.analysis.views import RECIPES, ViewRecipe, combine_views, score_views
+from jepa_jax.analysis.views import score_views
 from jepa_jax.encoders import Encoder
 from jepa_jax.studies.paper_record import markdown_table
 from jepa_jax.studies.paper_sets import ImageSet, score_set
+from jepa_jax.views import ViewRecipe, combine_views, view_recipe
 
 
 def sensitivity(
@@ -26,7 +27,7 @@ def sensitivity(
     """
     from scipy.stats import spearmanr
 
-    recipe = recipe or RECIPES.get(encoder.spec.family, RECIPES["vit"])
+    recipe = recipe or view_recipe(encoder.spec.family)
     plain = score_set(encoder, images).scores["score"]
     result = score_views(encoder, images.images, views, seed=seed, keys=images.keys, recipe=recipe)
 

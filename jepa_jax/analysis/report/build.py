@@ -117,6 +117,7 @@ def _facts(table: ScoreTable) -> dict[str, Any]:
         "encoder digest": str(pinned.get("encoder_digest", ""))[:16],
         "input side": f"{pinned['image_size']} px" if "image_size" in pinned else "",
         "precision": pinned.get("precision", ""),
+        "views of each image": pinned["views"] if pinned.get("views", 1) > 1 else "",
         "singular values in the score": _rank(table),
         "images from": table.origin,
         "device": table.manifest.get("device", ""),
