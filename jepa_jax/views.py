@@ -110,18 +110,23 @@ class ViewsResult:
 
 
 def combine_views(view_scores: np.ndarray) -> ViewsResult:
-    """-logmeanexp(-score) over the last axis of [B, V], V at least 2, with its jackknife standard error."""
+    """-logmeanexp(-score) over the last axis of [B, V], V at least 2, with its jackknife standard error.
+
+    An image of which a view has no finite score has none either: NaN throughout.
+    """
     scores = np.asarray(view_scores, np.float64)
     count = scores.shape[-1]
-    # Sums over the views before each and after each: together, over all but one, in as much time as over all.
-    upward = np.logaddexp.accumulate(-scores, axis=-1)
-    downward = np.logaddexp.accumulate(-scores[..., ::-1], axis=-1)[..., ::-1]
-    nothing = np.full_like(scores[..., :1], -np.inf)
-    before = np.concatenate([nothing, upward[..., :-1]], axis=-1)
-    after = np.concatenate([downward[..., 1:], nothing], axis=-1)
-    without = math.log(count - 1) - np.logaddexp(before, after)  # [B, V]: combined, each view left out in turn
+    inverse = np.where(np.all(np.isfinite(scores), axis=-1, keepdims=True), -scores, np.nan)
+    with np.errstate(invalid="ignore"):  # logaddexp of NaN
+        # Sums over the views before each and after each: together, over all but one, in as much time as over all.
+        upward = np.logaddexp.accumulate(inverse, axis=-1)
+        downward = np.logaddexp.accumulate(inverse[..., ::-1], axis=-1)[..., ::-1]
+        nothing = np.full_like(scores[..., :1], -np.inf)
+        before = np.concatenate([nothing, upward[..., :-1]], axis=-1)
+        after = np.concatenate([downward[..., 1:], nothing], axis=-1)
+        without = math.log(count - 1) - np.logaddexp(before, after)  # [B, V]: combined, each view left out in turn
     apart = without - without.mean(axis=-1, keepdims=True)
-    weights = np.exp(-scores - upward[..., -1:])
+    weights = np.exp(inverse - upward[..., -1:])
     return ViewsResult(
         score=math.log(count) - upward[..., -1],
         standard_error=np.sqrt((count - 1) / count * np.sum(apart**2, axis=-1)),

@@ -36,6 +36,15 @@ def test_views_combine_as_the_inverse_mean_of_inverse_volumes():
     assert alike.score[0] == pytest.approx(3)
     assert alike.standard_error[0] == pytest.approx(0, abs=1e-12)
     assert alike.effective_views[0] == pytest.approx(5)
+    unusable = combine_views(np.array([[1.0, np.inf, 2], [np.nan, 1, 2], [1, 2, 3]]))
+    assert np.isnan(unusable.score).tolist() == [True, True, False]
+
+
+def test_the_jackknife_leaves_each_view_out():
+    scores = np.random.default_rng(0).normal(-300, 30, (4, 7))
+    without = [combine_views(np.delete(scores, i, axis=1)).score for i in range(7)]
+    expected = np.sqrt(6 / 7 * np.sum((without - np.mean(without, axis=0)) ** 2, axis=0))
+    np.testing.assert_allclose(combine_views(scores).standard_error, expected, rtol=1e-9)
 
 
 def test_the_standard_error_is_the_spread_over_repeated_draws():

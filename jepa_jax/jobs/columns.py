@@ -46,13 +46,8 @@ def record_columns(
 
 
 def _combined(views: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Columns [R] from those of V views [R, V]; where one view has no finite score, the record has none."""
-    found = {}
-    for name in SCORES:
-        if name in views:
-            each = views[name].astype(np.float64)
-            usable = np.all(np.isfinite(each), axis=1, keepdims=True)
-            found[name] = combine_views(np.where(usable, each, np.nan))
+    """Columns [R] from those of V views [R, V]."""
+    found = {name: combine_views(views[name]) for name in SCORES if name in views}
     score = found["score"]
     return {name: result.score for name, result in found.items()} | {
         "views_standard_error": score.standard_error,
