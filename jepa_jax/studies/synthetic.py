@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
+from scipy.special import logsumexp
 from scipy.stats import rankdata
 
 from jepa_jax.studies.baselines import baselines
@@ -25,7 +26,6 @@ from jepa_jax.studies.densities import (
 from jepa_jax.studies.outputs import markdown_table, rich_table, write_json
 from jepa_jax.studies.vectors import Recipe, TrainedVectors, score_vectors, train_vectors
 from jepa_jax.training.objectives import VICReg
-from jepa_jax.views import combine_views
 
 POINTS = 1000
 """Held-out points per cell."""
@@ -152,8 +152,15 @@ def estimates_of(trained: TrainedVectors, seed: int, points: jax.Array, recipe: 
     found = score_vectors(trained, seed, points)
     noise = jax.random.normal(jax.random.key(seed), (COMBINED_VIEWS, *points.shape))
     views = points + recipe.noise * trained.scale * noise
-    each = score_vectors(trained, seed, views.reshape(-1, points.shape[1]))["gaussian_score"]
-    return found | {"views": combine_views(each.reshape(COMBINED_VIEWS, -1).T).score}
+    each = score_vectors(trained, seed, views.reshape(-1, points.shape[1]))["gaussian_score"].reshape(
+        COMBINED_VIEWS, -1
+    )
+    return found | {"views": combine_views(each)}
+
+
+def combine_views(scores: np.ndarray) -> np.ndarray:
+    """-logmeanexp(-score) over views, [V, B] to [B]: p(x) is proportional to 1 / E[1 / prod sigma]."""
+    return -(logsumexp(-scores, axis=0) - np.log(len(scores)))
 
 
 def rank_correlation(estimate: np.ndarray, truth: np.ndarray) -> float:
