@@ -36,7 +36,7 @@ from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport, Summary
 from jepa_jax.jobs.dry_run import DryRun
-from jepa_jax.jobs.writer import read_table
+from jepa_jax.jobs.writer import read_parquet
 from jepa_jax.views import Views
 
 
@@ -182,7 +182,7 @@ def print_summary(console: Console, summary: Summary, output: epath.PathLike) ->
     if not summary.scored:
         return
     parts = sorted(epath.Path(output).glob("part-*.parquet"))
-    ordered = pa.concat_tables([read_table(part, ["key", "score"]) for part in parts]).sort_by("score")
+    ordered = pa.concat_tables([read_parquet(part, ["key", "score"]) for part in parts]).sort_by("score")
     scores = ordered["score"].to_numpy()
     low, middle, high = np.quantile(scores, [0.05, 0.5, 0.95])
     console.print(f"Score, nats: median {middle:.1f}, 5% to 95% from {low:.1f} to {high:.1f}.")

@@ -13,8 +13,9 @@ from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.metrics import Separation, separations
 from jepa_jax.analysis.reference import ReferenceSplit, hold_out
 from jepa_jax.analysis.statistics import SPECTRAL_STATISTICS
-from jepa_jax.analysis.table import SCORES, ScoreTable
+from jepa_jax.analysis.table import ScoreTable, drawn_rows
 from jepa_jax.errors import ArgumentError
+from jepa_jax.jobs.columns import SCORES
 
 SIGN = (
     "positive class = the in-set; higher = more typical; AUROC under 0.5 = the sign is inverted: the out-set looks "
@@ -219,9 +220,7 @@ def _controls(
 
 
 def _sample(table: ScoreTable, count: int, seed: int) -> ScoreTable:
-    if len(table) <= count:
-        return table
-    return table.take(np.sort(np.random.default_rng(seed).choice(len(table), count, replace=False)))
+    return table.take(drawn_rows(len(table), count, seed))
 
 
 def _without_overlap(split: ReferenceSplit, table: ScoreTable, notes: list[str]) -> ScoreTable:
