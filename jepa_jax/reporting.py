@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import platform
@@ -34,12 +33,11 @@ from rich.text import Text
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
 from jepa_jax.encoders.null_directions import null_direction_count
 from jepa_jax.jacobian import check_backend
-from jepa_jax.jacobian.reverse import DEFAULT_ROWS
 from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport, Summary
 from jepa_jax.jobs.dry_run import DryRun
-from jepa_jax.jobs.writer import read_table
-from jepa_jax.planning import ScoringPlan
+from jepa_jax.jobs.writer import read_parquet
+from jepa_jax.views import Views
 
 
 class _Rate(ProgressColumn):
@@ -152,6 +150,8 @@ def print_dry_run(console: Console, plan: DryRun) -> None:
     """The plan of a job, a line per fact."""
     facts = Table(show_header=False, box=None)
     facts.add_row("records", f"{plan.records:,}, of which {plan.records_missing:,} are to be scored")
+    if plan.recipe.views is not None:
+        facts.add_row("views", _about_views(plan.recipe.views, plan.recipe.plain))
     facts.add_row("parts", f"{plan.shards:,}, of which {plan.shards_missing:,} are to be written")
     facts.add_row("processes", f"{plan.processes}, each {plan.devices} devices and {plan.batch_size} images a step")
     facts.add_row("host memory", f"{plan.host_bytes / 1e6:,.0f} MB of decoded images, per process")
@@ -163,48 +163,11 @@ def print_dry_run(console: Console, plan: DryRun) -> None:
     console.print("Nothing was scored or written.")
 
 
-def print_plan(console: Console, plan: ScoringPlan, score_only: bool) -> None:
-    """What scoring would take, a line per fact."""
-    spec, jacobian, memory, program = plan.spec, plan.jacobian, plan.memory, plan.program
-    outputs, side = spec.embedding_size, spec.image_size
-    forward = not plan.rules and jacobian.forward_mode(3 * side * side, outputs)
-    facts = Table(show_header=False, box=None)
-    facts.add_row("encoder", f"{spec.name}, {side} x {side} pixels, {outputs} rows in a Jacobian")
-    facts.add_row("batch", f"{plan.batch_size} images, {_images_per_step(plan)} side by side on each device")
-    facts.add_row(
-        "pass",
-        f"{min(jacobian.block_size or (outputs if plan.rules else DEFAULT_ROWS), outputs)} of {outputs} rows"
-        if not forward
-        else "columns, in forward mode",
-    )
-    engine = "the layer rules" if plan.rules else "JAX's own differentiation"
-    facts.add_row("Jacobian", f"by {engine}, in {jacobian.precision}")
-    facts.add_row("spectrum", f"by {plan.method}{', the volume alone' * score_only}")
-    share = plan.multiplications / plan.naive_multiplications
-    facts.add_row(
-        "multiplications",
-        f"{plan.multiplications / 1e9:,.1f} billion per image, {share:.2f} of one pullback per row "
-        f"({plan.naive_multiplications / 1e9:,.1f} billion)",
-    )
-    if memory is None:
-        facts.add_row("memory", "known after compiling (--compile) alone, without the layer rules")
-    else:
-        parts = ", ".join(f"{name} {_mebibytes(size)}" for name, size in dataclasses.asdict(memory).items())
-        facts.add_row("memory", f"about {_mebibytes(memory.total)}: {parts}")
-    facts.add_row("budget", _mebibytes(plan.budget))
-    if program is not None:
-        facts.add_row("compiled", f"in {program.compile_seconds:.1f} s; {program.lanes} image(s) at a time")
-        facts.add_row("XLA's memory", _mebibytes(program.peak_bytes) if program.peak_bytes else "not known here")
-    console.print(facts)
-
-
-def _images_per_step(plan: ScoringPlan) -> int:
-    side = plan.spec.image_size
-    return plan.jacobian.step(3 * side * side, plan.spec.embedding_size, plan.batch_size)
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"
+def _about_views(views: Views, plain: bool) -> str:
+    low, high = views.recipe.scale
+    recoloured = ", recoloured" if views.recipe.jitter or views.recipe.grey else ""
+    itself = "; and the image itself, for its columns" if plain else ""
+    return f"{views.count} of each image by seed {views.seed}, crops of {low:.0%} to {high:.0%}{recoloured}{itself}"
 
 
 def print_summary(console: Console, summary: Summary, output: epath.PathLike) -> None:
@@ -220,7 +183,7 @@ def print_summary(console: Console, summary: Summary, output: epath.PathLike) ->
     if not summary.scored:
         return
     parts = sorted(epath.Path(output).glob("part-*.parquet"))
-    ordered = pa.concat_tables([read_table(part, ["key", "score"]) for part in parts]).sort_by("score")
+    ordered = pa.concat_tables([read_parquet(part, ["key", "score"]) for part in parts]).sort_by("score")
     scores = ordered["score"].to_numpy()
     low, middle, high = np.quantile(scores, [0.05, 0.5, 0.95])
     console.print(f"Score, nats: median {middle:.1f}, 5% to 95% from {low:.1f} to {high:.1f}.")

@@ -8,9 +8,10 @@ from PIL import Image
 from scored_sets import SPEC, VIT
 
 import jepa_jax as jj
-from jepa_jax.analysis.views import RECIPES, ViewRecipe, combine_views, crop_box, draw_view, draw_views, score_views
+from jepa_jax.analysis.views import score_views
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.views import RECIPES, ViewRecipe, Views, combine_views, crop_box, draw_view, draw_views
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,15 @@ def test_views_combine_as_the_inverse_mean_of_inverse_volumes():
     assert alike.score[0] == pytest.approx(3)
     assert alike.standard_error[0] == pytest.approx(0, abs=1e-12)
     assert alike.effective_views[0] == pytest.approx(5)
+    unusable = combine_views(np.array([[1.0, np.inf, 2], [np.nan, 1, 2], [1, 2, 3]]))
+    assert np.isnan(unusable.score).tolist() == [True, True, False]
+
+
+def test_the_jackknife_leaves_each_view_out():
+    scores = np.random.default_rng(0).normal(-300, 30, (4, 7))
+    without = [combine_views(np.delete(scores, i, axis=1)).score for i in range(7)]
+    expected = np.sqrt(6 / 7 * np.sum((without - np.mean(without, axis=0)) ** 2, axis=0))
+    np.testing.assert_allclose(combine_views(scores).standard_error, expected, rtol=1e-9)
 
 
 def test_the_standard_error_is_the_spread_over_repeated_draws():
@@ -48,18 +58,20 @@ def test_the_standard_error_is_the_spread_over_repeated_draws():
     assert np.mean(found.score) == pytest.approx(-300 - 0.125, abs=0.015)
 
 
-def test_a_view_depends_on_key_seed_and_number_alone(encoder: Encoder, picture: Image.Image):
-    recipe = RECIPES["dinov2"]
-    views = draw_views(encoder, picture, "a", 4, 0, recipe)
+def test_a_view_depends_on_key_seed_and_number_alone(picture: Image.Image):
+    def draw(key: str, count: int, seed: int) -> np.ndarray:
+        return draw_views(picture, key, Views(count, seed, RECIPES["dinov2"]), SPEC.preprocess)
+
+    views = draw("a", 4, 0)
     assert views.shape == (4, 28, 28, 3)
-    np.testing.assert_array_equal(draw_views(encoder, picture, "a", 2, 0, recipe), views[:2])
-    for other in (draw_views(encoder, picture, "b", 4, 0, recipe), draw_views(encoder, picture, "a", 4, 1, recipe)):
+    np.testing.assert_array_equal(draw("a", 2, 0), views[:2])
+    for other in (draw("b", 4, 0), draw("a", 4, 1)):
         assert not np.any(np.all(other == views, axis=(1, 2, 3)))
 
 
 def test_scores_are_those_of_the_views(encoder: Encoder, picture: Image.Image):
     found = score_views(encoder, [picture, picture.rotate(180)], views=3, seed=7, keys=["a", "b"])
-    views = draw_views(encoder, picture, "a", 3, 7, RECIPES["dinov2"])
+    views = draw_views(picture, "a", Views(3, 7, RECIPES["dinov2"]), SPEC.preprocess)
     # Another number of images side by side rounds differently: 14 log values, float32 Jacobians, 1e-6 each.
     np.testing.assert_allclose(found.view_scores[0], np.asarray(jj.score(encoder, views).score), atol=1e-4)
     assert found.score.shape == found.standard_error.shape == (2,)
@@ -69,11 +81,11 @@ def test_scores_are_those_of_the_views(encoder: Encoder, picture: Image.Image):
 
 def test_the_whole_picture_unchanged_is_the_plain_preprocessing(encoder: Encoder, picture: Image.Image):
     square = picture.resize((28, 28))
-    view = draw_views(encoder, square, "a", 1, 0, ViewRecipe((1.0, 1.0)))
+    views = draw_views(square, "a", Views(2, 0, ViewRecipe((1.0, 1.0))), SPEC.preprocess)
     spec = dataclasses.replace(encoder.spec, preprocess=dataclasses.replace(SPEC.preprocess, resize_shortest=28))
     plain = Encoder(spec, encoder.params).preprocess([square])
     # A crop of the whole area fits a square only where its aspect is 1, so the fallback takes the picture whole.
-    np.testing.assert_array_equal(view, plain)
+    np.testing.assert_array_equal(views, np.repeat(plain, 2, axis=0))
 
 
 @pytest.mark.parametrize("size", [(200, 100), (50, 400), (64, 64)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jepa_jax.analysis.metrics import spearman
 from jepa_jax.analysis.table import ScoreTable
 
 EXTREME_SHARE = 0.05
@@ -46,7 +47,7 @@ def agreements(tables: Sequence[ScoreTable]) -> list[Agreement]:
 
 def agreement(first: ScoreTable, second: ScoreTable) -> Agreement | None:
     """Two tables compared over the keys that they share; None where these are fewer than three."""
-    from scipy.stats import rankdata, spearmanr
+    from scipy.stats import rankdata
 
     shared, rows_a, rows_b = np.intersect1d(
         first.keys.astype(str), second.keys.astype(str), assume_unique=True, return_indices=True
@@ -63,7 +64,7 @@ def agreement(first: ScoreTable, second: ScoreTable) -> Agreement | None:
         first.name,
         second.name,
         len(shared),
-        float(np.asarray(spearmanr(a, b))[0]),
+        spearman(a, b),
         overlap(1),
         overlap(-1),
         np.stack([rankdata(a), rankdata(b)], axis=1) / len(shared) * 100,

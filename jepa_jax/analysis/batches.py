@@ -1,56 +1,40 @@
-"""Scoring any number of images in steps of one size."""
+"""Scoring any number of images in steps of one size, as a job does, but in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+import operator
+from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
 from jepa_jax.encoders import Encoder
-from jepa_jax.jacobian.plan import default_images_per_step
-from jepa_jax.scorer import score
-
-LARGEST_STEP = 16
-
-VECTORS = ("score", "listing_score", "gaussian_score", "singular_values", "embedding")
+from jepa_jax.errors import ArgumentError
+from jepa_jax.jobs.runner import default_batch_size
+from jepa_jax.scorer import Scorer
+from jepa_jax.scoring import ScoreResult
 
 
-def score_steps(encoder: Encoder, inputs: Iterable[np.ndarray], **options: Any) -> tuple[dict[str, np.ndarray], int]:
+def score_steps(encoder: Encoder, inputs: Iterable[np.ndarray], **options: Any) -> ScoreResult:
     """Score preprocessed images one step after another, however many they are.
 
-    Every step has the size that the engine computes side by side, the last one filled up with copies: one program is
-    compiled, memory stays bounded, and no step is split.
+    The last step is filled up with copies: one program is compiled, and memory holds the inputs of one step.
 
     Args:
         encoder: scores them.
-        inputs: preprocessed images [H, W, 3], read as they are needed.
+        inputs: preprocessed images [H, W, 3], one at least, read as they are needed.
         options: of `jepa_jax.score`, such as ``precision``.
 
     Returns:
-        What a `ScoreResult` holds, over all images, and its ``log_volume_rank``.
+        Of all images, as NumPy arrays.
     """
-    side = encoder.spec.image_size
-    size = min(LARGEST_STEP, default_images_per_step(3 * side * side, encoder.spec.embedding_size))
-    columns: dict[str, list[np.ndarray]] = {}
-    rank = 0
-    for some in _steps(inputs, size):
-        filled = np.stack([*some, *[some[-1]] * (size - len(some))])
-        result = score(encoder, filled, **options)
-        rank = result.log_volume_rank
-        for name in VECTORS:
-            value = getattr(result, name)
-            if value is not None:
-                columns.setdefault(name, []).append(np.asarray(value)[: len(some)])
-    return {name: np.concatenate(parts) for name, parts in columns.items()}, rank
-
-
-def _steps(inputs: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    some: list[np.ndarray] = []
-    for image in inputs:
-        some.append(image)
-        if len(some) == size:
-            yield some
-            some = []
-    if some:
-        yield some
+    scorer, size, remaining = Scorer(encoder, **options), default_batch_size(encoder), iter(inputs)
+    results = []
+    while some := list(itertools.islice(remaining, size)):
+        result = scorer(np.stack([*some, *[some[-1]] * (size - len(some))]))
+        results.append(jax.tree.map(operator.itemgetter(slice(len(some))), jax.device_get(result)))
+    if not results:
+        raise ArgumentError("inputs holds no image to score.")
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from jepa_jax.analysis.images import ImageReader
+from jepa_jax.analysis.metrics import auroc, spearman
 from jepa_jax.errors import ArgumentError
 
 JPEG_QUALITY = 75
@@ -84,7 +85,6 @@ def control(
         ArgumentError: fewer than three images of a set are left.
     """
     from sklearn.linear_model import LinearRegression
-    from sklearn.metrics import roc_auc_score
 
     known = [np.isfinite(c) for c in complexity]
     if min(int(mask.sum()) for mask in known) < 3:
@@ -93,19 +93,12 @@ def control(
         [values[mask] for values, mask in zip(group, known, strict=True)] for group in (scores, complexity)
     )
     line = LinearRegression().fit(c_ref[:, None], s_ref)
-    labels = np.concatenate([np.ones(len(s_in)), np.zeros(len(s_out))])
-    residuals = [s - line.predict(c[:, None]) for s, c in ((s_in, c_in), (s_out, c_out))]
+    left_in, left_out = (s - line.predict(c[:, None]) for s, c in ((s_in, c_in), (s_out, c_out)))
     return ComplexityControl(
-        spearman_in=_spearman(s_in, c_in),
-        spearman_out=_spearman(s_out, c_out),
-        auroc_complexity=float(roc_auc_score(labels, -np.concatenate([c_in, c_out]))),
-        auroc_residual=float(roc_auc_score(labels, np.concatenate(residuals))),
+        spearman_in=spearman(s_in, c_in),
+        spearman_out=spearman(s_out, c_out),
+        auroc_complexity=auroc(-c_in, -c_out),
+        auroc_residual=auroc(left_in, left_out),
         slope=float(line.coef_[0]),
         covered_out=float(np.mean((c_out >= c_ref.min()) & (c_out <= c_ref.max()))),
     )
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    from scipy.stats import spearmanr
-
-    return float(np.asarray(spearmanr(a, b))[0])

@@ -13,8 +13,9 @@ from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.metrics import Separation, separations
 from jepa_jax.analysis.reference import ReferenceSplit, hold_out
 from jepa_jax.analysis.statistics import SPECTRAL_STATISTICS
-from jepa_jax.analysis.table import SCORES, ScoreTable
+from jepa_jax.analysis.table import ScoreTable, drawn_rows
 from jepa_jax.errors import ArgumentError
+from jepa_jax.jobs.columns import SCORES
 
 SIGN = (
     "positive class = the in-set; higher = more typical; AUROC under 0.5 = the sign is inverted: the out-set looks "
@@ -219,9 +220,7 @@ def _controls(
 
 
 def _sample(table: ScoreTable, count: int, seed: int) -> ScoreTable:
-    if len(table) <= count:
-        return table
-    return table.take(np.sort(np.random.default_rng(seed).choice(len(table), count, replace=False)))
+    return table.take(drawn_rows(len(table), count, seed))
 
 
 def _without_overlap(split: ReferenceSplit, table: ScoreTable, notes: list[str]) -> ScoreTable:
@@ -242,7 +241,8 @@ def _require_comparable(in_set: ScoreTable, out_sets: Sequence[ScoreTable], refe
         if other.encoder_id != in_set.encoder_id:
             raise ArgumentError(
                 f"{other.name!r} was scored by {other.encoder} ({other.encoder_id}) and {in_set.name!r} by "
-                f"{in_set.encoder} ({in_set.encoder_id}); scores compare within one encoder, image size and precision."
+                f"{in_set.encoder} ({in_set.encoder_id}); scores compare within one encoder, image size, precision "
+                "and number of views."
             )
         a, b = in_set.singular_values, other.singular_values
         if a is not None and b is not None and a.shape[1] != b.shape[1]:

@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 from etils import epath
 
 from jepa_jax._version import __version__
-from jepa_jax.analysis.evaluation import SIGN, Evaluation
-from jepa_jax.analysis.metrics import LEVEL, METRICS, Interval, Separation
+from jepa_jax.analysis.evaluation import SIGN, Evaluation, Row
+from jepa_jax.analysis.markdown import markdown_lines
+from jepa_jax.analysis.metrics import LEVEL, METRICS, Interval
 
 MARKDOWN = "evaluation.md"
+COLUMNS = ("statistic", "in / out", "AUROC", "gain", "AUPR in", "AUPR out", "FPR at 95% TPR", "AUROC, same images")
 
 
 def write(evaluation: Evaluation, directory: epath.PathLike, context: dict[str, Any]) -> epath.Path:
@@ -86,10 +88,8 @@ def to_markdown(evaluation: Evaluation) -> str:
             "",
             f"## Out: {out}",
             "",
-            "| statistic | in / out | AUROC | gain | AUPR in | AUPR out | FPR at 95% TPR | AUROC, same images |",
-            "|---|---|---|---|---|---|---|---|",
+            *markdown_lines(COLUMNS, map(_cells, rows)),
         ]
-        lines += [_markdown_row(row.statistic + "*" * row.fitted, row.result, row.on_split) for row in rows]
         inverted = [row.statistic for row in rows if row.result.inverted]
         if inverted:
             lines += ["", f"**Inverted** (the out-set looks more typical): {', '.join(inverted)}."]
@@ -107,10 +107,11 @@ def to_markdown(evaluation: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown_row(name: str, result: Separation, on_split: Separation | None) -> str:
-    cells = [name + (" (inverted)" if result.inverted else ""), f"{result.count_in:,} / {result.count_out:,}"]
+def _cells(row: Row) -> list[str]:
+    result = row.result
+    name = row.statistic + "*" * row.fitted + " (inverted)" * result.inverted
+    cells = [name, f"{result.count_in:,} / {result.count_out:,}"]
     cells += [f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]" for i in (getattr(result, metric) for metric in METRICS)]
     gain = result.gain
     cells.insert(3, "" if gain is None else f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
-    cells.append(f"{(on_split or result).auroc.value:.3f}")
-    return "| " + " | ".join(cells) + " |"
+    return [*cells, f"{(row.on_split or result).auroc.value:.3f}"]

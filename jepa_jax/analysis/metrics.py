@@ -92,6 +92,21 @@ def separations(
     return results
 
 
+def auroc(values_in: np.ndarray, values_out: np.ndarray) -> float:
+    """Probability that a value of the in-set is higher than one of the out-set, ties halved."""
+    from sklearn.metrics import roc_auc_score
+
+    labels = np.concatenate([np.ones(len(values_in), int), np.zeros(len(values_out), int)])
+    return float(roc_auc_score(labels, np.concatenate([values_in, values_out])))
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation; NaN where one of them does not vary."""
+    from scipy.stats import spearmanr
+
+    return float(np.asarray(spearmanr(a, b))[0])
+
+
 def _point_values(name: str, values_in: np.ndarray, values_out: np.ndarray) -> dict[str, float]:
     from sklearn import metrics
 
@@ -103,7 +118,7 @@ def _point_values(name: str, values_in: np.ndarray, values_out: np.ndarray) -> d
     labels = np.concatenate([np.ones(len(values_in), int), np.zeros(len(values_out), int)])
     false_rate, true_rate, _ = metrics.roc_curve(labels, values, drop_intermediate=False)
     return {
-        "auroc": float(metrics.roc_auc_score(labels, values)),
+        "auroc": auroc(values_in, values_out),
         "aupr_in": float(metrics.average_precision_score(labels, values)),
         "aupr_out": float(metrics.average_precision_score(1 - labels, -values)),
         "fpr95": float(false_rate[np.argmax(true_rate >= 0.95 - 1e-12)]),

@@ -68,7 +68,7 @@ def by_p_value(
     if reference.table.encoder_id != table.encoder_id:
         raise ArgumentError(
             f"{reference.table.name!r} was scored by {reference.table.encoder}, {table.name!r} by {table.encoder}, "
-            "or at another size or precision: their scores do not compare."
+            "or at another size or precision, or of other views: their scores do not compare."
         )
     p = conformal.p_values(reference.table.scores[column], table.scores[column], side=side, seed=seed)
     alarms = conformal.flagged(p, rate, false_discovery=false_discovery)

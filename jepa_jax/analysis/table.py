@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from etils import epath
 
 from jepa_jax.errors import ArgumentError, JobError
-
-SCORES = ("score", "listing_score", "gaussian_score")
-VECTORS = ("singular_values", "embedding")
+from jepa_jax.jobs.columns import SCORES
+from jepa_jax.jobs.manifest import read_manifest
+from jepa_jax.jobs.schema import SAVABLE
+from jepa_jax.jobs.writer import FAILURES, read_parquet
+from jepa_jax.spectrum import jepa_score
+from jepa_jax.spectrum.scores import DEFAULT_EPS
+from jepa_jax.spectrum.spectrum import float64_scope
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,12 @@ class ScoreTable:
 
     @property
     def encoder_id(self) -> str:
-        """What two tables must share for their scores to compare: encoder, image size and precision."""
+        """What two tables must share for their scores to compare: encoder, image size, precision and views."""
         pinned = self.manifest.get("pinned", {})
-        return "/".join(str(pinned.get(name)) for name in ("encoder_digest", "image_size", "precision"))
+        shared = [str(pinned.get(name)) for name in ("encoder_digest", "image_size", "precision")]
+        if pinned.get("views", 1) > 1:
+            shared += [f"{pinned['views']} views", str(pinned["view_recipe"])]
+        return "/".join(shared)
 
     @property
     def structural_spectrum(self) -> np.ndarray | None:
@@ -109,6 +115,13 @@ def read_table(
     return _read_spectra(place, name or place.name.removesuffix(place.suffix), null_directions)
 
 
+def drawn_rows(count: int, most: int | None, seed: int = 0) -> np.ndarray:
+    """So many of ``count`` row numbers at most, drawn without replacement, in order; None for all."""
+    if most is None or count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+
+
 def named_path(text: str) -> tuple[str | None, str]:
     """``NAME=PATH`` to both, a bare path to (None, path)."""
     name, sign, path = text.partition("=")
@@ -117,16 +130,18 @@ def named_path(text: str) -> tuple[str | None, str]:
 
 def _read_job(directory: epath.Path, name: str, partial: bool) -> ScoreTable:
     parts = sorted(directory.glob("part-*.parquet"))
-    manifest = _read_manifest(directory)
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise JobError(f"{directory} has no manifest.json: it is no output of jepa-jax score.")
     if not manifest.get("complete") and not (partial and parts):
         raise JobError(
             f"the job in {directory} is unfinished ({len(parts)} parts are there); give its jepa-jax score command "
             "again to finish it, or ask for what is there with --partial."
         )
-    table = pa.concat_tables([pq.read_table(io.BytesIO(part.read_bytes())) for part in parts])
+    table = pa.concat_tables([read_parquet(part) for part in parts])
     if not table.num_rows:
         raise JobError(f"the job in {directory} has no scored image; failures.parquet says why.")
-    spectra, embedding = (_matrix(table, column) for column in VECTORS)
+    spectra, embedding = (_matrix(table, column) for column in SAVABLE)
     scores = {column: table[column].to_numpy().astype(np.float64) for column in SCORES if column in table.column_names}
     rank = int(table["log_volume_rank"][0].as_py())
     return ScoreTable(
@@ -147,19 +162,9 @@ def _read_job(directory: epath.Path, name: str, partial: bool) -> ScoreTable:
     )
 
 
-def _read_manifest(directory: epath.Path) -> dict[str, Any]:
-    path = directory / "manifest.json"
-    if not path.exists():
-        raise JobError(f"{directory} has no manifest.json: it is no output of jepa-jax score.")
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise JobError(f"{path} cannot be read ({error}); score the images again into a new directory.") from error
-
-
 def _read_failures(directory: epath.Path) -> tuple[dict[str, str], ...]:
-    path = directory / "failures.parquet"
-    return tuple(pq.read_table(io.BytesIO(path.read_bytes())).to_pylist()) if path.exists() else ()
+    path = directory / FAILURES
+    return tuple(read_parquet(path).to_pylist()) if path.exists() else ()
 
 
 def _read_spectra(path: epath.Path, name: str, null_directions: int) -> ScoreTable:
@@ -187,27 +192,23 @@ def _read_spectra(path: epath.Path, name: str, null_directions: int) -> ScoreTab
 
 
 def _read_arrays(path: epath.Path) -> dict[str, np.ndarray]:
-    data = io.BytesIO(path.read_bytes())
     if path.suffix == ".npy":
-        return {"singular_values": np.load(data, allow_pickle=False)}
+        return {"singular_values": np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)}
     if path.suffix == ".npz":
-        with np.load(data, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("key", *VECTORS) if name in arrays}
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in ("key", *SAVABLE) if name in arrays}
     if path.suffix == ".parquet":
-        table = pq.read_table(data)
-        arrays = {name: _matrix(table, name) for name in VECTORS}
+        table = read_parquet(path)
+        arrays = {name: _matrix(table, name) for name in SAVABLE}
         keys = {"key": _texts(table["key"])} if "key" in table.column_names else {}
         return keys | {name: array for name, array in arrays.items() if array is not None}
     raise ArgumentError(f"{path} must end in .npy, .npz or .parquet, or be a directory of jepa-jax score.")
 
 
-def log_volume(singular_values: np.ndarray, null_directions: int) -> np.ndarray:
-    """JEPA-SCORE of spectra [N, K] in float64, the smallest ``null_directions`` values left out: [N], nats."""
-    from jepa_jax.spectrum import jepa_score
-    from jepa_jax.spectrum.spectrum import float64_scope
-
+def log_volume(singular_values: np.ndarray, null_directions: int, eps: float = DEFAULT_EPS) -> np.ndarray:
+    """`jepa_jax.jepa_score` of spectra [N, K] in float64: [N], nats."""
     with float64_scope(True):
-        return np.asarray(jepa_score(np.asarray(singular_values, np.float64), null_directions))  # pyright: ignore[reportArgumentType]
+        return np.asarray(jepa_score(jnp.asarray(singular_values, jnp.float64), null_directions, eps))
 
 
 def _matrix(table: pa.Table, column: str) -> np.ndarray | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from jepa_jax.cli.app import app, console
 from jepa_jax.cli.score import PrecisionChoice
+
+if TYPE_CHECKING:
+    from jepa_jax.planning import ScoringPlan
 
 
 class ModeChoice(StrEnum):
@@ -53,7 +58,6 @@ def plan(
     from jepa_jax.jobs.runner import default_batch_size
     from jepa_jax.loading import load_encoder
     from jepa_jax.planning import plan_scoring
-    from jepa_jax.reporting import print_plan
 
     spec = ENCODERS[model] if model in ENCODERS else load_encoder(model).spec
     spec = spec if image_size is None else spec.at_image_size(image_size)
@@ -66,4 +70,57 @@ def plan(
         compiled=compile,
         report=lambda message: console.print(message, soft_wrap=True, markup=False),
     )
-    print_plan(console, planned, score_only)
+    console.print(_facts(planned, score_only))
+
+
+def _facts(plan: ScoringPlan, score_only: bool) -> Table:
+    """What scoring would take, a line per fact."""
+    from jepa_jax.jacobian.reverse import DEFAULT_ROWS
+
+    spec, jacobian, memory, program = plan.spec, plan.jacobian, plan.memory, plan.program
+    outputs, side = spec.embedding_size, spec.image_size
+    forward = not plan.rules and jacobian.forward_mode(3 * side * side, outputs)
+    facts = Table(show_header=False, box=None)
+    facts.add_row("encoder", f"{spec.name}, {side} x {side} pixels, {outputs} rows in a Jacobian")
+    facts.add_row("batch", f"{plan.batch_size} images, {_images_per_step(plan)} side by side on each device")
+    facts.add_row(
+        "pass",
+        f"{min(jacobian.block_size or (outputs if plan.rules else DEFAULT_ROWS), outputs)} of {outputs} rows"
+        if not forward
+        else "columns, in forward mode",
+    )
+    engine = "the layer rules" if plan.rules else "JAX's own differentiation"
+    facts.add_row("Jacobian", f"by {engine}, in {jacobian.precision}")
+    facts.add_row("spectrum", f"by {plan.method}{', the volume alone' * score_only}")
+    share = plan.multiplications / plan.naive_multiplications
+    facts.add_row(
+        "multiplications",
+        f"{plan.multiplications / 1e9:,.1f} billion per image, {share:.2f} of one pullback per row "
+        f"({plan.naive_multiplications / 1e9:,.1f} billion)",
+    )
+    if memory is None:
+        facts.add_row("memory", "known after compiling (--compile) alone, without the layer rules")
+    else:
+        parts = ", ".join(f"{name} {_mebibytes(size)}" for name, size in dataclasses.asdict(memory).items())
+        facts.add_row("memory", f"about {_mebibytes(memory.total)} ({_each(plan)}): {parts}")
+    facts.add_row("budget", _mebibytes(plan.budget))
+    if program is not None:
+        facts.add_row("compiled", f"in {program.compile_seconds:.1f} s; {program.lanes} image(s) at a time")
+        facts.add_row("XLA's memory", _mebibytes(program.peak_bytes) if program.peak_bytes else "not known here")
+    return facts
+
+
+def _each(plan: ScoringPlan) -> str:
+    from jepa_jax.lanes import lane_count
+
+    lanes = plan.program.lanes if plan.program else lane_count(plan.batch_size)
+    return f"an image; {lanes} at a time where the budget allows" if lanes > 1 else "all in all"
+
+
+def _images_per_step(plan: ScoringPlan) -> int:
+    side = plan.spec.image_size
+    return plan.jacobian.step(3 * side * side, plan.spec.embedding_size, plan.batch_size)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

@@ -74,15 +74,23 @@ def score(
     score_only: Annotated[
         bool, typer.Option("--score-only", help="Leave out singular values and listing_score: no eigensolver.")
     ] = False,
-    save: Annotated[list[ColumnChoice] | None, typer.Option(help="Further columns; may be repeated.")] = None,
+    save: Annotated[
+        list[ColumnChoice] | None, typer.Option(help="Further columns, of the image itself; may be repeated.")
+    ] = None,
     save_dtype: Annotated[SaveDtypeChoice, typer.Option(help="Of the further columns.")] = SaveDtypeChoice.float32,
+    views: Annotated[
+        int, typer.Option(min=1, help="Random views of each image, combined into one score; 1: the image itself.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Of the views.")] = 0,
     position_resize: Annotated[
         PositionChoice | None, typer.Option(help="How position embeddings are resized.")
     ] = None,
     l2_normalize: Annotated[
         bool | None, typer.Option(help="Divide embeddings by their length, as CLIP compares them.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step of a process.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images per step of a process, every view counted.")
+    ] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Records per part of the table.")] = None,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode images; 0 decodes in a thread, for small jobs.")
@@ -137,6 +145,8 @@ def score(
         memory=None if memory is None else int(memory * 2**30),
         score_only=score_only,
         columns=tuple(column.value for column in save or ()),
+        views=views,
+        seed=seed,
         save_dtype=save_dtype.value,
         batch_size=batch_size,
         shard_size=shard_size,

@@ -1,4 +1,4 @@
-"""From a record's content to an encoder's input. Imports no JAX: worker processes load it."""
+"""From a record's content to what an encoder scores of it. Imports no JAX: worker processes load it."""
 
 from __future__ import annotations
 
@@ -9,38 +9,67 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jepa_jax.encoders.preprocessing import preprocess_one
+from jepa_jax.encoders.preprocessing import preprocess_one, to_rgb
 from jepa_jax.encoders.specs import PreprocessSpec
 from jepa_jax.errors import ImageError
 from jepa_jax.jobs.sources.records import Reader, Unusable
+from jepa_jax.views import Views, draw_views
 
 MAX_PIXELS = 89_478_485
 """Pillow's own threshold of a likely decompression bomb: 256 MiB of RGB."""
 
 
 @dataclass(frozen=True)
+class InputRecipe:
+    """What is scored of each picture: itself, views of it, or both.
+
+    Attributes:
+        preprocess: the encoder's recipe.
+        plain: whether the picture itself is scored; it comes before its views.
+        views: those that are drawn, or None.
+    """
+
+    preprocess: PreprocessSpec
+    plain: bool = True
+    views: Views | None = None
+
+    @property
+    def count(self) -> int:
+        """Inputs per record."""
+        return int(self.plain) + (self.views.count if self.views else 0)
+
+    def inputs(self, image: Image.Image | np.ndarray, key: str) -> np.ndarray:
+        """An encoder's inputs, float32 [count, crop, crop, 3]."""
+        picture = to_rgb(image)
+        parts = [preprocess_one(picture, self.preprocess)[None]] if self.plain else []
+        if self.views:
+            parts.append(draw_views(picture, key, self.views, self.preprocess))
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
 class Decoded:
-    """One record after decoding: an image, or the reason why there is none.
+    """One record after decoding: what is scored of it, or the reason why there is nothing.
 
     Attributes:
         index: the record's.
-        image: float32 [crop, crop, 3], or None.
-        reason: why there is no image.
+        inputs: float32 [n, crop, crop, 3], or None.
+        reason: why there are no inputs.
         unreadable: whether reading failed rather than decoding: the input itself may be gone.
     """
 
     index: int
-    image: np.ndarray | None
+    inputs: np.ndarray | None
     reason: str = ""
     unreadable: bool = False
 
 
-def decode_record(index: int, locator: Any, reader: Reader, spec: PreprocessSpec) -> Decoded:
+def decode_record(index: int, key: str, locator: Any, reader: Reader, recipe: InputRecipe) -> Decoded:
     """Read and decode one record; what is wrong with it becomes a reason, never an exception."""
     if isinstance(locator, Unusable):
         return Decoded(index, None, locator.reason)
     try:
-        return Decoded(index, decode(reader(locator), spec))
+        return Decoded(index, decode(reader(locator), key, recipe))
     except ImageError as error:
         return Decoded(index, None, str(error))
     except OSError as error:
@@ -49,14 +78,14 @@ def decode_record(index: int, locator: Any, reader: Reader, spec: PreprocessSpec
         return Decoded(index, None, f"it cannot be read: {type(error).__name__}: {error}", unreadable=True)
 
 
-def decode(content: bytes | np.ndarray, spec: PreprocessSpec) -> np.ndarray:
-    """Encoded image or uint8 array to encoder input, float32 [crop, crop, 3]; of an animation, the first frame.
+def decode(content: bytes | np.ndarray, key: str, recipe: InputRecipe) -> np.ndarray:
+    """Encoded image or uint8 array to an encoder's inputs, [n, crop, crop, 3]; of an animation, the first frame.
 
     Raises:
         ImageError: it cannot be used; the message is the reason that a job records.
     """
     if isinstance(content, np.ndarray):
-        return preprocess_one(content, spec)
+        return recipe.inputs(content, key)
     if not content:
         raise ImageError("the file is empty")
     try:
@@ -65,7 +94,7 @@ def decode(content: bytes | np.ndarray, spec: PreprocessSpec) -> np.ndarray:
                 raise ImageError(
                     f"the image has {image.width} x {image.height} pixels, over the limit of {MAX_PIXELS}; shrink it"
                 )
-            return preprocess_one(image, spec)
+            return recipe.inputs(image, key)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

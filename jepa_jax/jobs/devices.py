@@ -26,7 +26,8 @@ class Step:
     Args:
         encoder: scores the images.
         options: of the job.
-        batch_size: images in a step, rounded up to a multiple of the local devices.
+        batch_size: images in a step, every view counted; it is made a whole number of records, and rounded up to a
+            multiple of the local devices.
         report: is told in words when memory runs out and the step is made smaller.
     """
 
@@ -38,7 +39,9 @@ class Step:
         report: Callable[[str], None] = lambda message: None,
     ):
         devices = jax.local_devices()
-        self.batch_size = -(-batch_size // len(devices)) * len(devices)
+        self.recipe = options.input_recipe(encoder.spec)
+        self.records = max(1, _multiple(batch_size, len(devices)) // self.recipe.count)
+        self.batch_size = _multiple(self.records * self.recipe.count, len(devices))
         self.image_shape = (encoder.spec.image_size, encoder.spec.image_size, 3)
         mesh = local_mesh()
         self.scorer = Scorer(
@@ -63,3 +66,8 @@ class Step:
         """The compiled step, with its plan, memory and compile time, without running it."""
         np.empty((self.batch_size, *self.image_shape), np.float32)  # MemoryError where not even the images fit
         return self.scorer.program(jax.ShapeDtypeStruct((self.batch_size, *self.image_shape), np.float32))
+
+
+def _multiple(size: int, of: int) -> int:
+    """The least multiple that is no smaller."""
+    return -(-size // of) * of

@@ -9,9 +9,10 @@ import jax
 from etils import epath
 
 from jepa_jax.encoders import Encoder
+from jepa_jax.jobs.decoding import InputRecipe
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.pipeline import images_in_memory
+from jepa_jax.jobs.pipeline import records_in_memory
 from jepa_jax.jobs.runner import default_batch_size, make_plan
 from jepa_jax.jobs.sources import Records
 
@@ -27,7 +28,8 @@ class DryRun:
         shards_missing: those that are still to be written.
         processes: that share the work.
         devices: of each process.
-        batch_size: images per step of a process.
+        batch_size: images per step of a process, every view counted.
+        recipe: what is scored of each image.
         rows_per_pass: rows of one image's Jacobian that are computed together; None where all are.
         host_bytes: of decoded images that wait, at most, per process.
         device_bytes: parameters, images and intermediates of the compiled step, per process; None where
@@ -42,6 +44,7 @@ class DryRun:
     processes: int
     devices: int
     batch_size: int
+    recipe: InputRecipe
     host_bytes: int
     rows_per_pass: int | None
     device_bytes: int | None
@@ -54,6 +57,7 @@ def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: 
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec))
     program = step.compile()
     image_bytes = 4 * math.prod(step.image_shape)
+    waiting = records_in_memory(step.recipe, 2 * step.records, options.workers) * step.recipe.count
     return DryRun(
         len(plan.source.keys),
         plan.records_missing,
@@ -62,7 +66,8 @@ def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: 
         jax.process_count(),
         jax.local_device_count(),
         step.batch_size,
-        images_in_memory(2 * step.batch_size, options.workers) * image_bytes + 3 * step.batch_size * image_bytes,
+        step.recipe,
+        (waiting + 3 * step.batch_size) * image_bytes,
         program.plan.block_size,
         program.peak_bytes or None,
         program.compile_seconds,

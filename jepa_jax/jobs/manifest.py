@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ FORMAT_VERSION = 1
 
 def build_manifest(encoder: Encoder, source: Records, options: JobOptions, shard_size: int) -> dict[str, Any]:
     """The manifest of a new job. Under ``pinned`` stands what a resumed job must share."""
+    views = options.input_recipe(encoder.spec).views
     manifest = {
         "format_version": FORMAT_VERSION,
         "pinned": {
@@ -37,12 +39,14 @@ def build_manifest(encoder: Encoder, source: Records, options: JobOptions, shard
             "keys_sha256": keys_digest(source.keys),
             "shard_size": shard_size,
             "columns": sorted(options.columns),
+            "views": options.views,
             "save_dtype": options.save_dtype if options.columns else None,
             "jepa_jax": __version__,
             "jax": jax.__version__,
         }
         # Positions are the same in any two inputs of one length: the name tells them apart.
-        | ({"input": source.name} if source.positional else {}),
+        | ({"input": source.name} if source.positional else {})
+        | ({} if views is None else {"view_seed": views.seed, "view_recipe": asdict(views.recipe)}),
         "encoder_spec": encoder.spec.to_dict(),
         "source": source.name,
         "left_out": source.left_out,

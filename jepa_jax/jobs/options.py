@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
+from jepa_jax.encoders import EncoderSpec
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.precision import Precision
+from jepa_jax.jobs.decoding import InputRecipe
 from jepa_jax.jobs.schema import SAVABLE, SAVE_DTYPES, SaveDtype
 from jepa_jax.jobs.stopping import FailureLimit
+from jepa_jax.views import ViewRecipe, Views, view_recipe
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,13 @@ class JobOptions:
         tolerance: nats; images whose predicted error is larger are scored again at a finer precision.
         memory: bytes that scoring may take; by default what the device has.
         score_only: without ``singular_values`` and ``listing_score``, which need an eigensolver.
-        columns: optional columns, of ``singular_values`` and ``embedding``.
+        columns: optional columns, of ``singular_values`` and ``embedding``; with several views they are of the image
+            itself, which is one input more.
+        views: random views of each image whose scores are combined; 1 scores the image itself.
+        seed: of the views.
+        view_recipe: how views are drawn; by default as the encoder's family was trained, see `jepa_jax.views`.
         save_dtype: of the optional columns' values.
-        batch_size: images per step of this process; by default as many as fill the device.
+        batch_size: images per step of this process, every view counted; by default as many as fill the device.
         shard_size: records per part; by default about 64 parts of 8 to 1,024 records.
         workers: processes that decode images; 0 decodes in a thread of this process.
         max_failures: give up when more records fail: a count such as ``"50"``, or a share such as ``"0.1"``
@@ -35,6 +42,9 @@ class JobOptions:
     memory: int | None = None
     score_only: bool = False
     columns: tuple[str, ...] = ()
+    views: int = 1
+    seed: int = 0
+    view_recipe: ViewRecipe | None = None
     save_dtype: SaveDtype = "float32"
     batch_size: int | None = None
     shard_size: int | None = None
@@ -43,7 +53,7 @@ class JobOptions:
     retry_failed: bool = False
 
     def __post_init__(self):
-        for name, least in (("batch_size", 1), ("shard_size", 1), ("workers", 0)):
+        for name, least in (("views", 1), ("batch_size", 1), ("shard_size", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ArgumentError(f"{name}={value} must be at least {least}.")
@@ -55,7 +65,28 @@ class JobOptions:
                 raise ArgumentError(f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(choices)}.")
         if self.score_only and "singular_values" in self.columns:
             raise ArgumentError("columns ['singular_values'] need the spectrum: leave out score_only.")
+        if self.views == 1 and (self.seed or self.view_recipe is not None):
+            given = f"seed={self.seed}" if self.seed else "view_recipe"
+            raise ArgumentError(f"{given} is of random views: give views=2 or more as well, or leave it out.")
+        if self.batch_size is not None and self.batch_size < self.inputs_per_record:
+            itself = " and the image itself, for its columns" if self.columns else ""
+            raise ArgumentError(
+                f"batch_size={self.batch_size} is too small for the {self.views} views of one image{itself}: give "
+                f"batch_size={self.inputs_per_record} or more, or fewer views."
+            )
         _ = self.failure_limit
+
+    @property
+    def inputs_per_record(self) -> int:
+        """What is scored of each image: itself, or its views, and itself as well where columns are of it."""
+        return 1 if self.views == 1 else self.views + bool(self.columns)
+
+    def input_recipe(self, spec: EncoderSpec) -> InputRecipe:
+        """What is scored of each image by an encoder."""
+        if self.views == 1:
+            return InputRecipe(spec.preprocess)
+        views = Views(self.views, self.seed, self.view_recipe or view_recipe(spec.family))
+        return InputRecipe(spec.preprocess, plain=bool(self.columns), views=views)
 
     @property
     def failure_limit(self) -> FailureLimit:

@@ -12,7 +12,7 @@ from etils import epath
 
 from jepa_jax.errors import JobError
 from jepa_jax.jobs.sources.records import Records, Unusable
-from jepa_jax.jobs.writer import read_table, write_table_atomically
+from jepa_jax.jobs.writer import read_parquet, write_parquet_atomically
 
 NAME = "_records.parquet"
 """Hidden from readers of the data set by its underscore."""
@@ -38,7 +38,7 @@ class _Rearranged(Sequence):
 
 def write_records(directory: epath.Path, source: Records) -> None:
     """Write the keys down."""
-    write_table_atomically(directory / NAME, pa.table({"key": pa.array(source.keys, pa.large_string())}))
+    write_parquet_atomically(directory / NAME, pa.table({"key": pa.array(source.keys, pa.large_string())}))
 
 
 def pin_records(directory: epath.Path, source: Records) -> Records:
@@ -50,7 +50,7 @@ def pin_records(directory: epath.Path, source: Records) -> Records:
         JobError: the input has records that it had not then, or is another one.
     """
     try:
-        keys = read_table(directory / NAME)["key"].to_pylist()
+        keys = read_parquet(directory / NAME)["key"].to_pylist()
     except (OSError, pa.ArrowException, KeyError) as error:
         raise JobError(f"{directory / NAME} cannot be read ({error}); use a new output directory.") from error
     if len(keys) == len(source.keys) and all(map(str.__eq__, keys, source.keys)):

@@ -4,42 +4,43 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 import threading
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from jepa_jax.encoders.specs import PreprocessSpec
 from jepa_jax.errors import JobError
-from jepa_jax.jobs.decoding import Decoded, decode_record
+from jepa_jax.jobs.decoding import Decoded, InputRecipe, decode_record
 from jepa_jax.jobs.sources.records import Records
 from jepa_jax.jobs.worker import Worker
 
 CHUNK = 8
-"""Records in one request to a worker: enough that the request costs little beside the decoding."""
+"""Inputs in one request to a worker: enough that the request costs little beside the decoding."""
 
 
 def decode_ahead(
-    source: Records, indices: Iterable[int], spec: PreprocessSpec, *, workers: int, ahead: int
+    source: Records, indices: Iterable[int], recipe: InputRecipe, *, workers: int, ahead: int
 ) -> Generator[Decoded, None, None]:
     """Decode records in order, before they are wanted.
 
     Args:
         source: the records.
         indices: which of them, in this order.
-        spec: the encoder's recipe.
+        recipe: what is scored of each.
         workers: processes that decode; 0 decodes in a thread of this one, which starts faster.
-        ahead: how many decoded images may wait; up to `CHUNK` more per worker are in the making.
+        ahead: how many decoded records may wait; one request more per worker is in the making.
 
     Raises:
         JobError: a worker died.
     """
-    pool = _WorkerPool(source, spec, workers)
+    pool = _WorkerPool(source, recipe, workers)
     waiting: collections.deque[tuple[list[int], Future[list[Decoded]]]] = collections.deque()
-    in_flight = images_in_memory(ahead, workers) // CHUNK
+    size = _request_size(recipe)
+    in_flight = _requests(ahead, workers, size)
     remaining = iter(indices)
     try:
         while True:
-            while len(waiting) < in_flight and (chunk := list(itertools.islice(remaining, CHUNK))):
+            while len(waiting) < in_flight and (chunk := list(itertools.islice(remaining, size))):
                 waiting.append((chunk, pool.submit(chunk)))
             if not waiting:
                 return
@@ -56,16 +57,25 @@ def decode_ahead(
         pool.stop()
 
 
-def images_in_memory(ahead: int, workers: int) -> int:
-    """How many decoded images there are at most, when ``ahead`` of them may wait."""
-    return CHUNK * (max(1, -(-ahead // CHUNK)) + max(1, workers))
+def records_in_memory(recipe: InputRecipe, ahead: int, workers: int) -> int:
+    """How many decoded records there are at most, when ``ahead`` of them may wait."""
+    size = _request_size(recipe)
+    return size * _requests(ahead, workers, size)
+
+
+def _request_size(recipe: InputRecipe) -> int:
+    return max(1, CHUNK // recipe.count)
+
+
+def _requests(ahead: int, workers: int, size: int) -> int:
+    return max(1, math.ceil(ahead / size)) + max(1, workers)
 
 
 class _WorkerPool:
     """One thread per worker, which hands it chunks and waits for the images."""
 
-    def __init__(self, source: Records, spec: PreprocessSpec, workers: int):
-        self._source, self._spec, self._in_processes = source, spec, workers > 0
+    def __init__(self, source: Records, recipe: InputRecipe, workers: int):
+        self._source, self._recipe, self._in_processes = source, recipe, workers > 0
         self._threads = ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode")
         self._own = threading.local()
         self._workers: list[Worker] = []
@@ -76,16 +86,16 @@ class _WorkerPool:
         return self._threads.submit(self._decode, indices)
 
     def _decode(self, indices: list[int]) -> list[Decoded]:
-        locators = self._source.locators
+        records = [(i, self._source.keys[i], self._source.locators[i]) for i in indices]
         if not self._in_processes:
-            return [decode_record(i, locators[i], self._source.reader, self._spec) for i in indices]
+            return [decode_record(*record, self._source.reader, self._recipe) for record in records]
         if not hasattr(self._own, "worker"):
             with self._lock:
                 if self._stopped:
                     return []
-                self._own.worker = Worker(self._source.reader, self._spec)
+                self._own.worker = Worker(self._source.reader, self._recipe)
                 self._workers.append(self._own.worker)
-        return self._own.worker.decode([(i, locators[i]) for i in indices])
+        return self._own.worker.decode(records)
 
     def stop(self) -> None:
         """End threads and workers; what is not decoded yet is given up."""

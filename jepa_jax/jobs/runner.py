@@ -120,7 +120,7 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
     spec = encoder.spec
     columns = sorted(options.columns)
     schema = score_schema(
-        spec.embedding_size, spec.gaussian_embedding, columns, options.save_dtype, options.score_only
+        spec.embedding_size, spec.gaussian_embedding, columns, options.save_dtype, options.score_only, options.views
     )
     ranges = shard_ranges(len(source.keys), size)
     writer = PartWriter(directory, len(ranges), schema)
@@ -177,9 +177,9 @@ def _score_missing(
     decoding = decode_ahead(
         plan.source,
         (index for shard in mine for index in plan.ranges[shard]),
-        encoder.spec.preprocess,
+        step.recipe,
         workers=options.workers,
-        ahead=2 * step.batch_size,
+        ahead=2 * step.records,
     )
     columns = tuple(sorted(options.columns))
     limit = options.failure_limit

@@ -29,6 +29,7 @@ def score_schema(
     columns: Sequence[str],
     save_dtype: SaveDtype = "float32",
     score_only: bool = False,
+    views: int = 1,
 ) -> pa.Schema:
     """The score table of an encoder of this embedding size.
 
@@ -38,24 +39,51 @@ def score_schema(
         columns: optional columns, of `SAVABLE`.
         save_dtype: of the optional columns' values.
         score_only: whether ``listing_score`` is left out.
+        views: random views whose scores are combined; 1 for the image itself.
     """
     vector = pa.list_(pa.float16() if save_dtype == "float16" else pa.float32(), embedding_size)
+    several = views > 1
+    itself = "; of the image itself, not of its views" * several
+    combined = f"; -log mean exp(-score) over {views} random views" * several
     optional = {
-        "singular_values": _field("singular_values", vector, "all singular values of the Jacobian, descending"),
-        "embedding": _field("embedding", vector, "the encoder's output"),
+        "singular_values": _field(
+            "singular_values", vector, f"all singular values of the Jacobian, descending{itself}"
+        ),
+        "embedding": _field("embedding", vector, f"the encoder's output{itself}"),
     }
     fields = [
         _field("key", pa.string(), "record key: path below the input, or position in it", nullable=False),
-        _field("score", pa.float64(), "sum of log singular values over the structural rank, nats; higher = denser"),
+        _field(
+            "score",
+            pa.float64(),
+            f"sum of log singular values over the structural rank, nats; higher = denser{combined}",
+        ),
         _field("score_error", pa.float64(), "predicted bound of the score's rounding error, nats"),
         _field("precision", pa.string(), "of the Jacobian's products, finer where a tolerance asked for it"),
     ]
+    if several:
+        fields[2:2] = [
+            _field(
+                "views_standard_error",
+                pa.float64(),
+                "of the score over the draw of the views (jackknife), nats; rounding is in score_error",
+            ),
+            _field(
+                "effective_views",
+                pa.float64(),
+                f"how many of the {views} views carry the score: 1 where one view decides",
+            ),
+        ]
     if not score_only:
         fields.append(
-            _field("listing_score", pa.float64(), "the paper's listing: all singular values clipped at 1e-6, nats")
+            _field(
+                "listing_score",
+                pa.float64(),
+                f"the paper's listing: all singular values clipped at 1e-6, nats{combined}",
+            )
         )
     if gaussian:
-        fields.append(_field("gaussian_score", pa.float64(), "score + log N(embedding; 0, I), nats"))
+        fields.append(_field("gaussian_score", pa.float64(), f"score + log N(embedding; 0, I), nats{combined}"))
     fields.append(_field("log_volume_rank", pa.int32(), "number of singular values that score sums"))
     return pa.schema([*fields, *(optional[name] for name in columns)])
 

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_jax.errors import JobError, OutOfMemoryError
-from jepa_jax.jacobian.precision import LADDER
+from jepa_jax.jobs.columns import Row, record_columns
 from jepa_jax.jobs.decoding import Decoded
 from jepa_jax.jobs.devices import Step
-
-Row = dict[str, np.ndarray]
-"""One record's values by column."""
+from jepa_jax.scoring import ScoreResult
 
 
 @dataclass
@@ -41,21 +39,13 @@ class DeviceClock:
     busy: float = 0.0
     begun: float | None = None
 
-    def run(self, step: Step, images: np.ndarray, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """Score a batch and take the wanted columns to the host."""
+    def run(self, step: Step, images: np.ndarray) -> ScoreResult:
+        """Score a batch."""
         started = time.monotonic()
         self.begun = self.begun or started
         result = step(images)
         self.busy += time.monotonic() - started
-        names = ["score", "score_error", *columns]
-        if result.singular_values.shape[-1]:
-            names.append("listing_score")
-        if result.gaussian_score is not None:
-            names.append("gaussian_score")
-        arrays = {name: np.asarray(getattr(result, name)) for name in names}
-        arrays["precision"] = np.array(LADDER)[np.asarray(result.rung)]
-        arrays["log_volume_rank"] = np.full(len(images), result.log_volume_rank, np.int32)
-        return arrays
+        return result
 
     @property
     def share(self) -> float:
@@ -79,7 +69,7 @@ def score_stream(
 
     Args:
         decoded: the records.
-        step: scores a batch. The last batch is filled up with copies of its last image, because another
+        step: scores a batch of whole records. It is filled up with copies of its last input, because another
             batch size would have to be compiled.
         columns: optional columns to fetch.
         clock: is told when the device worked.
@@ -95,22 +85,25 @@ def score_stream(
 
         def dispatch() -> None:
             images = np.empty((step.batch_size, *step.image_shape), np.float32)
-            for i, record in enumerate(pending):
-                images[i] = record.image
-            images[len(pending) :] = images[len(pending) - 1]
-            in_flight.append((list(pending), device.submit(clock.run, step, images, columns)))
+            used = len(pending) * step.recipe.count
+            np.concatenate([record.inputs for record in pending if record.inputs is not None], out=images[:used])
+            images[used:] = images[used - 1]
+            in_flight.append((list(pending), device.submit(score, images, len(pending))))
             pending.clear()
+
+        def score(images: np.ndarray, records: int) -> dict[str, np.ndarray]:
+            return record_columns(clock.run(step, images), records, step.recipe, columns)
 
         try:
             for record in decoded:
                 if stopped():
                     pending.clear()
                     break
-                if record.image is None:
+                if record.inputs is None:
                     yield Outcome(record, None, record.reason)
                     continue
                 pending.append(record)
-                if len(pending) == step.batch_size:
+                if len(pending) == step.records:
                     dispatch()
                     if len(in_flight) > 1:
                         yield from _outcomes(*in_flight.popleft())
@@ -125,9 +118,13 @@ def score_stream(
 def out_of_memory(step: Step, error: Exception) -> JobError:
     """What to tell a user whose batch does not fit."""
     details = (str(error).splitlines() or ["no details"])[0][:200]
+    if step.records > 1:
+        remedy = f"with --batch-size {max(step.recipe.count, step.batch_size // 2)}"
+    else:
+        remedy = "with fewer --views" if step.recipe.views else "on a device with more memory"
     return JobError(
         f"memory ran out in a batch of {step.batch_size} images ({details}). Whole parts are kept: give the same "
-        f"command with --batch-size {max(1, step.batch_size // 2)}."
+        f"command {remedy}."
     )
 
 

@@ -26,7 +26,7 @@ LIGHT = ("jepa_jax", "jepa_jax.encoders", "jepa_jax.jobs")
 class Worker:
     """A worker process, as its parent sees it."""
 
-    def __init__(self, reader: Any, spec: Any):
+    def __init__(self, reader: Any, recipe: Any):
         self._pipe, theirs = Pipe()
         with theirs:
             # -P: the script's own folder is no place to import from. A session of its own: Ctrl-C is the parent's.
@@ -36,10 +36,10 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self._pipe.send((reader, spec))
+        self._pipe.send((reader, recipe))
 
-    def decode(self, records: list[tuple[int, Any]]) -> list[Any]:
-        """Have some records (index, locator) decoded.
+    def decode(self, records: list[tuple[int, str, Any]]) -> list[Any]:
+        """Have some records (index, key, locator) decoded.
 
         Raises:
             EOFError: the process has died.
@@ -61,9 +61,9 @@ def _serve(pipe: Connection) -> None:
     from jepa_jax.jobs.decoding import decode_record
 
     try:
-        reader, spec = pipe.recv()
+        reader, recipe = pipe.recv()
         while True:
-            pipe.send([decode_record(index, locator, reader, spec) for index, locator in pipe.recv()])
+            pipe.send([decode_record(index, key, locator, reader, recipe) for index, key, locator in pipe.recv()])
     except (EOFError, ConnectionError):
         return  # the parent is done, or dead
 

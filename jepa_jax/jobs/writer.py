@@ -98,7 +98,7 @@ class PartWriter:
             try:
                 found = _row_count(self.directory / self.name(shard))
                 if shard in with_failures:
-                    tables.append(read_table(self._failures / self.name(shard)))
+                    tables.append(read_parquet(self._failures / self.name(shard)))
                     found += tables[-1].num_rows
             except (pa.ArrowException, OSError) as error:
                 found = f"no table ({error})"
@@ -128,12 +128,12 @@ class PartWriter:
                     path.unlink(missing_ok=True)
 
 
-def read_table(path: epath.Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(path: epath.Path, columns: Sequence[str] | None = None) -> pa.Table:
     """One Parquet file, wherever it lies."""
     return pq.read_table(io.BytesIO(path.read_bytes()), columns=list(columns) if columns else None)
 
 
-def write_table_atomically(path: epath.Path, table: pa.Table) -> None:
+def write_parquet_atomically(path: epath.Path, table: pa.Table) -> None:
     """Write one Parquet file whole or not at all."""
     write_bytes_atomically(path, _parquet_bytes(table))
 

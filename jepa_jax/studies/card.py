@@ -7,21 +7,19 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import NearestNeighbors
 
+from jepa_jax.analysis.baselines import DETECTORS
+from jepa_jax.analysis.batches import score_steps
+from jepa_jax.analysis.metrics import auroc
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.loading import load_encoder
-from jepa_jax.scorer import score
 from jepa_jax.studies.outputs import markdown_table, rich_table, write_json
 from jepa_jax.studies.quality import NEIGHBOURS, Split, linear_probe, nearest_neighbours, spread
 from jepa_jax.training.data import load_labelled_images
 
 SCORED = 1000
 """Images per set that are scored."""
-
-SCORE_BATCH = 250
 
 
 def run_card(console: Console, output: Path, model: str, cifar10: Path, outliers: Path) -> dict[str, Any]:
@@ -73,24 +71,19 @@ def detection(
 ) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
     """Statistics of each set's score, and how well scores and baselines tell it from the inside set.
 
-    The baselines, k nearest neighbours and Mahalanobis distance on the same embeddings, are fitted on the
-    reference set, which is none of those that are told apart.
+    The baselines, those of `jepa-jax evaluate` on the same embeddings, are fitted on the reference set, which is none
+    of those that are told apart.
     """
     fitted = embed(encoder, reference)
-    neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(fitted)
-    mean, precision = fitted.mean(axis=0), np.linalg.pinv(np.cov(fitted.T))
+    judges = {name: DETECTORS[name][1](fitted) for name in ("knn", "mahalanobis")}
 
     def measures(images: np.ndarray) -> dict[str, np.ndarray]:
         """Each higher for what is typical."""
-        batches = [images[i : i + SCORE_BATCH] for i in range(0, len(images), SCORE_BATCH)]
-        results = [score(encoder, encoder.preprocess(list(batch))) for batch in batches]
-        embeddings = np.concatenate([np.asarray(result.embedding) for result in results])
-        found = {"score": np.concatenate([np.asarray(result.score) for result in results])}
-        if encoder.spec.gaussian_embedding:
-            found["gaussian_score"] = np.concatenate([np.asarray(result.gaussian_score) for result in results])
-        found["kNN"] = -neighbours.kneighbors(embeddings)[0].mean(axis=1)
-        found["Mahalanobis"] = -np.einsum("bi,ij,bj->b", embeddings - mean, precision, embeddings - mean)
-        return found
+        result = score_steps(encoder, (encoder.preprocess([image])[0] for image in images))
+        found = {"score": np.asarray(result.score)}
+        if result.gaussian_score is not None:
+            found["gaussian_score"] = np.asarray(result.gaussian_score)
+        return found | {name: judge(np.asarray(result.embedding)) for name, judge in judges.items()}
 
     typical = measures(inside)
     statistics = {"cifar10": _quantiles(typical["score"])}
@@ -98,11 +91,7 @@ def detection(
     for name, images in sets.items():
         other = measures(images)
         statistics[name] = _quantiles(other["score"])
-        labels = np.concatenate([np.ones(len(inside)), np.zeros(len(images))])
-        areas[name] = {
-            measure: float(roc_auc_score(labels, np.concatenate([typical[measure], other[measure]])))
-            for measure in typical
-        }
+        areas[name] = {measure: auroc(values, other[measure]) for measure, values in typical.items()}
     return statistics, areas
 
 
@@ -152,7 +141,7 @@ Scores in nats, {SCORED:,} images a set (fewer where a set has fewer):
 
 {markdown_table(statistics)}
 AUROC of CIFAR-10 test images against other images; 1 = CIFAR-10 always higher, 0.5 = chance, below = the wrong way.
-kNN and Mahalanobis work on the same embeddings and are fitted on {SCORED:,} held-out test images:
+knn and mahalanobis, as `jepa-jax evaluate` has them, are fitted on the embeddings of {SCORED:,} held-out test images:
 
 {markdown_table(areas)}
 Made by `jepa-jax study card`.

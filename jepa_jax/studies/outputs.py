@@ -13,6 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from jepa_jax._version import __version__
+from jepa_jax.analysis.markdown import markdown_lines
 
 
 def write_json(path: Path, command: str, figures: dict[str, Any]) -> None:
@@ -42,9 +43,7 @@ def commit() -> str | None:
 def markdown_table(rows: list[dict[str, Any]]) -> str:
     """Rows with the same keys as a Markdown table."""
     names = list(rows[0])
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    return "\n".join(markdown_lines(names, ([_cell(row[name]) for name in names] for row in rows))) + "\n"
 
 
 def rich_table(rows: list[dict[str, Any]], title: str) -> Table:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from jepa_jax.analysis.table import ScoreTable
+from jepa_jax.analysis.markdown import markdown_lines
+from jepa_jax.analysis.metrics import auroc, spearman
+from jepa_jax.analysis.table import ScoreTable, log_volume
 from jepa_jax.errors import ArgumentError
-from jepa_jax.studies.paper_record import markdown_table
 
 VALUES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10)
 """Clips to try; the paper's listing has 1e-6."""
@@ -26,35 +27,32 @@ def sensitivity(table: ScoreTable, out: ScoreTable | None = None) -> tuple[dict[
     Raises:
         ArgumentError: a table has no singular values.
     """
-    from scipy.stats import spearmanr
-    from sklearn.metrics import roc_auc_score
-
-    if table.singular_values is None or (out is not None and out.singular_values is None):
+    spectra = table.singular_values
+    if spectra is None or (out is not None and out.singular_values is None):
         raise ArgumentError("the eps study needs singular values; score with --save singular_values.")
     rows = []
     for nulls in dict.fromkeys((0, table.null_directions)):
-        base = _scores(table, nulls, PAPER)
+        base = log_volume(spectra, nulls, PAPER)
+        kept = spectra[:, : spectra.shape[1] - nulls]
         for eps in VALUES:
-            scores = _scores(table, nulls, eps)
+            scores = log_volume(spectra, nulls, eps)
             entry: dict[str, Any] = {
                 "null_directions_left_out": nulls,
                 "eps": eps,
-                "spearman": float(np.asarray(spearmanr(base, scores))[0]),
+                "spearman": spearman(base, scores),
                 "mean_shift": float(np.mean(scores - base)),
                 "largest_shift": float(np.max(np.abs(scores - base))),
-                "clipped_per_image": float(np.mean(np.sum(_kept(table, nulls) < eps, axis=1))),
+                "clipped_per_image": float(np.mean(np.sum(kept < eps, axis=1))),
             }
-            if out is not None:
-                other = _scores(out, nulls, eps)
-                labels = np.concatenate([np.ones(len(scores)), np.zeros(len(other))])
-                entry["auroc"] = float(roc_auc_score(labels, np.concatenate([scores, other])))
+            if out is not None and out.singular_values is not None:
+                entry["auroc"] = auroc(scores, log_volume(out.singular_values, nulls, eps))
             rows.append(entry)
     lines = [
         f"# Sensitivity to eps: {table.name}" + (f" against {out.name}" if out else ""),
         "",
         f"{len(table):,} images. Scores are compared with those at eps = 1e-6, the paper's listing.",
         "",
-        *markdown_table(
+        *markdown_lines(
             ("nulls left out", "eps", "values clipped per image", "Spearman", "mean shift, nats", "AUROC"),
             [
                 (
@@ -70,12 +68,3 @@ def sensitivity(table: ScoreTable, out: ScoreTable | None = None) -> tuple[dict[
         ),
     ]
     return {"images": len(table), "rows": rows}, lines
-
-
-def _kept(table: ScoreTable, nulls: int) -> np.ndarray:
-    assert table.singular_values is not None
-    return table.singular_values[:, : table.singular_values.shape[1] - nulls].astype(np.float64)
-
-
-def _scores(table: ScoreTable, nulls: int, eps: float) -> np.ndarray:
-    return np.log(np.maximum(_kept(table, nulls), eps)).sum(axis=1)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jepa_jax.analysis.agreement import agreements
+from jepa_jax.analysis.markdown import markdown_lines
 from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.encoders import Encoder
-from jepa_jax.studies.paper_record import markdown_table
 from jepa_jax.studies.paper_sets import ImageSet, score_set
 
 
@@ -49,7 +49,7 @@ def summarize(tables: Sequence[ScoreTable], count: int, seed: int) -> tuple[dict
     lines = [
         f"# Extremes of {len(tables[0]):,} images",
         "",
-        *markdown_table(
+        *markdown_lines(
             ("model", "least likely", "most likely"),
             [(name, *(_cell(found[end]) for end in ("least", "most"))) for name, found in models.items()],
         ),
@@ -60,7 +60,7 @@ def summarize(tables: Sequence[ScoreTable], count: int, seed: int) -> tuple[dict
             for p in pairs
         ]
         lines += ["", "Agreement (overlap of the extreme 5%; chance is 5%):", ""]
-        lines += markdown_table(("models", "Spearman", "rarest shared", "most typical shared"), rows)
+        lines += markdown_lines(("models", "Spearman", "rarest shared", "most typical shared"), rows)
     return {"images": len(tables[0]), "models": models, "agreement": pairs}, lines
 
 

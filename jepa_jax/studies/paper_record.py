@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-import jepa_jax
+from jepa_jax._version import __version__
+from jepa_jax.studies.outputs import commit
 
 
 def write_record(directory: Path, study: str, results: dict[str, Any], lines: Sequence[str]) -> Path:
@@ -43,34 +43,11 @@ def provenance() -> dict[str, str]:
     """Command, commit, versions, device, date."""
     return {
         "command": " ".join(["jepa-jax", *sys.argv[1:]]),
-        "commit": _commit(),
-        "jepa_jax": jepa_jax.__version__,
+        "commit": commit() or "no checkout",
+        "jepa_jax": __version__,
         "jax": jax.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines of a table."""
-    return [
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(map(str, row)) + " |" for row in rows),
-    ]
-
-
-def _commit() -> str:
-    """Of the checkout that the package runs from; ``+`` where files differ from it."""
-    folder = Path(jepa_jax.__file__).parent
-    try:
-        commands = (["git", "rev-parse", "--short", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
-        head, changes = (
-            subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-            for command in commands
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "no checkout"
-    return head + ("+" if changes else "")

@@ -13,11 +13,12 @@ from PIL import Image
 
 from jepa_jax.analysis.batches import score_steps
 from jepa_jax.analysis.images import UNREADABLE, ImageReader, open_picture
-from jepa_jax.analysis.table import ScoreTable, named_path
+from jepa_jax.analysis.table import ScoreTable, drawn_rows, named_path
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.preprocessing import to_rgb
 from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.jobs import open_source
+from jepa_jax.jobs.columns import SCORES
 from jepa_jax.jobs.sources.tfds import PREFIX, rows_of_class
 
 
@@ -73,7 +74,7 @@ def read_set(text: str, count: int | None = None, *, label: str | None = None, s
     if label is not None:
         indices = np.array(_class_rows(path, source.keys, label), int)
     keys, images = [], []
-    for index in _drawn(indices, count, seed):
+    for index in indices[drawn_rows(len(indices), count, seed)]:
         try:
             images.append(open_picture(source.read(int(index))))
         except UNREADABLE:
@@ -108,18 +109,12 @@ def _read_array(path: str, name: str | None, count: int | None, seed: int) -> Im
         if array not in arrays:
             raise ArgumentError(f"{file} has no array {array!r}; it has {', '.join(arrays.files)}.")
         pixels = arrays[array]
-    rows = _drawn(np.arange(len(pixels)), count, seed)
+    rows = drawn_rows(len(pixels), count, seed)
     try:
         images = tuple(to_rgb(pixels[row]) for row in rows)
     except ImageError as error:
         raise ArgumentError(f"{array!r} of {file}: {error}") from error
     return ImageSet(name or array, path, tuple(f"{array}/{row:06d}" for row in rows), images)
-
-
-def _drawn(indices: np.ndarray, count: int | None, seed: int) -> np.ndarray:
-    if count is None or count >= len(indices):
-        return indices
-    return np.sort(np.random.default_rng(seed).choice(indices, count, replace=False))
 
 
 def score_set(encoder: Encoder, images: ImageSet, **options: Any) -> ScoreTable:
@@ -132,16 +127,16 @@ def score_set(encoder: Encoder, images: ImageSet, **options: Any) -> ScoreTable:
     """
     if not len(images):
         raise ArgumentError(f"set {images.name!r} has no picture that can be read.")
-    arrays, rank = score_steps(encoder, (encoder.preprocess([image])[0] for image in images.images), **options)
-    spectra, embedding = arrays.pop("singular_values"), arrays.pop("embedding")
+    result = score_steps(encoder, (encoder.preprocess([image])[0] for image in images.images), **options)
+    scores = {name: getattr(result, name) for name in SCORES}
     return ScoreTable(
         name=images.name,
         origin=images.origin,
         keys=np.array(images.keys, object),
-        scores={name: values.astype(np.float64) for name, values in arrays.items()},
-        null_directions=spectra.shape[1] - rank,
-        singular_values=spectra.astype(np.float32),
-        embedding=embedding.astype(np.float32),
+        scores={name: np.asarray(values, np.float64) for name, values in scores.items() if values is not None},
+        null_directions=result.singular_values.shape[1] - result.log_volume_rank,
+        singular_values=np.asarray(result.singular_values, np.float32),
+        embedding=np.asarray(result.embedding, np.float32),
         manifest={
             "source": images.origin,
             "encoder_spec": encoder.spec.to_dict(),

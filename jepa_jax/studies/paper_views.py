@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from jepa_jax.analysis.views import RECIPES, ViewRecipe, combine_views, score_views
+from jepa_jax.analysis.markdown import markdown_lines
+from jepa_jax.analysis.metrics import spearman
+from jepa_jax.analysis.views import score_views
 from jepa_jax.encoders import Encoder
-from jepa_jax.studies.paper_record import markdown_table
 from jepa_jax.studies.paper_sets import ImageSet, score_set
+from jepa_jax.views import ViewRecipe, combine_views, view_recipe
 
 
 def sensitivity(
@@ -24,15 +26,9 @@ def sensitivity(
         seed: of the views.
         recipe: by default that of the encoder's family.
     """
-    from scipy.stats import spearmanr
-
-    recipe = recipe or RECIPES.get(encoder.spec.family, RECIPES["vit"])
+    recipe = recipe or view_recipe(encoder.spec.family)
     plain = score_set(encoder, images).scores["score"]
     result = score_views(encoder, images.images, views, seed=seed, keys=images.keys, recipe=recipe)
-
-    def correlation(a: np.ndarray, b: np.ndarray) -> float:
-        return float(np.asarray(spearmanr(a, b))[0])
-
     within = float(np.mean(np.std(result.view_scores, axis=1, ddof=1)))
     counts = [count for count in (2, 4, 8, 16, 32, 64) if count <= views]
     rows = []
@@ -41,8 +37,8 @@ def sensitivity(
         rows.append(
             {
                 "views": count,
-                "spearman_with_plain": correlation(plain, some.score),
-                "spearman_with_all_views": correlation(result.score, some.score),
+                "spearman_with_plain": spearman(plain, some.score),
+                "spearman_with_all_views": spearman(result.score, some.score),
                 "standard_error": float(np.mean(some.standard_error)),
                 "effective_views": float(np.mean(some.effective_views)),
                 "mean_minus_plain": float(np.mean(some.score - plain)),
@@ -54,8 +50,8 @@ def sensitivity(
         "recipe": vars(recipe) | {"scale": list(recipe.scale)},
         "spread_between_images": float(np.std(plain, ddof=1)),
         "spread_between_views": within,
-        "one_view_with_plain": correlation(plain, result.view_scores[:, 0]),
-        "two_single_views": correlation(result.view_scores[:, 0], result.view_scores[:, 1]),
+        "one_view_with_plain": spearman(plain, result.view_scores[:, 0]),
+        "two_single_views": spearman(result.view_scores[:, 0], result.view_scores[:, 1]),
         "rows": rows,
     }
     lines = [
@@ -65,7 +61,7 @@ def sensitivity(
         f"{data['spread_between_images']:.1f}. Spearman of the plain score with one random view "
         f"{data['one_view_with_plain']:.3f}, of two random views with each other {data['two_single_views']:.3f}.",
         "",
-        *markdown_table(
+        *markdown_lines(
             (
                 "views",
                 "Spearman with plain",

@@ -18,7 +18,7 @@ from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.report import figures
 from jepa_jax.analysis.report.charts import Chart, number
 from jepa_jax.analysis.report.gallery import galleries
-from jepa_jax.analysis.table import ScoreTable
+from jepa_jax.analysis.table import ScoreTable, drawn_rows
 from jepa_jax.errors import ArgumentError
 
 MOST_FAILURES = 50
@@ -117,6 +117,7 @@ def _facts(table: ScoreTable) -> dict[str, Any]:
         "encoder digest": str(pinned.get("encoder_digest", ""))[:16],
         "input side": f"{pinned['image_size']} px" if "image_size" in pinned else "",
         "precision": pinned.get("precision", ""),
+        "views of each image": pinned["views"] if pinned.get("views", 1) > 1 else "",
         "singular values in the score": _rank(table),
         "images from": table.origin,
         "device": table.manifest.get("device", ""),
@@ -171,9 +172,7 @@ def _complexities(
         reader = readers[table.name]
         if reader is None or not options.complexity_images:
             continue
-        rows = np.arange(len(table))
-        if len(rows) > options.complexity_images:
-            rows = np.sort(np.random.default_rng(0).choice(rows, options.complexity_images, replace=False))
+        rows = drawn_rows(len(table), options.complexity_images)
         bits = complexity.measure(reader, [str(key) for key in table.keys[rows]])
         chart = figures.against_complexity(table, rows, bits)
         if chart is not None:

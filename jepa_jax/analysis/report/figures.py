@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jepa_jax.analysis.agreement import Agreement
+from jepa_jax.analysis.metrics import spearman
 from jepa_jax.analysis.report.charts import (
     MINUS,
     Axis,
@@ -22,7 +23,7 @@ from jepa_jax.analysis.report.charts import (
     spread,
     steps,
 )
-from jepa_jax.analysis.table import ScoreTable
+from jepa_jax.analysis.table import ScoreTable, drawn_rows
 
 MOST_BINS = 72
 MOST_DOTS = 1500
@@ -95,7 +96,7 @@ def spectrum(table: ScoreTable) -> Chart | None:
         return None
     scores = table.scores["score"]
     tails = {"rare": scores <= np.quantile(scores, TAIL), "typical": scores >= np.quantile(scores, 1 - TAIL)}
-    some = _some_rows(len(table), MOST_SPECTRA)
+    some = drawn_rows(len(table), MOST_SPECTRA)
     low, quarter, median, three, high = np.quantile(spectra[some], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
     medians = {tone: np.median(spectra[_rows_of(mask)], axis=0) for tone, mask in tails.items()}
     ranks = np.arange(1, spectra.shape[1] + 1)
@@ -152,20 +153,18 @@ def spectrum(table: ScoreTable) -> Chart | None:
 
 def against_complexity(table: ScoreTable, rows: np.ndarray, bits: np.ndarray) -> Chart | None:
     """Scores of some rows against their JPEG bits per pixel."""
-    from scipy.stats import spearmanr
-
     known = np.isfinite(bits)
     scores, bits = table.scores["score"][rows][known], bits[known]
     if len(bits) < 10 or np.ptp(bits) == 0:
         return None
-    correlation = float(np.asarray(spearmanr(bits, scores))[0])
+    correlation = spearman(bits, scores)
     x = Axis("JPEG bits per pixel", *spread([bits]))
     y = Axis("score, nats", *spread([scores]))
     order = np.argsort(bits)
     groups = np.array_split(order, max(2, min(12, len(bits) // 8)))
     middle_x = np.array([np.median(bits[g]) for g in groups])
     middle_y = np.array([np.median(scores[g]) for g in groups])
-    shown = _some_rows(len(bits), MOST_DOTS)
+    shown = drawn_rows(len(bits), MOST_DOTS)
     strength = abs(correlation)
     words = "hardly follows" if strength < 0.2 else "partly follows" if strength < 0.5 else "largely follows"
     direction = "" if strength < 0.2 else f", more complex images scoring {'lower' if correlation < 0 else 'higher'}"
@@ -190,7 +189,7 @@ def against_complexity(table: ScoreTable, rows: np.ndarray, bits: np.ndarray) ->
 def ranks_of(pair: Agreement, index: int) -> Chart:
     """Percentiles of the same images under two models."""
     x, y = (Axis(f"percentile by {name}", 0, 100) for name in (pair.first, pair.second))
-    shown = _some_rows(pair.count, MOST_DOTS)
+    shown = drawn_rows(pair.count, MOST_DOTS)
     return Chart(
         f"agreement-{index}",
         f"{pair.first} and {pair.second}",
@@ -230,15 +229,9 @@ def _zones(x: Axis, y: Axis, edges: np.ndarray, share: np.ndarray, values: np.nd
     return marks
 
 
-def _some_rows(count: int, most: int) -> np.ndarray:
-    if count <= most:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
-
-
 def _rows_of(mask: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(mask)
-    return rows[_some_rows(len(rows), MOST_SPECTRA)]
+    return rows[drawn_rows(len(rows), MOST_SPECTRA)]
 
 
 def _short(value: float) -> str:

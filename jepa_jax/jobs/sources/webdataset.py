@@ -12,7 +12,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from etils import epath
 
@@ -54,29 +54,31 @@ def _key(member: str) -> str:
 
 def _members(archive: str) -> Iterator[tuple[str, tuple[str, int, int] | Unusable | None]]:
     """(name, where it lies, or why it cannot be used, or None if it is no picture) of every member."""
-    with epath.Path(archive).open("rb") as stream:
-        try:
-            # "r:" is tar without compression: members of a compressed one cannot be read one by one.
-            tar = tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape")  # noqa: SIM115 (closed below)
-        except tarfile.TarError as error:
-            raise ArgumentError(
-                f"input {archive} is no tar archive, or a compressed one ({error}); decompress it first."
-            ) from error
-        with tar:
-            count = 0
-            while True:
-                try:
-                    member = tar.next()
-                except (tarfile.TarError, OSError) as error:
-                    problem = f"the archive is damaged after {count} members, what follows is lost: {error}"
-                    yield f"{epath.Path(archive).name}#damage", Unusable(problem)
-                    return
-                if member is None:
-                    return
-                count += 1
-                vars(tar)["members"].clear()  # tarfile would keep every header in memory
-                if not member.isdir():
-                    yield member.name, _locate(archive, member)
+    with epath.Path(archive).open("rb") as stream, _opened(archive, stream) as tar:
+        count = 0
+        while True:
+            try:
+                member = tar.next()
+            except (tarfile.TarError, OSError) as error:
+                problem = f"the archive is damaged after {count} members, what follows is lost: {error}"
+                yield f"{epath.Path(archive).name}#damage", Unusable(problem)
+                return
+            if member is None:
+                return
+            count += 1
+            vars(tar)["members"].clear()  # tarfile would keep every header in memory
+            if not member.isdir():
+                yield member.name, _locate(archive, member)
+
+
+def _opened(archive: str, stream: IO[bytes]) -> tarfile.TarFile:
+    try:
+        # "r:" is tar without compression: members of a compressed one cannot be read one by one.
+        return tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape")
+    except tarfile.TarError as error:
+        raise ArgumentError(
+            f"input {archive} is no tar archive, or a compressed one ({error}); decompress it first."
+        ) from error
 
 
 def _locate(archive: str, member: tarfile.TarInfo) -> tuple[str, int, int] | Unusable | None:

@@ -1,0 +1,58 @@
+"""From the scores of a batch's inputs to one row per record."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jepa_jax.jacobian.precision import LADDER
+from jepa_jax.jobs.decoding import InputRecipe
+from jepa_jax.scoring import ScoreResult
+from jepa_jax.views import combine_views
+
+Row = dict[str, np.ndarray]
+"""One record's values by column."""
+
+SCORES = ("score", "listing_score", "gaussian_score")
+
+
+def record_columns(
+    result: ScoreResult, records: int, recipe: InputRecipe, columns: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """The table's columns, an array [records, ...] each.
+
+    Args:
+        result: of a batch that begins with the inputs of all records, one record after another; what fills it up
+            is left out.
+        records: how many.
+        recipe: what was scored of each.
+        columns: optional columns, which are of the image itself.
+    """
+    inputs = {name: getattr(result, name) for name in (*SCORES, "score_error", "rung", *columns)}
+    if not result.singular_values.shape[-1]:
+        del inputs["listing_score"]
+    arrays = {name: np.asarray(values) for name, values in inputs.items() if values is not None}
+    arrays = {
+        name: values[: records * recipe.count].reshape(records, recipe.count, *values.shape[1:])
+        for name, values in arrays.items()
+    }
+    found = {name: arrays.pop(name)[:, 0] for name in columns}
+    if recipe.views is None:
+        found |= {name: values[:, 0] for name, values in arrays.items()}
+    else:
+        found |= _combined({name: values[:, int(recipe.plain) :] for name, values in arrays.items()})
+    found["precision"] = np.array(LADDER)[found.pop("rung")]
+    found["log_volume_rank"] = np.full(records, result.log_volume_rank, np.int32)
+    return found
+
+
+def _combined(views: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns [R] from those of V views [R, V]."""
+    found = {name: combine_views(views[name]) for name in SCORES if name in views}
+    score = found["score"]
+    return {name: result.score for name, result in found.items()} | {
+        "views_standard_error": score.standard_error,
+        "effective_views": score.effective_views,
+        # A small error of one view moves the combination by that view's weight: together, by this much at most.
+        "score_error": np.sum(score.weights * views["score_error"], axis=1),
+        "rung": views["rung"].min(axis=1),  # the coarsest
+    }
