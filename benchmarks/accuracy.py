@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import jepa_jax as jj
 from benchmarks.contest import Contest, open_contest
 from benchmarks.images import natural_pictures
 from jepa_jax.encoders import Encoder
-from jepa_jax.jacobian.precision import LADDER
+from jepa_jax.jacobian.precision import LADDER, Precision
 
 TRAINED = "jepa-tiny"
 
@@ -25,6 +25,7 @@ class Accuracy:
 
     Attributes:
         images: how many the trained encoder scores on every rung.
+        rungs: below float64.
         model: with random weights.
         image_size: its images' side, pixels.
         batch: images in its batches.
@@ -32,6 +33,7 @@ class Accuracy:
     """
 
     images: int = 32
+    rungs: tuple[Precision, ...] = LADDER[:-1]
     model: str = "dinov2-small"
     image_size: int = 112
     batch: int = 3
@@ -42,7 +44,7 @@ class Accuracy:
         encoder = jj.load_encoder(TRAINED)
         pictures = encoder.preprocess(natural_pictures(self.images, encoder.spec.image_size))
         result: dict[str, Any] = {
-            "trained": {"model": TRAINED, "images": self.images, "rungs": rung_errors(encoder, pictures)}
+            "trained": {"model": TRAINED, "images": self.images, "rungs": rung_errors(encoder, pictures, self.rungs)}
         }
         record(result)
         result["trained"]["batches"] = batch_invariance(encoder, pictures[:8])
@@ -56,11 +58,11 @@ class Accuracy:
         return result
 
 
-def rung_errors(encoder: Encoder, batch: np.ndarray) -> list[dict[str, Any]]:
+def rung_errors(encoder: Encoder, batch: np.ndarray, rungs: Sequence[Precision]) -> list[dict[str, Any]]:
     """Each rung's errors against float64, and what was predicted of them; nats."""
     exact = np.asarray(jj.score(encoder, batch, precision="float64").score)
     rows = []
-    for precision in LADDER[:-1]:
+    for precision in rungs:
         noise = None if encoder.null_direction_count else jj.calibrate_noise(encoder, batch[:4], precision)
         scorer = jj.Scorer(encoder, precision=precision, noise=noise)
         result, again = scorer(batch), scorer(batch)

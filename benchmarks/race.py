@@ -15,7 +15,7 @@ from benchmarks.ceiling import jax_product, product_rates
 from benchmarks.contest import Contest, open_contest
 from benchmarks.peers import Contestant, Entry, Unavailable, enter
 from benchmarks.standings import standings
-from jepa_jax.jacobian.precision import Precision
+from jepa_jax.jacobian.precision import LADDER, Precision
 
 
 @dataclass
@@ -79,7 +79,8 @@ class Race:
             contestants: dict[str, Contestant | None] = {}
             products: dict[Precision, Callable[[], None]] = {
                 precision: jax_product((self.square, self.square, self.square), precision)
-                for precision in dict.fromkeys(entry.precision for entry in self.entries if not entry.emulated)
+                for precision in LADDER
+                if any(entry.precision == precision and not entry.emulated for entry in self.entries)
             }
             ceilings: dict[Precision, list[float]] = {precision: [] for precision in products}
             for turn in range(self.rounds):
