@@ -1,80 +1,130 @@
-"""What is raced: the same weights and the same image in PyTorch and here, each as a function of nothing."""
+"""Who races: every way to score an image, ours and PyTorch's, behind one interface."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
-import numpy as np
-import torch
-from transformers import Dinov2Config, Dinov2Model
 
-import jepa_jax as jj
-from jepa_jax.encoders import Encoder
+from benchmarks.contest import Contest
+from benchmarks.environment import cores
+from jepa_jax.jacobian.precision import Precision
+
+Way = Literal["listing", "vectorized listing", "jacrev", "compiled jacrev", "generic", "rules"]
+
+
+class Unavailable(RuntimeError):
+    """Somebody cannot take part here; the message says why."""
 
 
 @dataclass(frozen=True)
-class Contest:
-    """One encoder and one image in both frameworks."""
+class Entry:
+    """One participant.
 
-    model: Dinov2Model
-    encoder: Encoder
-    image: np.ndarray  # [H, W, 3], preprocessed
-
-
-def dinov2_small(image_size: int, seed: int = 0) -> Contest:
-    """DINOv2-S with random weights of the size of trained ones, on a random image."""
-    torch.manual_seed(seed)
-    config = Dinov2Config(
-        hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, layerscale_value=0.5
-    )
-    model = Dinov2Model(config).eval().requires_grad_(False)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2.0)
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        encoder = jj.load_encoder(folder, image_size=image_size)
-    image = np.random.default_rng(seed).standard_normal((image_size, image_size, 3)).astype(np.float32)
-    return Contest(model, encoder, image)
-
-
-def torch_listing(contest: Contest) -> Callable[[], float]:
-    """The paper's listing: torch.autograd.functional.jacobian of the summed embedding, row after row."""
-    pixels = torch.from_numpy(contest.image).permute(2, 0, 1)[None]
-
-    def run() -> float:
-        contest.model.set_attn_implementation("sdpa")
-        jacobian = torch.autograd.functional.jacobian(lambda x: contest.model(x).pooler_output.sum(0), pixels)
-        return _torch_score(jacobian)
-
-    return run
-
-
-def torch_jacrev(contest: Contest, chunk_size: int) -> Callable[[], float]:
-    """torch.func.jacrev in chunks of rows.
-
-    With plain attention: PyTorch has no batching rule for the pullback of its fused one, and would loop.
+    Attributes:
+        way: the paper's listing (`torch.autograd.functional.jacobian` of the summed embedding), looped or with
+            ``vectorize=True``; `torch.func.jacrev`, plain or through `torch.compile`; or one of our engines.
+        rounds: how often it runs, at most; None for every round.
+        chunk: rows of the Jacobian at a time, for jacrev.
+        precision: of the Jacobian.
+        images: in one call. Seconds are reported per image.
+        device_per_core: one XLA device per processor core, in a process of its own, with an image for each.
+        compiler: `torch.compile`'s backend.
     """
-    pixels = torch.from_numpy(contest.image).permute(2, 0, 1)
-    jacobian = torch.func.jacrev(lambda x: contest.model(x[None]).pooler_output[0], chunk_size=chunk_size)
 
-    def run() -> float:
-        contest.model.set_attn_implementation("eager")
-        return _torch_score(jacobian(pixels))
+    way: Way
+    rounds: int | None = None
+    chunk: int | None = None
+    precision: Precision = "float32"
+    images: int = 1
+    device_per_core: bool = False
+    compiler: str = "inductor"
 
-    return run
+    @property
+    def ours(self) -> bool:
+        """Whether it is an engine of this package."""
+        return self.way in ("generic", "rules")
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the device has no units for this precision: then its error is real and its speed is not."""
+        return self.precision not in ("float32", "float64") and jax.default_backend() == "cpu"
+
+    @property
+    def batch(self) -> int:
+        """Images in one call."""
+        return cores() if self.device_per_core else self.images
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        names = {
+            "listing": "paper's listing",
+            "vectorized listing": "paper's listing, vectorize=True",
+            "jacrev": f"torch.func.jacrev, {self.chunk} rows",
+            "compiled jacrev": f"torch.func.jacrev, {self.chunk} rows, torch.compile",
+        }
+        parts = [names.get(self.way, f"jepa_jax {self.way}")]
+        if self.precision != "float32":
+            parts.append(self.precision + (" (emulated)" if self.emulated else ""))
+        if self.device_per_core:
+            parts.append("one device per core")
+        elif self.images > 1:
+            parts.append(f"{self.images} images")
+        return ", ".join(parts)
 
 
-def _torch_score(jacobian: torch.Tensor) -> float:
-    values = torch.linalg.svdvals(jacobian.detach().reshape(jacobian.shape[0], -1))
-    return float(values.clip(min=1e-6).log().sum())
+@dataclass(frozen=True)
+class Reading:
+    """What somebody found for the first image.
+
+    Attributes:
+        score: nats, null directions left out.
+        listing_score: nats, the paper's.
+        score_error: nats, predicted; None where nothing is.
+    """
+
+    score: float
+    listing_score: float
+    score_error: float | None = None
 
 
-def ours(contest: Contest, engine: str) -> Callable[[], float]:
-    """jepa_jax with one of its engines."""
-    fn, params = jj.score_fn(contest.encoder, engine=engine)
-    batch = jax.device_put(contest.image[None])
-    return lambda: float(fn(params, batch).listing_score[0])
+@dataclass(frozen=True)
+class Contestant:
+    """An entry, ready to run.
+
+    Attributes:
+        entry: who.
+        prepare: compiles and warms up, and returns the seconds that compiling took, or None.
+        run: the work that is timed.
+        read: of what ``run`` returned, after the clock has stopped.
+        close: lets go of what was held.
+        note: what else is to be said.
+    """
+
+    entry: Entry
+    prepare: Callable[[], float | None]
+    run: Callable[[], Any]
+    read: Callable[[Any], Reading]
+    close: Callable[[], None] = lambda: None
+    note: str = ""
+
+
+def enter(contest: Contest, entry: Entry) -> Contestant:
+    """Make an entry ready.
+
+    Raises:
+        Unavailable: it cannot take part here.
+    """
+    # Imported here: one of them needs PyTorch, which may be absent.
+    if entry.ours:
+        from benchmarks.our_peers import our_contestant, our_contestant_on_every_core
+
+        return (our_contestant_on_every_core if entry.device_per_core else our_contestant)(contest, entry)
+    if contest.model is None:
+        raise Unavailable("PyTorch is not installed.")
+    from benchmarks.torch_peers import torch_contestant
+
+    return torch_contestant(contest, entry)

@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +22,14 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from benchmarks.environment import RESULTS, describe
+from benchmarks.memory import resident_bytes
+from benchmarks.processes import call
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
 from jepa_jax.encoders.encoder import initialize_params
 from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
 from jepa_jax.jobs.devices import Step
 
-RESULTS = Path(__file__).parent / "results"
 BATCH = 16
 SPEC = EncoderSpec(
     name="small",
@@ -94,11 +92,20 @@ def engine_rate(step: Step, seconds: float) -> float:
     return batches * step.batch_size / (time.monotonic() - begun)
 
 
-def measure(folder: Path, output: Path, workers: int, seconds: float) -> dict[str, Any]:
-    """One job, taking turns with the bare engine."""
-    encoder = Encoder(SPEC, initialize_params(SPEC.vit, seed=0))
+def measure(records: int, workers: int, seconds: float) -> dict[str, Any]:
+    """One job, taking turns with the bare engine, in this process."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "in"
+        folder.mkdir()
+        make_pictures(folder, records)
+        return _measure(folder, Path(name) / "out", workers, seconds)
+
+
+def _measure(folder: Path, output: Path, workers: int, seconds: float) -> dict[str, Any]:
+    encoder = small_encoder()
     step, source = Step(encoder, JobOptions(), BATCH), open_source(folder)
-    turns = Alternating(step, every=len(source.keys) // 12, seconds=seconds)
+    # A turn's last batch counts as the engine's: turns of few batches would be all edge.
+    turns = Alternating(step, every=max(4 * BATCH, len(source.keys) // 12), seconds=seconds)
     run_job(encoder, source, output, turns, JobOptions(batch_size=BATCH, workers=workers))
     job, engine = turns.job_records / turns.job_seconds, sum(turns.engine_rates) / len(turns.engine_rates)
     return {
@@ -113,25 +120,17 @@ def measure(folder: Path, output: Path, workers: int, seconds: float) -> dict[st
 
 def resident_peak() -> int:
     """Peak of this process's resident memory so far, bytes."""
-    if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-    return psutil.Process().memory_info().rss
+    return resident_bytes("VmHWM") if sys.platform == "linux" else psutil.Process().memory_info().rss
 
 
-def environment() -> dict[str, Any]:
-    """Device, versions and commit, so that a figure can be repeated."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "commit": commit.stdout.strip(),
-        "date": date.today().isoformat(),
-    }
+def small_encoder() -> Encoder:
+    """What all jobs here score with."""
+    return Encoder(SPEC, initialize_params(SPEC.vit, seed=0))
+
+
+def measure_in_its_own_process(records: int, workers: int, seconds: float) -> dict[str, Any]:
+    """One job over so many pictures, taking turns with the bare engine."""
+    return call("benchmarks.pipeline:measure", {"records": records, "workers": workers, "seconds": seconds})
 
 
 def main() -> None:
@@ -140,24 +139,12 @@ def main() -> None:
     parser.add_argument("--records", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3, help="of each turn of the bare engine")
-    parser.add_argument("--one", nargs=2, metavar=("FOLDER", "OUTPUT"), help="measure one folder and print JSON")
     arguments = parser.parse_args()
-    if arguments.one:
-        folder, output = map(Path, arguments.one)
-        print(json.dumps(measure(folder, output, arguments.workers, arguments.seconds)))
-        return
     rows = []
     for records in arguments.records:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / "in"
-            folder.mkdir()
-            make_pictures(folder, records)
-            command = [sys.executable, "-m", "benchmarks.pipeline", "--one", str(folder), str(Path(name) / "out")]
-            command += ["--workers", str(arguments.workers), "--seconds", str(arguments.seconds)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        rows.append(measure_in_its_own_process(records, arguments.workers, arguments.seconds))
         print(json.dumps(rows[-1]))
-    facts = environment() | {"encoder": SPEC.to_dict()["vit"], "batch_size": BATCH, "workers": arguments.workers}
+    facts = describe() | {"encoder": SPEC.to_dict()["vit"], "batch_size": BATCH, "workers": arguments.workers}
     growth = rows[-1]["resident_peak_mb"] / rows[0]["resident_peak_mb"]
     result = {"environment": facts, "jobs": rows, "memory_growth": growth}
     (RESULTS / "pipeline.json").write_text(json.dumps(result, indent=2) + "\n")

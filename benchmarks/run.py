@@ -1,99 +1,139 @@
-"""Race the exact score against PyTorch on this machine: ``python -m benchmarks.run --image-size 112``.
+"""Measure everything on this machine: ``python -m benchmarks.run --suite cpu|gpu|smoke``.
 
-All contestants take turns in one process, so that a busy machine is unfair to all alike. Medians are
-printed as a table and written with device, versions and commit under ``benchmarks/results/``.
+Stages run one after the other. After each, all results so far are written to ``results.json``, as tables to
+``README.md`` and as plots, in a directory of its own below ``benchmarks/results/``. A stage that fails or runs past
+its limit is recorded with the reason, and the exit status tells.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
-import platform
-import statistics
-import subprocess
+import re
+import sys
+import tempfile
 import time
-from datetime import date
+import traceback
 from pathlib import Path
 from typing import Any
 
-import jax
-import torch
+from benchmarks import environment, processes
+from benchmarks.environment import RESULTS, ROOT
+from benchmarks.plots import write_plots
+from benchmarks.suites import SUITES, Stage, find_stage
+from benchmarks.tables import write_tables
 
-from benchmarks import peers
-
-RESULTS = Path(__file__).parent / "results"
-
-
-def race(image_size: int, rounds: int, chunk_sizes: tuple[int, ...] = (16, 32, 64)) -> list[dict[str, Any]]:
-    """Seconds per image of every contestant, median and extremes over some rounds after a warm-up."""
-    if jax.default_backend() != "cpu":
-        raise SystemExit("PyTorch would run on the CPU here and JAX elsewhere: set JAX_PLATFORMS=cpu for a fair race.")
-    contest = peers.dinov2_small(image_size)
-    contestants = {"paper's listing (PyTorch)": peers.torch_listing(contest)}
-    contestants |= {f"torch.func.jacrev, {n} rows": peers.torch_jacrev(contest, n) for n in chunk_sizes}
-    contestants |= {f"jepa_jax {engine}": peers.ours(contest, engine) for engine in ("generic", "rules")}
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    scores = {}
-    for turn in range(rounds + 1):
-        for name, run in contestants.items():
-            begun = time.perf_counter()
-            scores[name] = run()
-            if turn:  # the first turn compiles and warms up
-                seconds[name].append(time.perf_counter() - begun)
-    listing = statistics.median(seconds["paper's listing (PyTorch)"])
-    return [
-        {
-            "contestant": name,
-            "seconds_median": statistics.median(times),
-            "seconds_min": min(times),
-            "seconds_max": max(times),
-            "times_faster_than_listing": listing / statistics.median(times),
-            "listing_score": scores[name],
-        }
-        for name, times in seconds.items()
-    ]
-
-
-def environment() -> dict[str, Any]:
-    """Device, versions and commit, so that a figure can be repeated."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-        "date": date.today().isoformat(),
-    }
-
-
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The results as a table."""
-    lines = ["| contestant | seconds per image | min to max | faster than the listing |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['contestant']} | {row['seconds_median']:.2f} | {row['seconds_min']:.2f} to {row['seconds_max']:.2f} "
-        f"| {row['times_faster_than_listing']:.1f}x |"
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
+QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
 
 def main() -> None:
-    """Run the race and write its results."""
-    parser = argparse.ArgumentParser(description="Race the exact score against PyTorch.")
-    parser.add_argument("--image-size", type=int, default=112)
-    parser.add_argument("--rounds", type=int, default=3)
+    """Run a suite."""
+    parser = argparse.ArgumentParser(description="Measure everything on this machine.")
+    parser.add_argument("--suite", choices=SUITES, default="cpu")
+    parser.add_argument("--part", type=int, help="of a suite that is run in several calls; by default all")
+    parser.add_argument("--only", nargs="+", metavar="STAGE", help="some stages; others' earlier results are kept")
+    parser.add_argument("--output", type=Path, help="directory of the results")
     arguments = parser.parse_args()
-    facts = environment() | {"model": "dinov2-small, random weights", "image_size": arguments.image_size}
-    rows = race(arguments.image_size, arguments.rounds)
-    name = f"{facts['device']}-{facts['date']}-{arguments.image_size}px"
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({"environment": facts, "results": rows}, indent=2) + "\n")
-    (RESULTS / f"{name}.md").write_text(markdown(rows))
-    print(markdown(rows))
+    suite = SUITES[arguments.suite]
+    names = [stage.name for stage in suite.stages]
+    if unknown := set(arguments.only or ()) - set(names):
+        parser.error(f"unknown stages {sorted(unknown)}; choose from {', '.join(names)}")
+    chosen = [
+        stage
+        for stage in suite.stages
+        if (arguments.only is None or stage.name in arguments.only) and arguments.part in (None, stage.part)
+    ]
+    os.environ.update(QUIET | dict(suite.environment))  # before JAX looks for devices
+    own = suite.own_processes
+    facts = processes.call("benchmarks.environment:describe", {}) if own else environment.describe()
+    output = (arguments.output or default_output(arguments.suite, facts)).resolve()
+    results = run_suite(arguments.suite, chosen, facts, output, own_processes=own)
+    failed = [name for name, outcome in results["stages"].items() if outcome["status"] != "done"]
+    print(f"{output}: {len(results['stages'])} stages" + (f", of which failed: {', '.join(failed)}" if failed else ""))
+    sys.exit(1 if failed else 0)
+
+
+def default_output(suite: str, facts: dict[str, Any]) -> Path:
+    """``benchmarks/results/DEVICE-DATE``; of the smoke suite nothing is kept there."""
+    if suite == "smoke":
+        return ROOT / "build" / "benchmarks"
+    device = re.sub(r"[^a-z0-9]+", "-", facts["device"].lower()).strip("-")
+    return RESULTS / f"{device}-{facts['date']}"
+
+
+def run_suite(
+    suite: str, stages: list[Stage], facts: dict[str, Any], output: Path, *, own_processes: bool
+) -> dict[str, Any]:
+    """Run stages and write the results after each; what an earlier run left there of other stages is kept."""
+    path = output / "results.json"
+    earlier = json.loads(path.read_text()) if path.is_file() else {}
+    kept = earlier["stages"] if earlier.get("suite") == suite else {}
+    output.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        print(f"{stage.name}", flush=True)
+        outcome = run_in_its_own_process(suite, stage) if own_processes else run_here(stage)
+        kept[stage.name] = outcome | {key: facts[key] for key in ("commit", "date")}
+        said = f" ({outcome['reason']})" if outcome["reason"] else ""
+        print(f"{stage.name}: {outcome['status']} in {outcome['seconds']:.0f} s{said}", flush=True)
+        ordered = {known.name: kept[known.name] for known in SUITES[suite].stages if known.name in kept}
+        results = {"suite": suite, "environment": facts, "stages": ordered}
+        path.write_text(json.dumps(results, indent=1) + "\n")
+        write_plots(results, output)
+        write_tables(results, output)
+    return json.loads(path.read_text())
+
+
+def run_in_its_own_process(suite: str, stage: Stage) -> dict[str, Any]:
+    """One stage in a fresh process, stopped at its limit; what it recorded until then is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        recorded = Path(folder) / "recorded.json"
+        arguments = {"suite": suite, "name": stage.name, "recorded": str(recorded)}
+        begun, load = time.monotonic(), os.getloadavg()[0]
+        reason = None
+        try:
+            processes.call("benchmarks.run:run_stage", arguments, limit_seconds=stage.limit_seconds)
+        except processes.ProcessFailed as error:
+            reason = str(error)
+        results = json.loads(recorded.read_text()) if recorded.is_file() else {}
+        return _outcome(stage, results, reason, time.monotonic() - begun, load)
+
+
+def run_stage(suite: str, name: str, recorded: str) -> None:
+    """Be the process of a stage: its results go to a file, whole at any time."""
+    path = Path(recorded)
+
+    def record(results: dict[str, Any]) -> None:
+        path.with_suffix(".new").write_text(json.dumps(results))
+        path.with_suffix(".new").replace(path)
+
+    record(find_stage(suite, name).settings.run(record))
+
+
+def run_here(stage: Stage) -> dict[str, Any]:
+    """One stage in this process, without a limit."""
+    begun, load = time.monotonic(), os.getloadavg()[0]
+    recorded: dict[str, Any] = {}
+    reason = None
+    try:
+        recorded |= stage.settings.run(recorded.update)
+    except Exception as error:  # the other stages go on
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+    return _outcome(stage, recorded, reason, time.monotonic() - begun, load)
+
+
+def _outcome(stage: Stage, results: dict[str, Any], reason: str | None, seconds: float, load: float) -> dict[str, Any]:
+    settings: Any = stage.settings
+    return {
+        "status": "failed" if reason else "done",
+        "reason": reason,
+        "seconds": seconds,
+        "load_average": load,
+        "settings": dataclasses.asdict(settings),
+        "results": results,
+    }
 
 
 if __name__ == "__main__":

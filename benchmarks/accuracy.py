@@ -1,0 +1,121 @@
+"""How exact scores are: each rung against float64, in any batch, run after run, with null directions and without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import jepa_jax as jj
+from benchmarks.contest import Contest, open_contest
+from benchmarks.images import natural_pictures
+from jepa_jax.encoders import Encoder
+from jepa_jax.jacobian.precision import LADDER, Precision
+
+TRAINED = "jepa-tiny"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Errors of the trained encoder that ships, on every rung, and of an encoder with random weights in batches.
+
+    Errors of every peer on random weights are the races' own (`benchmarks.standings`).
+
+    Attributes:
+        images: how many the trained encoder scores on every rung.
+        rungs: below float64.
+        model: with random weights.
+        image_size: its images' side, pixels.
+        batch: images in its batches.
+        peer_batch: images in one call of the paper's listing, which sums embeddings over a batch; 0 leaves it out.
+    """
+
+    images: int = 32
+    rungs: tuple[Precision, ...] = LADDER[:-1]
+    model: str = "dinov2-small"
+    image_size: int = 112
+    batch: int = 3
+    peer_batch: int = 2
+
+    def run(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Measure."""
+        encoder = jj.load_encoder(TRAINED)
+        pictures = encoder.preprocess(natural_pictures(self.images, encoder.spec.image_size))
+        result: dict[str, Any] = {
+            "trained": {"model": TRAINED, "images": self.images, "rungs": rung_errors(encoder, pictures, self.rungs)}
+        }
+        record(result)
+        result["trained"]["batches"] = batch_invariance(encoder, pictures[:8])
+        record(result)
+        with open_contest(self.model, self.image_size, self.batch, peers=self.peer_batch > 0) as contest:
+            about = {"model": self.model, "image_size": self.image_size}
+            result["random"] = about | {"batches": batch_invariance(contest.encoder, contest.images)}
+            record(result)
+            if contest.model is not None:
+                result["random"]["paper's listing"] = _listing_in_batches(contest, self.peer_batch)
+        return result
+
+
+def rung_errors(encoder: Encoder, batch: np.ndarray, rungs: Sequence[Precision]) -> list[dict[str, Any]]:
+    """Each rung's errors against float64, and what was predicted of them; nats."""
+    exact = np.asarray(jj.score(encoder, batch, precision="float64").score)
+    rows = []
+    for precision in rungs:
+        noise = None if encoder.null_direction_count else jj.calibrate_noise(encoder, batch[:4], precision)
+        scorer = jj.Scorer(encoder, precision=precision, noise=noise)
+        result, again = scorer(batch), scorer(batch)
+        error = np.asarray(result.score, np.float64) - exact
+        predicted = np.asarray(result.score_error, np.float64)
+        rows.append(
+            {
+                "precision": precision,
+                "error_rms": float(np.sqrt(np.mean(error**2))),
+                "error_max": float(np.abs(error).max()),
+                "predicted_median": float(np.median(predicted)),
+                "share_within_predicted": float(np.mean(np.abs(error) <= predicted)),
+                "run_to_run": float(np.abs(np.asarray(result.score) - np.asarray(again.score)).max()),
+            }
+        )
+    return rows
+
+
+def batch_invariance(encoder: Encoder, batch: np.ndarray) -> dict[str, Any]:
+    """Largest differences of scores between images alone and at every place of a batch; nats."""
+    scorer = jj.Scorer(encoder)
+    alone = [scorer(batch[i : i + 1]) for i in range(len(batch))]
+    found: dict[str, Any] = {"batch": len(batch)}
+    turned = [(shift, scorer(np.roll(batch, shift, axis=0))) for shift in range(min(3, len(batch)))]
+    for name in ("score", "listing_score"):
+        by_itself = np.concatenate([np.asarray(getattr(result, name)) for result in alone])
+        differences = [np.roll(np.asarray(getattr(r, name)), -shift) - by_itself for shift, r in turned]
+        found[f"{name}_difference"] = float(np.abs(differences).max())
+    return found
+
+
+def _listing_in_batches(contest: Contest, batch: int) -> dict[str, Any]:
+    """The paper's listing on an image alone, and last in a batch: the difference of its score; nats."""
+    import torch
+
+    model = contest.model
+    model.set_attn_implementation("sdpa")
+    device = next(model.parameters()).device
+    pixels = torch.from_numpy(contest.images[:batch]).permute(0, 3, 1, 2).to(device)
+
+    def last_score(pixels: torch.Tensor) -> tuple[float, float]:
+        """Of the batch's last image: the listing's score, and the score without null directions."""
+        jacobian = torch.autograd.functional.jacobian(lambda x: model(x).pooler_output.sum(0), pixels)
+        assert isinstance(jacobian, torch.Tensor)  # a tuple comes of several inputs alone
+        matrix = jacobian[:, -1].reshape(jacobian.shape[0], -1)
+        listing = torch.linalg.svdvals(matrix).clip(min=1e-6).log().sum()
+        return float(listing), contest.structural_score(matrix.cpu().numpy())
+
+    # The image that the null directions were computed for comes last.
+    pair = torch.cat([pixels[1:], pixels[:1]])
+    alone, together = last_score(pixels[:1]), last_score(pair)
+    return {
+        "batch": batch,
+        "listing_score_difference": abs(alone[0] - together[0]),
+        "score_difference": abs(alone[1] - together[1]),
+    }

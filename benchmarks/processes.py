@@ -1,0 +1,87 @@
+"""Calling a function in a process of its own: for peak memory, device counts that are set at start, and time limits.
+
+A target is named ``module:function``; arguments and result travel as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import ROOT
+
+
+class ProcessFailed(RuntimeError):
+    """A process that was called ended without a result; the message says why."""
+
+
+def call(
+    target: str,
+    arguments: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str] | None = None,
+    limit_seconds: float | None = None,
+) -> Any:
+    """Run ``module:function(**arguments)`` in a fresh process and return its result.
+
+    Raises:
+        ProcessFailed: it raised, was killed, or ran past the limit.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        command = [sys.executable, "-m", "benchmarks.processes", target, json.dumps(arguments), str(answer)]
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | dict(environment or {}), start_new_session=True)
+        try:
+            status = process.wait(limit_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise ProcessFailed(f"it ran past its limit of {limit_seconds:.0f} s") from error
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with whatever it started itself
+            process.wait()
+        if not answer.is_file():
+            raise ProcessFailed(f"it ended with status {status}" + (" (no memory?)" if status == -9 else ""))
+        result = json.loads(answer.read_text())
+        if "error" in result:
+            raise ProcessFailed(result["error"])
+        return result["value"]
+
+
+def devices_environment(count: int) -> dict[str, str]:
+    """What a process needs at its start to see so many CPU devices.
+
+    Devices share XLA's threads; with fewer than two each they can wait for one another for ever.
+    """
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    return {"XLA_FLAGS": flags.strip(), "NPROC": str(max(16, 2 * count)), "JAX_PLATFORMS": "cpu"}
+
+
+def resolve(target: str) -> Any:
+    """The function that ``module:function`` names."""
+    module, name = target.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def main() -> None:
+    """Be the process that `call` starts."""
+    target, arguments, answer = sys.argv[1:]
+    try:
+        result = {"value": resolve(target)(**json.loads(arguments))}
+    except Exception as error:  # whatever it was, the caller is told
+        traceback.print_exc()
+        result = {"error": f"{type(error).__name__}: {error}"}
+    Path(answer).write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The README's performance table, rendered from the newest results: ``python -m benchmarks.readme [--check]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import RESULTS, ROOT
+from benchmarks.standings import best_jacrev, find
+from benchmarks.tables import Column, about, number, table
+
+README = ROOT / "README.md"
+BLOCK = re.compile(r"(<!-- benchmarks:begin -->\n).*?(<!-- benchmarks:end -->)", re.DOTALL)
+
+NOTHING_YET = "No run is recorded yet: `python -m benchmarks.run --suite cpu`, then `python -m benchmarks.readme`.\n"
+
+
+def main() -> None:
+    """Write the table, or compare."""
+    parser = argparse.ArgumentParser(description="Render the README's performance table from the newest results.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if it is not up to date")
+    check = parser.parse_args().check
+    old = README.read_text()
+    new = rendered(old)
+    if check and new != old:
+        sys.exit(f"{README} does not show the newest results: python -m benchmarks.readme")
+    if not check:
+        README.write_text(new)
+
+
+def rendered(readme: str) -> str:
+    """The README with its block as the newest results make it."""
+    if not BLOCK.search(readme):
+        raise ValueError("the README has no <!-- benchmarks:begin --> ... <!-- benchmarks:end -->")
+    parts = [section(folder, results) for folder, results in newest_runs()]
+    return BLOCK.sub(lambda match: match[1] + ("\n".join(parts) or NOTHING_YET) + match[2], readme)
+
+
+def newest_runs(folder: Path = RESULTS) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The newest run of each suite, with its directory."""
+    runs = [(path.parent, json.loads(path.read_text())) for path in folder.glob("*/results.json")]
+    for suite in ("gpu", "cpu"):
+        of_suite = [run for run in runs if run[1].get("suite") == suite]
+        if of_suite:
+            yield max(of_suite, key=lambda run: run[1]["environment"]["begun"])
+
+
+def section(folder: Path, results: dict[str, Any]) -> str:
+    """A run's races as one table, with where they were run."""
+    races = [outcome["results"] for name, outcome in results["stages"].items() if name.startswith("race")]
+    path = folder.relative_to(ROOT)
+    return (
+        f"{table(_columns(results['suite']), [_row(race) for race in races if race.get('contestants')])}\n\n"
+        "Seconds per image in float32 and how many times faster than the paper's listing that is: random weights, "
+        "one image, contestants taking turns, medians. "
+        f"{about(results['environment'])} Everything else that was measured, rungs, errors, memory and growth among "
+        f"it: [{path}]({path}/README.md).\n"
+    )
+
+
+def _row(race: dict[str, Any]) -> dict[str, Any]:
+    rows = race["contestants"]
+    return {
+        "encoder": f"{race['model']}, {race['image_size']} px",
+        "listing": find(rows, "paper's listing"),
+        "jacrev": best_jacrev(rows),
+        "generic": find(rows, "jepa_jax generic"),
+        "rules": find(rows, "jepa_jax rules"),
+        "per core": find(rows, "jepa_jax rules, one device per core"),
+        "tf32": find(rows, "jepa_jax rules, tensorfloat32"),
+    }
+
+
+def _columns(suite: str) -> list[Column]:
+    def seconds(key: str) -> Any:
+        def show(row: dict[str, Any]) -> str:
+            found = row[key]
+            faster = found["faster_than_listing"]
+            return number(found["seconds_median"]) + (f" ({number(faster)}x)" if faster and key != "listing" else "")
+
+        return show
+
+    last = ("one device per core", "per core") if suite == "cpu" else ("in TensorFloat-32", "tf32")
+    return [
+        ("encoder", lambda row: row["encoder"]),
+        ("paper's listing", seconds("listing")),
+        ("best `torch.func.jacrev`", seconds("jacrev")),
+        ("jepa_jax, any function", seconds("generic")),
+        ("jepa_jax, its encoders", seconds("rules")),
+        (last[0], seconds(last[1])),
+    ]
+
+
+if __name__ == "__main__":
+    main()
