@@ -19,7 +19,7 @@ from benchmarks.images import natural_pictures
 from jepa_jax.encoders.null_directions import complement_basis
 from jepa_jax.jacobian.jacobian import spectral_columns
 from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.jobs.decoding import decode
+from jepa_jax.jobs.decoding import InputRecipe, decode
 from jepa_jax.spectrum.spectrum import algorithm_scope, all_values, log_volume, resolve_method, structural_values
 
 
@@ -77,7 +77,7 @@ def _parts(contest: Contest, jpeg_size: int, whole: bool) -> dict[str, Callable[
     function, params, image = encoder.function, jax.device_put(encoder.params), jax.device_put(images[0])
     file = io.BytesIO()
     Image.fromarray(natural_pictures(1, jpeg_size)[0]).save(file, "JPEG", quality=90)
-    plan = JacobianPlan()
+    recipe, plan = InputRecipe(encoder.spec.preprocess), JacobianPlan()
     algorithm = resolve_method("auto", images.dtype)
 
     @jax.jit
@@ -112,7 +112,7 @@ def _parts(contest: Contest, jpeg_size: int, whole: bool) -> dict[str, Callable[
         return all_values(algorithm, factor, size), structural_values(algorithm, factor, basis, size)
 
     parts: dict[str, Callable[[], Any]] = {
-        "input": lambda: decode(file.getvalue(), encoder.spec.preprocess),
+        "input": lambda: decode(file.getvalue(), "picture", recipe),
         "forward": lambda: forward(params, image),
         "jacobian": lambda: jacobian(params, image),
         "spectrum, score only": spectrum(lambda factor, basis: log_volume(algorithm, factor, basis)),

@@ -14,7 +14,7 @@ import numpy as np
 import jepa_jax as jj
 from benchmarks.contest import encoder_spec, random_encoder
 from benchmarks.processes import call
-from jepa_jax.memory import estimated_bytes
+from jepa_jax.memory import estimate_memory
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def measure(model: str, image_size: int, scored: bool) -> dict[str, Any]:
         "model": model,
         "image_size": image_size,
         "rows_per_pass": program.plan.block_size,
-        "planned_bytes": estimated_bytes(encoder.spec.vit, program.plan, image.shape[1:], encoder.parameter_bytes),
+        "planned_bytes": estimate_memory(encoder.spec.vit, program.plan, image.shape[1:], encoder.params).total,
         "xla_bytes": program.peak_bytes,
     }
     if scored:

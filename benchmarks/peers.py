@@ -30,7 +30,7 @@ class Entry:
         chunk: rows of the Jacobian at a time, for jacrev.
         precision: of the Jacobian.
         images: in one call. Seconds are reported per image.
-        device_per_core: one XLA device per processor core, in a process of its own, with an image for each.
+        image_per_core: as many images in one call as there are processor cores, which take one each.
         compiler: `torch.compile`'s backend.
     """
 
@@ -39,7 +39,7 @@ class Entry:
     chunk: int | None = None
     precision: Precision = "float32"
     images: int = 1
-    device_per_core: bool = False
+    image_per_core: bool = False
     compiler: str = "inductor"
 
     @property
@@ -55,7 +55,7 @@ class Entry:
     @property
     def batch(self) -> int:
         """Images in one call."""
-        return cores() if self.device_per_core else self.images
+        return cores() if self.image_per_core else self.images
 
     @property
     def name(self) -> str:
@@ -69,8 +69,8 @@ class Entry:
         parts = [names.get(self.way, f"jepa_jax {self.way}")]
         if self.precision != "float32":
             parts.append(self.precision + (" (emulated)" if self.emulated else ""))
-        if self.device_per_core:
-            parts.append("one device per core")
+        if self.image_per_core:
+            parts.append("one image per core")
         elif self.images > 1:
             parts.append(f"{self.images} images")
         return ", ".join(parts)
@@ -120,9 +120,9 @@ def enter(contest: Contest, entry: Entry) -> Contestant:
     """
     # Imported here: one of them needs PyTorch, which may be absent.
     if entry.ours:
-        from benchmarks.our_peers import our_contestant, our_contestant_on_every_core
+        from benchmarks.our_peers import our_contestant
 
-        return (our_contestant_on_every_core if entry.device_per_core else our_contestant)(contest, entry)
+        return our_contestant(contest, entry)
     if contest.model is None:
         raise Unavailable("PyTorch is not installed.")
     from benchmarks.torch_peers import torch_contestant

@@ -13,7 +13,7 @@ import jax
 
 from jepa_jax.errors import OutOfMemoryError
 from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.lanes import in_lanes, lane_count, part_size
+from jepa_jax.lanes import Run, in_lanes, lane_count, part_size
 from jepa_jax.memory import default_budget, fit_plan, halved
 from jepa_jax.options import Differentiable, Options
 from jepa_jax.readings import ScoreResult
@@ -33,7 +33,7 @@ class Program:
         peak_bytes: memory that it takes while it runs, parameters included, by XLA's account; 0 if it gives none.
     """
 
-    run: Callable[[Any, jax.Array], ScoreResult]
+    run: Run
     plan: JacobianPlan
     lanes: int
     compile_seconds: float
@@ -117,12 +117,15 @@ class ProgramFactory:
             each = memory.temp_size_in_bytes + memory.output_size_in_bytes
             lanes = min(lanes, max(1, (self.budget - shared) // max(1, each)))
 
-        def run(params: Any, batch: jax.Array) -> ScoreResult:
+        def run_part(params: Any, batch: jax.Array) -> ScoreResult:
             # The batch may lie anywhere, on a mesh of the user's own for instance.
             return compiled(params, jax.device_put(batch, sharding))
 
+        run: Run = run_part
         if part < batch.shape[0]:
-            run = in_lanes(run, part, lanes, functools.partial(float64_scope, options.plan.precision == "float64"))
+            run = in_lanes(
+                run_part, part, lanes, functools.partial(float64_scope, options.plan.precision == "float64")
+            )
         return Program(run, options.plan, lanes, seconds, shared + lanes * each)
 
 

@@ -30,7 +30,7 @@ def score_steps(encoder: Encoder, inputs: Iterable[np.ndarray], **options: Any) 
     Returns:
         Of all images, as NumPy arrays.
     """
-    scorer, size, remaining = Scorer(encoder, **options), default_batch_size(encoder), iter(inputs)
+    scorer, size, remaining = Scorer(encoder, **options), default_batch_size(encoder.spec), iter(inputs)
     results = []
     while some := list(itertools.islice(remaining, size)):
         result = scorer(np.stack([*some, *[some[-1]] * (size - len(some))]))
