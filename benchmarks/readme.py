@@ -71,7 +71,7 @@ def _row(race: dict[str, Any]) -> dict[str, Any]:
         "jacrev": best_jacrev(rows),
         "generic": find(rows, "jepa_jax generic"),
         "rules": find(rows, "jepa_jax rules"),
-        "per core": find(rows, "jepa_jax rules, one device per core"),
+        "per core": find(rows, "jepa_jax rules, one image per core"),
         "tf32": find(rows, "jepa_jax rules, tensorfloat32"),
     }
 
@@ -85,7 +85,7 @@ def _columns(suite: str) -> list[Column]:
 
         return show
 
-    last = ("one device per core", "per core") if suite == "cpu" else ("in TensorFloat-32", "tf32")
+    last = ("one image per core", "per core") if suite == "cpu" else ("in TensorFloat-32", "tf32")
     return [
         ("encoder", lambda row: row["encoder"]),
         ("paper's listing", seconds("listing")),

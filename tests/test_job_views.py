@@ -21,7 +21,7 @@ from jepa_jax.jobs.decoding import InputRecipe
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.dry_run import dry_run
 from jepa_jax.reporting import print_dry_run
-from jepa_jax.scoring import ScoreResult
+from jepa_jax.readings import ScoreResult
 from jepa_jax.views import RECIPES, ViewRecipe, Views, combine_views, draw_views
 
 VIEWS = Views(3, 5, RECIPES["dinov2"])

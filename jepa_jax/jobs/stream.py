@@ -17,7 +17,7 @@ from jepa_jax.errors import JobError, OutOfMemoryError
 from jepa_jax.jobs.columns import Row, record_columns
 from jepa_jax.jobs.decoding import Decoded
 from jepa_jax.jobs.devices import Step
-from jepa_jax.scoring import ScoreResult
+from jepa_jax.readings import ScoreResult
 
 
 @dataclass
