@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from jepa_jax.studies import controlled, synthetic
 from jepa_jax.studies.baselines import baselines
+from jepa_jax.studies.correlations import rank_correlation
 from jepa_jax.studies.densities import (
     Density,
     correlated_gaussian,
@@ -24,8 +26,9 @@ from jepa_jax.studies.densities import (
     two_spirals,
 )
 from jepa_jax.studies.image_world import FACTORS, NEVER, SIZE, draw, world
-from jepa_jax.studies.synthetic import Cell, combine_views, study_cell
+from jepa_jax.studies.synthetic import WIDE, Cell, combine_views, mixtures, study_run
 from jepa_jax.studies.vectors import Recipe
+from jepa_jax.training.mlp import MLP
 from jepa_jax.training.objectives import LeJEPA
 
 
@@ -74,29 +77,38 @@ def test_baselines_know_a_gaussian():
     samples, points = rng.normal(size=(2000, 2)), rng.normal(size=(300, 2))
     truth = -0.5 * np.sum(points**2, axis=1)
     for name, values in baselines(samples, points).items():
-        assert synthetic.rank_correlation(values, truth) > 0.9, name  # 20 neighbours: 0.22 nats of noise
+        assert rank_correlation(values, truth) > 0.9, name  # 20 neighbours: 0.22 nats of noise
 
 
 @pytest.mark.slow
 def test_the_gaussian_score_finds_a_known_density():
     """The reduced study: D = 2, K = 8, one seed, held-out points."""
-    recipe = Recipe(outputs=8, steps=2000)
-    row, _ = study_cell(Cell(random_mixture(2), recipe), seeds=1)
-    assert row["gaussian_score"] >= 0.85
-    assert row["gaussian_score"] > row["score"]
-    assert min(row[name] for name in ("kde", "knn", "fitted_mixture")) > 0.9
+    found = study_run(Cell(mixtures(2), dataclasses.replace(WIDE, steps=1200)), seed=1)["spearman"]
+    assert found["gaussian_score"] >= 0.85
+    assert found["gaussian_score"] > found["score"]
+    assert min(found[name] for name in ("kde", "knn", "fitted_mixture")) > 0.9 > found["fitted_gaussian"]
 
 
-def test_the_synthetic_command_writes_its_figures(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    recipe = Recipe(outputs=2, hidden=(8,), steps=5, batch_size=32, criterion=LeJEPA(0.05, 8))
-    monkeypatch.setattr(synthetic, "cells", lambda: [Cell(random_mixture(2), recipe, "K")])
+def test_the_synthetic_command_writes_its_figures_and_goes_on(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    recipe = Recipe(outputs=2, hidden=(8,), steps=5, batch_size=32, criterion=LeJEPA(0.05, 8), residual=True)
+    monkeypatch.setattr(synthetic, "cells", lambda: [Cell(mixtures(2), recipe, "K")])
     monkeypatch.setattr(synthetic, "POINTS", 64)
-    synthetic.run_synthetic(Console(quiet=True), tmp_path, quick=True)
+    rows = synthetic.run_synthetic(Console(quiet=True), tmp_path, quick=True)
     document = json.loads((tmp_path / "study.json").read_text())
     assert document["rows"][0]["density"] == "mixture-2d"
     assert {"command", "commit", "versions"} <= document.keys()
     assert "| mixture-2d | K | 2 | LeJEPA |" in (tmp_path / "study.md").read_text()
-    assert (tmp_path / "scatter.png").stat().st_size > 1000
+    assert min((tmp_path / name).stat().st_size for name in ("scatter.png", "ranks.png")) > 1000
+    with (tmp_path / "cells.jsonl").open("a") as file:
+        file.write('{"part": "cut sho')  # killed while writing
+    monkeypatch.setattr(synthetic, "study_run", lambda *_: pytest.fail("computed again"))
+    assert synthetic.run_synthetic(Console(quiet=True), tmp_path, quick=True) == rows
+
+
+def test_a_residual_encoder_starts_near_an_isometry():
+    encoder = MLP(3, (64, 64), 5, residual=True)
+    jacobian = np.asarray(jax.jacobian(functools.partial(encoder, encoder.init(0)))(jnp.zeros(3)))
+    assert np.allclose(np.linalg.svd(jacobian, compute_uv=False), 1.0, atol=0.3)
 
 
 def test_the_world_is_as_frequent_as_it_says():

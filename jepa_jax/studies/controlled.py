@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from rich.console import Console
 
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
 from jepa_jax.scorer import score
+from jepa_jax.studies.correlations import rank_correlation
 from jepa_jax.studies.image_world import FACTORS, SIZE, World, draw, world
-from jepa_jax.studies.outputs import markdown_table, rich_table, write_json
-from jepa_jax.studies.synthetic import rank_correlation
+from jepa_jax.studies.outputs import Ledger, markdown_table, rich_table, study_progress, write_json
 from jepa_jax.training.calibration import calibrate, standardized
 from jepa_jax.training.config import Optimizer, TrainingConfig
 from jepa_jax.training.data import load_labelled_images
@@ -30,7 +30,13 @@ LONG_TAIL = 0.6
 """Each class of CIFAR-10 has this share of the pictures of the one before."""
 
 IMAGES_PER_CLASS = 60
-SEEDS = 3
+STEPS = 400
+SEEDS = (1, 2, 3, 4, 5)
+
+HEADING = "Correlations over {} seeds, with 95% intervals of their mean (Student's t)"
+
+READING = """
+"""
 
 SCORES = ("score", "gaussian_score")
 
@@ -75,26 +81,42 @@ def recipe(image_size: int, seed: int, steps: int) -> TrainingConfig:
 
 
 def run_controlled(console: Console, output: Path, quick: bool, cifar10: Path | None) -> dict[str, Any]:
-    """Run both parts, print, and write ``study.json`` and ``study.md``."""
-    seeds, steps = (1, 20) if quick else (SEEDS, 400)
-    begun = time.monotonic()
-    figures: dict[str, Any] = {"steps": steps, "world": [world_run(seed, steps) for seed in range(seeds)]}
-    console.print(f"image world: {seeds} encoders after {time.monotonic() - begun:.0f} s")
+    """Run both parts, or what is left of them, print, and write ``study.json`` and ``study.md`` as they come."""
+    seeds, steps = (SEEDS[:1], 20) if quick else (SEEDS, STEPS)
+    ledger = Ledger(output / "runs.jsonl")
+    figures: dict[str, Any] = {"steps": steps, "world": [], "long_tail": []}
+    runs = [("world", seed, functools.partial(world_run, seed, steps)) for seed in seeds]
     if cifar10 is not None:
-        figures["long_tail"] = [long_tail_run(cifar10, seed, steps) for seed in range(seeds)]
-    figures["seconds"] = time.monotonic() - begun
-    rows = []
-    for part in ("world", "long_tail"):
-        for name in figures.get(part, [{}])[0]:
-            values = np.array([run[name] for run in figures[part]])
-            low, high = interval(values)
-            rows.append({"part": part, "figure": name, "mean": float(values.mean()), "from": low, "to": high})
-    figures["summary"] = rows
-    write_json(output / "study.json", "jepa-jax study controlled", figures)
-    heading = f"Spearman correlations over {seeds} seeds, with 95% intervals of the mean (Student's t)\n\n"
-    (output / "study.md").write_text(heading + markdown_table(rows))
-    console.print(rich_table(rows, heading.strip()))
+        runs += [("long_tail", seed, functools.partial(long_tail_run, cifar10, seed, steps)) for seed in seeds]
+    with study_progress(console) as progress:
+        task = progress.add_task("encoders", total=len(runs))
+        for part, seed, run in runs:
+            figures[part].append(found := ledger.get(f"{part} seed={seed} steps={steps}", run))
+            progress.advance(task)
+            progress.console.print(f"{part}, seed {seed}: {_first_figures(found)}", highlight=False)
+            figures["summary"] = rows = [
+                row for name in ("world", "long_tail") for row in summary(name, figures[name])
+            ]
+            write_json(output / "study.json", "jepa-jax study controlled", figures)
+            (output / "study.md").write_text(f"{HEADING.format(len(seeds))}\n\n{markdown_table(rows)}{READING}")
+    console.print(rich_table(figures["summary"], HEADING.format(len(seeds))))
     return figures
+
+
+def _first_figures(found: dict[str, float]) -> str:
+    return ", ".join(
+        f"{name} {value:.3f}" for name, value in found.items() if name.endswith(("combinations", "classes"))
+    )
+
+
+def summary(part: str, runs: list[dict[str, float]]) -> list[dict[str, Any]]:
+    """Mean and interval of every figure over the seeds, one row each."""
+    rows = []
+    for name in runs[0] if runs else ():
+        values = np.array([run[name] for run in runs])
+        low, high = interval(values)
+        rows.append({"part": part, "figure": name, "mean": float(values.mean()), "from": low, "to": high})
+    return rows
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

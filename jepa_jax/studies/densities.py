@@ -1,116 +1,183 @@
-"""Densities in closed form: samples, and their exact log density up to nothing."""
+"""Densities in closed form: samples, and their exact log density.
+
+They are pytrees, so that one compiled program serves all densities of a kind and a shape.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
+class Density(Protocol):
+    """A distribution of vectors whose log density is known."""
+
+    @property
+    def name(self) -> str:
+        """What it is."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """D."""
+        ...
+
+    def sample(self, key: jax.Array, count: int) -> jax.Array:
+        """Vectors [count, D]."""
+        ...
+
+    def log_density(self, x: jax.Array) -> jax.Array:
+        """Vectors [..., D] to log p [...], nats."""
+        ...
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["means", "scales", "weights"], meta_fields=["name"])
 @dataclass(frozen=True)
-class Density:
-    """A distribution of vectors whose log density is known.
+class Mixture:
+    """Isotropic Gaussians.
 
     Attributes:
         name: what it is.
-        size: D.
-        sample: (key, count) to vectors [count, D].
-        log_density: vectors [..., D] to log p [...], nats.
-    """
-
-    name: str
-    size: int
-    sample: Callable[[jax.Array, int], jax.Array]
-    log_density: Callable[[jax.Array], jax.Array]
-
-
-def mixture(name: str, means: np.ndarray, scales: np.ndarray, weights: np.ndarray) -> Density:
-    """Gaussian mixture of isotropic components.
-
-    Args:
-        name: of the density.
         means: [C, D].
         scales: standard deviations [C].
         weights: [C], summing to one.
     """
-    count, size = means.shape
-    centers, spread, shares = (jnp.asarray(a, jnp.float32) for a in (means, scales, weights))
 
-    def sample(key: jax.Array, number: int) -> jax.Array:
+    name: str
+    means: jax.Array
+    scales: jax.Array
+    weights: jax.Array
+
+    @property
+    def size(self) -> int:
+        """D."""
+        return self.means.shape[1]
+
+    def sample(self, key: jax.Array, count: int) -> jax.Array:
+        """Vectors [count, D]."""
         choice, noise = jax.random.split(key)
-        component = jax.random.choice(choice, count, (number,), p=shares)
-        return centers[component] + spread[component, None] * jax.random.normal(noise, (number, size))
+        component = jax.random.choice(choice, len(self.weights), (count,), p=self.weights)
+        return self.means[component] + self.scales[component, None] * jax.random.normal(noise, (count, self.size))
 
-    def log_density(x: jax.Array) -> jax.Array:
-        squared = jnp.sum((x[..., None, :] - centers) ** 2, axis=-1) / spread**2
-        logs = -0.5 * squared - size * jnp.log(spread) - 0.5 * size * math.log(2 * math.pi)
-        return jax.nn.logsumexp(logs + jnp.log(shares), axis=-1)
+    def log_density(self, x: jax.Array) -> jax.Array:
+        """Vectors [..., D] to log p [...], nats."""
+        squared = jnp.sum((x[..., None, :] - self.means) ** 2, axis=-1) / self.scales**2
+        logs = -0.5 * squared - self.size * jnp.log(self.scales) - 0.5 * self.size * math.log(2 * math.pi)
+        return jax.nn.logsumexp(logs + jnp.log(self.weights), axis=-1)
 
-    return Density(name, size, sample, log_density)
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["axes", "deviations"], meta_fields=["name"])
+@dataclass(frozen=True)
+class Gaussian:
+    """One Gaussian of mean zero.
+
+    Attributes:
+        name: what it is.
+        axes: orthonormal columns [D, D].
+        deviations: standard deviations along them [D].
+    """
+
+    name: str
+    axes: jax.Array
+    deviations: jax.Array
+
+    @property
+    def size(self) -> int:
+        """D."""
+        return len(self.deviations)
+
+    def sample(self, key: jax.Array, count: int) -> jax.Array:
+        """Vectors [count, D]."""
+        return (self.deviations * jax.random.normal(key, (count, self.size))) @ self.axes.T
+
+    def log_density(self, x: jax.Array) -> jax.Array:
+        """Vectors [..., D] to log p [...], nats."""
+        squared = jnp.sum((x @ self.axes / self.deviations) ** 2, axis=-1)
+        return -0.5 * squared - jnp.sum(jnp.log(self.deviations)) - 0.5 * self.size * math.log(2 * math.pi)
 
 
-def random_mixture(size: int, components: int = 8, seed: int = 0) -> Density:
-    """A mixture with unequal weights and widths; its means lie about four apart, whatever D is."""
+@functools.partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["name", "size", "freedom"])
+@dataclass(frozen=True)
+class Student:
+    """The multivariate Student distribution: a Gaussian whose width is drawn for each vector.
+
+    Attributes:
+        name: what it is.
+        size: D.
+        freedom: degrees of freedom; the fewer, the heavier the tails.
+    """
+
+    name: str
+    size: int
+    freedom: float
+
+    def sample(self, key: jax.Array, count: int) -> jax.Array:
+        """Vectors [count, D]."""
+        normal, chi = jax.random.split(key)
+        scale = jnp.sqrt(0.5 * self.freedom / jax.random.gamma(chi, 0.5 * self.freedom, (count, 1)))
+        return jax.random.normal(normal, (count, self.size)) * scale
+
+    def log_density(self, x: jax.Array) -> jax.Array:
+        """Vectors [..., D] to log p [...], nats."""
+        half = 0.5 * (self.freedom + self.size)
+        constant = math.lgamma(half) - math.lgamma(0.5 * self.freedom)
+        constant -= 0.5 * self.size * math.log(self.freedom * math.pi)
+        return constant - half * jnp.log1p(jnp.sum(x**2, axis=-1) / self.freedom)
+
+
+def mixture(name: str, means: np.ndarray, scales: np.ndarray, weights: np.ndarray) -> Mixture:
+    """The mixture of NumPy arrays, see `Mixture`."""
+    return Mixture(name, *(jnp.asarray(array, jnp.float32) for array in (means, scales, weights)))
+
+
+def random_mixture(size: int, seed: int = 0, components: int = 8, apart: float = 4.0) -> Mixture:
+    """A mixture of isotropic Gaussians with random means, widths and weights.
+
+    Means are N(0, apart^2 / (2 D) I): two of them lie about ``apart`` from each other in any number of dimensions.
+    Widths are uniform in [0.5, 1]; weights are a Dirichlet(3, ..., 3) draw.
+    """
     rng = np.random.default_rng((seed, size))
-    means = rng.normal(size=(components, size)) * 2.0 * math.sqrt(2 / size)
+    means = rng.normal(size=(components, size)) * apart / math.sqrt(2 * size)
     scales = rng.uniform(0.5, 1.0, components)
     weights = rng.dirichlet(np.full(components, 3.0))
-    return mixture(f"mixture-{size}d", means, scales, weights)
+    name = f"mixture-{size}d" + ("" if apart == 4.0 else f", {apart:g} apart")
+    return mixture(name, means, scales, weights)
 
 
-def correlated_gaussian(size: int, seed: int = 0) -> Density:
+def correlated_gaussian(size: int, seed: int = 0) -> Gaussian:
     """One Gaussian whose standard deviations run from 1 to 1/4 along random axes."""
     rng = np.random.default_rng((seed, size, 1))
     axes = np.linalg.qr(rng.normal(size=(size, size)))[0]
     deviations = np.geomspace(1.0, 0.25, size)
-    root = jnp.asarray(axes * deviations, jnp.float32)
-    inverse = jnp.asarray((axes / deviations).T, jnp.float32)
-    constant = float(-np.sum(np.log(deviations)) - 0.5 * size * math.log(2 * math.pi))
-
-    def sample(key: jax.Array, number: int) -> jax.Array:
-        return jax.random.normal(key, (number, size)) @ root.T
-
-    def log_density(x: jax.Array) -> jax.Array:
-        return constant - 0.5 * jnp.sum((x @ inverse.T) ** 2, axis=-1)
-
-    return Density(f"gaussian-{size}d", size, sample, log_density)
+    return Gaussian(f"gaussian-{size}d", jnp.asarray(axes, jnp.float32), jnp.asarray(deviations, jnp.float32))
 
 
-def curve(name: str, points: np.ndarray, width: float) -> Density:
-    """Points drawn from a dense set along a curve, equally likely, blurred by a Gaussian: again a mixture."""
-    count = len(points)
-    return mixture(name, points, np.full(count, width), np.full(count, 1 / count))
-
-
-def ring(width: float = 0.25) -> Density:
-    """A circle of radius 2, denser on its right side, blurred."""
+def ring(seed: int = 0, width: float = 0.25) -> Mixture:
+    """A circle of radius 2, denser on one side, blurred; the seed turns it."""
     angles = np.linspace(0, 2 * np.pi, 128, endpoint=False)
     weights = np.exp(np.cos(angles))
-    points = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return mixture("ring-2d", points, np.full(128, width), weights / weights.sum())
+    return mixture("ring-2d", 2 * _directions(angles + seed), np.full(128, width), weights / weights.sum())
 
 
-def two_spirals(width: float = 0.2) -> Density:
-    """Two spirals wound into each other, blurred; equal steps of angle make them denser inside."""
+def two_spirals(seed: int = 0, width: float = 0.2) -> Mixture:
+    """Two spirals wound into each other, blurred; denser inside, where the arms are shorter; the seed turns them."""
     angles = np.linspace(0.5 * np.pi, 3 * np.pi, 128)
-    arm = (angles / np.pi)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return curve("spirals-2d", np.concatenate([arm, -arm]), width)
+    arm = (angles / np.pi)[:, None] * _directions(angles + seed)
+    return mixture("spirals-2d", np.concatenate([arm, -arm]), np.full(256, width), np.full(256, 1 / 256))
 
 
-def student(size: int, freedom: float = 4.0) -> Density:
-    """Heavy tails: the multivariate Student distribution with 4 degrees of freedom."""
-    constant = math.lgamma((freedom + size) / 2) - math.lgamma(freedom / 2) - 0.5 * size * math.log(freedom * math.pi)
+def _directions(angles: np.ndarray) -> np.ndarray:
+    """Unit vectors of the plane, [N, 2]."""
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
-    def sample(key: jax.Array, number: int) -> jax.Array:
-        normal, chi = jax.random.split(key)
-        scale = jnp.sqrt(0.5 * freedom / jax.random.gamma(chi, 0.5 * freedom, (number, 1)))
-        return jax.random.normal(normal, (number, size)) * scale
 
-    def log_density(x: jax.Array) -> jax.Array:
-        return constant - 0.5 * (freedom + size) * jnp.log1p(jnp.sum(x**2, axis=-1) / freedom)
-
-    return Density(f"student-{size}d", size, sample, log_density)
+def student(size: int, seed: int = 0, freedom: float = 4.0) -> Student:
+    """Heavy tails: the Student distribution with 4 degrees of freedom; the same for every seed."""
+    del seed
+    return Student(f"student-{size}d", size, freedom)

@@ -13,6 +13,9 @@ from jepa_jax.errors import ArgumentError
 
 Params = dict[str, Any]
 
+RESIDUAL_START = 0.1
+"""What a residual encoder's last layer starts with, as a share of an ordinary one's."""
+
 
 @dataclass(frozen=True)
 class MLP:
@@ -25,12 +28,15 @@ class MLP:
         hidden: widths of the hidden layers.
         outputs: K.
         activation: between layers.
+        residual: whether a linear map of the inputs is added to the last layer. It starts as a random rotation and
+            the last layer small, so that the encoder starts near an isometry and has to learn the curvature alone.
     """
 
     inputs: int
     hidden: tuple[int, ...]
     outputs: int
     activation: Literal["gelu", "tanh"] = "gelu"
+    residual: bool = False
 
     def __post_init__(self):
         if min((self.inputs, *self.hidden, self.outputs)) < 1:
@@ -49,13 +55,19 @@ class MLP:
         for i, (before, after) in enumerate(itertools.pairwise(widths)):
             kernel = jax.random.normal(jax.random.fold_in(key, i), (before, after)) * before**-0.5
             layers[f"layer_{i}"] = {"kernel": kernel, "bias": jnp.zeros(after)}
+        if self.residual:
+            layers[f"layer_{len(self.hidden)}"]["kernel"] *= RESIDUAL_START
+            square = jax.random.normal(jax.random.fold_in(key, len(widths)), (max(self.inputs, self.outputs),) * 2)
+            rotation = jnp.linalg.qr(square)[0]
+            layers["shortcut"] = {"kernel": rotation[: self.inputs, : self.outputs]}
         return layers
 
     def __call__(self, params: Params, vectors: jax.Array) -> jax.Array:
-        """[B, D] -> [B, K]."""
+        """[..., D] -> [..., K]."""
+        inputs = vectors
         for i in range(len(self.hidden) + 1):
             layer = params[f"layer_{i}"]
             vectors = vectors @ layer["kernel"] + layer["bias"]
             if i < len(self.hidden):
                 vectors = jnp.tanh(vectors) if self.activation == "tanh" else jax.nn.gelu(vectors, approximate=False)
-        return vectors
+        return vectors + inputs @ params["shortcut"]["kernel"] if self.residual else vectors

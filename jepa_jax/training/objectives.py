@@ -6,6 +6,7 @@ Every function takes the embeddings of V views of the same B examples, [V, B, K]
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import jax
@@ -48,12 +49,20 @@ def random_directions(key: jax.Array, size: int, count: int, dtype: jnp.dtype) -
 
 
 def epps_pulley(samples: jax.Array) -> jax.Array:
-    """The statistic above for B samples in each of M directions, [B, M] to [M]."""
-    points = jnp.linspace(0.0, 4.0, 9, dtype=samples.dtype)
-    normal = jnp.exp(-0.5 * points**2)
-    phase = samples[..., None] * points  # [B, M, points]
-    gap = (jnp.cos(phase).mean(axis=0) - normal) ** 2 + jnp.sin(phase).mean(axis=0) ** 2
-    return 2 * samples.shape[0] * jnp.trapezoid(gap * normal, points, axis=-1)
+    """The statistic above for B samples in each of M directions, [B, M] to [M].
+
+    The points t are multiples of 1/2, so that all cosines and sines follow from the first by angle addition: a few
+    products in place of eight slow functions.
+    """
+    step, last = 0.5, 8
+    first = cosine, sine = jnp.cos(step * samples), jnp.sin(step * samples)
+    total = jnp.zeros(samples.shape[1:], samples.dtype)
+    for i in range(1, last + 1):  # at t = 0 there is no gap
+        normal = math.exp(-0.5 * (i * step) ** 2)
+        gap = (cosine.mean(axis=0) - normal) ** 2 + sine.mean(axis=0) ** 2
+        total = total + (0.5 if i == last else 1.0) * step * normal * gap
+        cosine, sine = cosine * first[0] - sine * first[1], sine * first[0] + cosine * first[1]
+    return 2 * samples.shape[0] * total
 
 
 def variance_hinge(embeddings: jax.Array, target: float = 1.0) -> jax.Array:
