@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 import jepa_jax as jj
+from jepa_jax.analysis import evaluate, read_table
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.encoder import initialize_params
 from jepa_jax.jacobian.precision import LADDER
@@ -20,8 +21,8 @@ from jepa_jax.jobs.columns import record_columns
 from jepa_jax.jobs.decoding import InputRecipe
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.dry_run import dry_run
-from jepa_jax.reporting import print_dry_run
 from jepa_jax.readings import ScoreResult
+from jepa_jax.reporting import print_dry_run
 from jepa_jax.views import RECIPES, ViewRecipe, Views, combine_views, draw_views
 
 VIEWS = Views(3, 5, RECIPES["dinov2"])
@@ -118,6 +119,16 @@ def test_several_processes_write_the_same_table(pictures: Path, finished: Path, 
 def test_a_job_with_other_views_is_refused(pictures: Path, finished: Path, change: dict, message: str):
     with pytest.raises(jj.JobError, match=message):
         run_job(tiny_encoder(), open_source(pictures), finished, Silent(), dataclasses.replace(OPTIONS, **change))
+
+
+def test_scores_of_views_compare_with_none_of_the_image_itself(finished: Path):
+    views = read_table(finished)
+    assert set(views.scores) == {"score", "listing_score"}
+    pinned = views.manifest["pinned"]
+    assert (pinned["views"], pinned["view_seed"], pinned["view_recipe"]["scale"]) == (3, 5, [0.32, 1.0])
+    plain = {"pinned": {**pinned, "views": 1}}
+    with pytest.raises(jj.ArgumentError, match="number of views"):
+        evaluate(views, [dataclasses.replace(views, name="plain", manifest=plain)])
 
 
 def test_scores_errors_and_precisions_of_views_are_joined():
