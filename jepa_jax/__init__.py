@@ -1,5 +1,6 @@
 """JEPA-SCORE in JAX: data density from the Jacobian spectra of pretrained encoders."""
 
+from jepa_jax._log_level import LOG_LEVEL as LOG_LEVEL
 from jepa_jax._version import __version__ as __version__
 from jepa_jax.encoders import Encoder as Encoder
 from jepa_jax.errors import ArgumentError as ArgumentError
