@@ -26,7 +26,7 @@ from jepa_jax.studies.densities import (
     two_spirals,
 )
 from jepa_jax.studies.image_world import FACTORS, NEVER, SIZE, draw, world
-from jepa_jax.studies.synthetic import WIDE, Cell, combine_views, mixtures, study_run
+from jepa_jax.studies.synthetic import WIDE, Cell, combine_views, fixed, study_run
 from jepa_jax.studies.vectors import Recipe
 from jepa_jax.training.mlp import MLP
 from jepa_jax.training.objectives import LeJEPA
@@ -83,7 +83,7 @@ def test_baselines_know_a_gaussian():
 @pytest.mark.slow
 def test_the_gaussian_score_finds_a_known_density():
     """The reduced study: D = 2, K = 8, one seed, held-out points."""
-    found = study_run(Cell(mixtures(2), dataclasses.replace(WIDE, steps=1200)), seed=1)["spearman"]
+    found = study_run(Cell(fixed(random_mixture(2)), dataclasses.replace(WIDE, steps=1200)), seed=1)["spearman"]
     assert found["gaussian_score"] >= 0.85
     assert found["gaussian_score"] > found["score"]
     assert min(found[name] for name in ("kde", "knn", "fitted_mixture")) > 0.9 > found["fitted_gaussian"]
@@ -91,7 +91,7 @@ def test_the_gaussian_score_finds_a_known_density():
 
 def test_the_synthetic_command_writes_its_figures_and_goes_on(tmp_path, monkeypatch: pytest.MonkeyPatch):
     recipe = Recipe(outputs=2, hidden=(8,), steps=5, batch_size=32, criterion=LeJEPA(0.05, 8), residual=True)
-    monkeypatch.setattr(synthetic, "cells", lambda: [Cell(mixtures(2), recipe, "K")])
+    monkeypatch.setattr(synthetic, "cells", lambda: [Cell(fixed(random_mixture(2)), recipe, "K")])
     monkeypatch.setattr(synthetic, "POINTS", 64)
     rows = synthetic.run_synthetic(Console(quiet=True), tmp_path, quick=True)
     document = json.loads((tmp_path / "study.json").read_text())

@@ -158,17 +158,17 @@ def correlated_gaussian(size: int, seed: int = 0) -> Gaussian:
     return Gaussian(f"gaussian-{size}d", jnp.asarray(axes, jnp.float32), jnp.asarray(deviations, jnp.float32))
 
 
-def ring(seed: int = 0, width: float = 0.25) -> Mixture:
-    """A circle of radius 2, denser on one side, blurred; the seed turns it."""
+def ring(width: float = 0.25) -> Mixture:
+    """A circle of radius 2, denser on its right side, blurred."""
     angles = np.linspace(0, 2 * np.pi, 128, endpoint=False)
     weights = np.exp(np.cos(angles))
-    return mixture("ring-2d", 2 * _directions(angles + seed), np.full(128, width), weights / weights.sum())
+    return mixture("ring-2d", 2 * _directions(angles), np.full(128, width), weights / weights.sum())
 
 
-def two_spirals(seed: int = 0, width: float = 0.2) -> Mixture:
-    """Two spirals wound into each other, blurred; denser inside, where the arms are shorter; the seed turns them."""
+def two_spirals(width: float = 0.2) -> Mixture:
+    """Two spirals wound into each other, blurred; denser inside, where the arms are shorter."""
     angles = np.linspace(0.5 * np.pi, 3 * np.pi, 128)
-    arm = (angles / np.pi)[:, None] * _directions(angles + seed)
+    arm = (angles / np.pi)[:, None] * _directions(angles)
     return mixture("spirals-2d", np.concatenate([arm, -arm]), np.full(256, width), np.full(256, 1 / 256))
 
 
@@ -177,7 +177,6 @@ def _directions(angles: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def student(size: int, seed: int = 0, freedom: float = 4.0) -> Student:
-    """Heavy tails: the Student distribution with 4 degrees of freedom; the same for every seed."""
-    del seed
+def student(size: int, freedom: float = 4.0) -> Student:
+    """Heavy tails: the Student distribution with 4 degrees of freedom."""
     return Student(f"student-{size}d", size, freedom)

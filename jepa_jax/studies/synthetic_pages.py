@@ -16,8 +16,9 @@ COMMAND = "jepa-jax study synthetic"
 BASELINES = ("kde", "knn", "fitted_gaussian", "fitted_mixture")
 
 READING = """
-**What was done.** Recipes were chosen on other mixtures, seeds and points than those reported here; each seed has its
-own random density, start, training data and held-out points. `mixture`: eight isotropic Gaussians with unequal weights
+**What was done.** Recipes were chosen with other seeds and points than those reported here; each seed has its own
+start, training data and held-out points. In the rows "drawn anew" it has its own mixture too, which no recipe was
+chosen on; all other rows have one density for all seeds. `mixture`: eight isotropic Gaussians with unequal weights
 and widths in [0.5, 1], whose means are N(0, 8 / D) in each coordinate, so that two lie about 4 apart in any D ("16
 apart" are the same with means N(0, 128 / D)). D is in the density's name. `noise` is the standard deviation of the
 views' noise, as a share of the data's. The objective's weight is in `study.json`.
