@@ -228,7 +228,7 @@ def test_ticks_are_few_round_and_inside(low: float, high: float):
 
 @pytest.mark.slow
 def test_a_hundred_thousand_rows_stay_small(scored_sets: dict[str, Path], tmp_path: Path):
-    """100,000 rows that name 60 real pictures and 1,000 groups: under 20 MB; how long it takes is printed."""
+    """100,000 rows that name 60 real pictures and 1,000 groups: under 20 MB, in under a minute."""
     count, size = 100_000, 64
     rng = np.random.default_rng(0)
     spectra = np.exp(rng.normal(0, 0.3, (count, 1)) - np.linspace(0, 5, size)).astype(np.float32)
@@ -247,10 +247,12 @@ def test_a_hundred_thousand_rows_stay_small(scored_sets: dict[str, Path], tmp_pa
         }
     )
     pq.write_table(table, directory / "part-00000-of-00001.parquet")
-    begun = time.monotonic()
+    begun = time.process_time()  # of this process, so that others on the machine do not count
     page = build_report([read_table(directory)])
-    print(f"{time.monotonic() - begun:.1f} s, {len(page.encode()) / 1e6:.1f} MB")
+    seconds = time.process_time() - begun
+    print(f"{seconds:.1f} s, {len(page.encode()) / 1e6:.1f} MB")
     assert len(page.encode()) < 20e6
+    assert seconds < 60
     assert "100\N{NARROW NO-BREAK SPACE}000" in page
 
 

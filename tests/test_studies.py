@@ -26,7 +26,7 @@ from jepa_jax.studies.densities import (
     two_spirals,
 )
 from jepa_jax.studies.image_world import FACTORS, NEVER, SIZE, draw, world
-from jepa_jax.studies.synthetic import WIDE, Cell, combine_views, fixed, study_run
+from jepa_jax.studies.synthetic import WIDE, Cell, fixed, study_run
 from jepa_jax.studies.vectors import Recipe
 from jepa_jax.training.mlp import MLP
 from jepa_jax.training.objectives import LeJEPA
@@ -65,11 +65,6 @@ def test_log_densities_equal_scipy():
     squared = np.einsum("bi,ij,bj->b", x, np.linalg.inv(covariance), x)
     truth = -0.5 * squared - 0.5 * np.log(np.linalg.det(2 * np.pi * covariance))
     assert np.allclose(gaussian.log_density(jnp.asarray(x)), truth, atol=0.15)
-
-
-def test_views_are_combined_as_densities():
-    scores = np.array([[0.0, 1000.0], [np.log(3.0), 1000.0]])
-    assert combine_views(scores) == pytest.approx([-np.log((1 + 1 / 3) / 2), 1000.0])
 
 
 def test_baselines_know_a_gaussian():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,22 @@ def test_a_class_of_a_tfds_data_set_is_found_by_name_and_number(tmp_path: Path):
     assert len(read_set(name)) == 6
     with pytest.raises(jj.ArgumentError, match="none of the 2 classes"):
         read_set(name, label="owl")
+
+
+STUDIES = ("card", "study", "evaluation", "eps", "imagenet", "ood", "views")
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(RESULTS.glob("*/*.json")) if path.stem in STUDIES],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
+def test_committed_results_say_how_they_were_made(path: Path):
+    """The command, the commit of an unchanged tree, and versions; beside them a page for people."""
+    document = json.loads(path.read_text())
+    origin = document.get("context", document)
+    assert origin["command"].startswith("jepa-jax ")
+    assert re.fullmatch("[0-9a-f]{7,40}", origin["commit"])
+    assert {"jax", "jepa_jax", "python"} <= origin.get("versions", origin).keys()
+    assert list(path.parent.glob("*.md"))

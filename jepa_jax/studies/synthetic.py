@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from scipy.special import logsumexp
 
 from jepa_jax.studies.baselines import baselines
 from jepa_jax.studies.correlations import correlation, rank_correlation
@@ -27,6 +26,7 @@ from jepa_jax.studies.outputs import Ledger, rich_table, study_progress
 from jepa_jax.studies.synthetic_pages import median_row, shown, write_pages
 from jepa_jax.studies.vectors import Recipe, TrainedVectors, train_vectors
 from jepa_jax.training.objectives import LeJEPA, VICReg
+from jepa_jax.views import combine_views
 
 SEEDS = (1, 2, 3)
 """Each has its own start, training data, and held-out points; and its own density in the rows ``drawn anew``."""
@@ -161,10 +161,5 @@ def estimates_of(trained: TrainedVectors, recipe: Recipe, points: jax.Array, key
     views = points + recipe.noise * trained.units.scale * noise
     stacked = trained.scores(jax.numpy.concatenate([points[None], views]).reshape(-1, points.shape[1]))
     found = {name: values.reshape(1 + COMBINED_VIEWS, -1) for name, values in stacked.items()}
-    combined = {f"{name}, views": combine_views(found[name][1:]) for name in ("score", "gaussian_score")}
+    combined = {f"{name}, views": combine_views(found[name][1:].T).score for name in ("score", "gaussian_score")}
     return {name: values[0] for name, values in found.items()} | combined
-
-
-def combine_views(scores: np.ndarray) -> np.ndarray:
-    """-logmeanexp(-score) over views, [V, B] to [B]: p(x) is proportional to 1 / E[1 / prod sigma]."""
-    return -(logsumexp(-scores, axis=0) - np.log(len(scores)))
