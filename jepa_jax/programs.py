@@ -31,6 +31,7 @@ class Program:
         lanes: parts of a batch at the same time, see `jepa_jax.lanes`.
         compile_seconds: what compiling took; little where the persistent cache knew it.
         peak_bytes: memory that it takes while it runs, parameters included, by XLA's account; 0 if it gives none.
+        text: XLA's, of one lane; to be looked at.
     """
 
     run: Run
@@ -38,6 +39,7 @@ class Program:
     lanes: int
     compile_seconds: float
     peak_bytes: int
+    text: Callable[[], str | None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class ProgramFactory:
         """The program of the largest plan that is expected to fit."""
         plan = fit_plan(self.function, self.params, options.plan, batch.shape, self.budget)
         lanes = 1
-        if options.mesh is None and options.plan.images_per_step is None and plan.images_per_step == 1:
+        of_images = len(batch.shape) == 4  # what is no batch of images must not be divided before it is refused
+        if of_images and options.mesh is None and options.plan.images_per_step is None and plan.images_per_step == 1:
             lanes = lane_count(batch.shape[0])
         return self._fitting(options, plan, lanes, batch)
 
@@ -126,7 +129,7 @@ class ProgramFactory:
             run = in_lanes(
                 run_part, part, lanes, functools.partial(float64_scope, options.plan.precision == "float64")
             )
-        return Program(run, options.plan, lanes, seconds, shared + lanes * each)
+        return Program(run, options.plan, lanes, seconds, shared + lanes * each, compiled.as_text)
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -106,7 +106,7 @@ def test_the_step_holds_no_collective(tmp_path: Path):
         import jax
         assert len(jax.local_devices()) == 2
         step = Step(tiny_encoder(), JobOptions(), 8)
-        text = step.compile().run.as_text()
+        text = step.compile().text()
         for kind in ("all-reduce", "all-gather", "all-to-all", "collective-", "reduce-scatter", "send(", "recv("):
             assert kind not in text, kind
         assert "f32[4,56,56,3]" in text, "each device computes half of the batch"

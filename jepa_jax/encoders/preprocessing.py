@@ -7,6 +7,7 @@ them, which turns almost every pixel white), and an EXIF orientation is applied.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -84,7 +85,10 @@ def to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    # Damaged metadata does not damage the picture: without an orientation that can be read, it stands as it is.
+    with contextlib.suppress(Exception):
+        image = ImageOps.exif_transpose(image)
     if 0 in image.size:
         raise ImageError(f"the image has size {image.width} x {image.height}: it has no pixels.")
     if image.mode.startswith("I") or image.mode == "F":
