@@ -34,6 +34,7 @@ from jepa_jax.jacobian.precision import Precision, working_dtype
 from jepa_jax.jacobian.reverse import DEFAULT_ROWS
 from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
 from jepa_jax.options import Differentiable, Options, pure_function, score_options
+from jepa_jax.scoring import cast_floating
 from jepa_jax.spectrum import Method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 from jepa_jax.spectrum.spectrum import algorithm_scope, float64_scope, resolve_method
@@ -84,8 +85,7 @@ def score_gradient(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _gradients(function: Differentiable, options: Options, params: Any, batch: jax.Array) -> jax.Array:
-    dtype = working_dtype(options.plan.precision)
-    params, batch = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, batch))
+    params, batch = cast_floating((params, batch), jnp.dtype(working_dtype(options.plan.precision)))
     output_size(functools.partial(function, params), batch)  # raises where the function is unfit
     with jax.default_matmul_precision("highest"):
         return jax.lax.map(functools.partial(_gradient, function, options, params), batch)

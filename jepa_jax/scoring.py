@@ -70,7 +70,7 @@ def compute_scores(function: Differentiable, options: Options, params: Any, batc
         raise ArgumentError("precision='float64' needs JAX's float64: call the function under jax.enable_x64(True).")
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
-        params, batch = _cast((params, batch), jnp.dtype(working_dtype(options.plan.precision)))
+        params, batch = cast_floating((params, batch), jnp.dtype(working_dtype(options.plan.precision)))
         if options.mesh is None:
             return _score_here(function, options, params, batch)
         return _score_on_mesh(function, options, params, batch)
@@ -152,7 +152,7 @@ def _measure(function: Differentiable, options: Options, outputs: int, params: A
         return Measured(embedding, nulls, factor, width)
 
 
-def _cast(tree: Any, dtype: jnp.dtype) -> Any:
+def cast_floating(tree: Any, dtype: jnp.dtype) -> Any:
     """Floating-point leaves to ``dtype``; strict about anything else."""
 
     def cast(leaf: jax.Array) -> jax.Array:
