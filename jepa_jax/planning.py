@@ -85,7 +85,7 @@ def plan_scoring(
     with float64_scope(jacobian.precision == "float64"):
         dtype = np.dtype(working_dtype(jacobian.precision))
         if compiled:
-            options = Options(chosen, method, spectrum=spectrum, mesh=local_mesh())
+            options = Options(jacobian, method, spectrum=spectrum, mesh=local_mesh())
             program = factory.largest(options, jax.ShapeDtypeStruct(shape, np.float32))
             chosen = program.plan
         widened = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params)

@@ -50,6 +50,16 @@ def test_every_mesh_gives_the_same_scores(encoder, batch, alone, data: int, rows
     np.testing.assert_allclose(shared.singular_values, alone.singular_values, rtol=0, atol=1e-5 * largest)
 
 
+# Both axes at once, class token pruned and not, in float64: what is left is the order of sums.
+@pytest.mark.parametrize("make", ["class token", "patch mean", "swiglu and registers"])
+def test_every_family_is_exact_on_a_mesh(batch, make):
+    encoder = encoder_of(MAKES[make])
+    exact, shared = (jj.score(encoder, batch, precision="float64", mesh=mesh) for mesh in (None, mesh_of(4, 2)))
+    largest = np.max(exact.singular_values)
+    np.testing.assert_allclose(shared.singular_values, exact.singular_values, rtol=0, atol=1e-11 * largest)
+    np.testing.assert_allclose(shared.embedding, exact.embedding, rtol=0, atol=1e-11)
+
+
 def test_the_axes_of_a_users_mesh_may_be_of_any_kind(encoder, batch, alone):
     plain = jax.make_mesh((4, 2), ("data", "rows"))  # explicit, unless told otherwise
     assert plain.axis_types == mesh_of(4, 2, AxisType.Explicit).axis_types

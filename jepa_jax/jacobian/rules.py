@@ -10,48 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from jepa_jax.encoders.encoder import Params, build_module
 from jepa_jax.encoders.specs import ViTSpec
-from jepa_jax.encoders.vit import MLP, Block, SwiGLU, ViT
+from jepa_jax.encoders.vit import ViT
 from jepa_jax.jacobian import pullbacks
 from jepa_jax.jacobian.precision import Einsum, Precision, einsum_of
+from jepa_jax.jacobian.saved import Norm, Saved, forward_pass
 
 Pullback = Callable[[jax.Array], jax.Array]
 """Cotangents of the output [K, R] to cotangents of the input [..., R]."""
-
-
-class _Norm(NamedTuple):
-    """A LayerNorm's forward pass: normalised tokens [N, d] and 1 / std [N]."""
-
-    normalized: jax.Array
-    inverse_std: jax.Array
-
-
-class _Weights(NamedTuple):
-    """A block's kernels for the way back, with everything constant folded in; see `pullbacks`."""
-
-    mlp_outward: jax.Array  # [h or 2h, d]
-    mlp_inward: jax.Array  # [d, h or 2h]
-    attention_outward: jax.Array  # [d, d]
-    attention_inward: jax.Array  # [d, 3d]
-
-
-class _Saved(NamedTuple):
-    """What the sweep needs of one block."""
-
-    norm1: _Norm
-    query: jax.Array  # [H, N, dh], scaled by 1 / sqrt(dh)
-    key: jax.Array
-    value: jax.Array
-    norm2: _Norm
-    slopes: jax.Array  # [N, h], or [N, 2h] for gated units
-    weights: _Weights
 
 
 def rules_pullback(
@@ -77,10 +49,10 @@ def rules_pullback(
     tokens = module.embed_unnormalized(image[None])[0]
     before = None
     if spec.pre_norm:
-        before = _Norm(*module.pre_norm.normalize(tokens))
+        before = Norm(*module.pre_norm.normalize(tokens))
         tokens = module.pre_norm(tokens)
-    tokens, blocks = _forward(spec, module, tokens)
-    final = _Norm(*module.norm.normalize(tokens))
+    tokens, blocks = forward_pass(spec, module, tokens)
+    final = Norm(*module.norm.normalize(tokens))
     pooled = module.pool(module.norm(tokens)[None])[0]
     _, through_head = jax.vjp(lambda value: module.project(value[None])[0], pooled)
     head = jax.vmap(through_head, out_axes=-1)(jnp.eye(spec.embedding_size, dtype=pooled.dtype))[0]  # [d, K]
@@ -146,75 +118,12 @@ def columns_to_jacobian(spec: ViTSpec, columns: jax.Array, shape: tuple[int, ...
     return patches.transpose(5, 0, 2, 1, 3, 4).reshape(-1, *shape)
 
 
-def _forward(spec: ViTSpec, module: ViT, tokens: jax.Array) -> tuple[jax.Array, _Saved]:
-    """The blocks' forward pass, [N, d] to [N, d], and what the sweep needs of each block, stacked."""
-    graph, first = nnx.split(module.blocks[0])
-    states = [first, *(nnx.state(block) for block in module.blocks[1:])]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-
-    def step(tokens: jax.Array, state: nnx.State) -> tuple[jax.Array, _Saved]:
-        return _block_forward(spec, nnx.merge(graph, state), tokens)
-
-    return jax.lax.scan(step, tokens, stacked)
-
-
-def _block_forward(spec: ViTSpec, block: Block, tokens: jax.Array) -> tuple[jax.Array, _Saved]:
-    """One block's own forward pass."""
-    head_width = spec.width // spec.heads
-    norm1 = _Norm(*block.norm1.normalize(tokens))
-    entering = block.norm1(tokens)
-    qkv = block.attention.qkv(entering).reshape(-1, 3, spec.heads, head_width)
-    query, key, value = qkv.transpose(1, 2, 0, 3)
-    attended = block.attention(entering[None])[0]
-    tokens = tokens + (attended * block.layer_scale1 if block.scaled else attended)
-    norm2 = _Norm(*block.norm2.normalize(tokens))
-    entering = block.norm2(tokens)
-    mixed = block.mlp(entering)
-    saved = _Saved(
-        norm1, query * head_width**-0.5, key, value, norm2, _slopes(block.mlp, entering), _weights(spec, block)
-    )
-    return tokens + (mixed * block.layer_scale2 if block.scaled else mixed), saved
-
-
-def _slopes(mlp: MLP | SwiGLU, entering: jax.Array) -> jax.Array:
-    """Derivative of each hidden unit's output by each of its inputs, [N, h] or [N, 2h]."""
-    hidden = mlp.gate_up(entering) if isinstance(mlp, SwiGLU) else mlp.fc1(entering)
-    parts = 2 if isinstance(mlp, SwiGLU) else 1
-    width = hidden.shape[-1] // parts
-
-    def slope(part: int) -> jax.Array:
-        tangent = jnp.zeros_like(hidden).at[:, part * width : (part + 1) * width].set(1.0)
-        return jax.jvp(mlp.activate, (hidden,), (tangent,))[1]
-
-    return jnp.concatenate([slope(part) for part in range(parts)], axis=-1)
-
-
-def _weights(spec: ViTSpec, block: Block) -> _Weights:
-    if isinstance(block.mlp, SwiGLU):
-        first, second = block.mlp.gate_up.kernel[...], block.mlp.down.kernel[...]
-    else:
-        first, second = block.mlp.fc1.kernel[...], block.mlp.fc2.kernel[...]
-    out = block.attention.out.kernel[...]
-    if block.scaled:
-        second, out = second * block.layer_scale2, out * block.layer_scale1
-    outward = jnp.concatenate([second, second]) if isinstance(block.mlp, SwiGLU) else second
-    qkv = block.attention.qkv.kernel[...].reshape(spec.width, 3, spec.width)
-    scale = jnp.array([(spec.width // spec.heads) ** -0.5, 1.0, 1.0], qkv.dtype)
-    inward = (qkv * scale[:, None]).reshape(spec.width, -1)
-    return _Weights(
-        mlp_outward=outward,
-        mlp_inward=pullbacks.centered(first * block.norm2.scale[...][:, None]),
-        attention_outward=out,
-        attention_inward=pullbacks.centered(inward * block.norm1.scale[...][:, None]),
-    )
-
-
-def _patches(spec: ViTSpec, norm: _Norm) -> _Norm:
+def _patches(spec: ViTSpec, norm: Norm) -> Norm:
     """The patch tokens' share of a LayerNorm."""
     return jax.tree.map(lambda leaf: leaf[spec.prefix_tokens :], norm)
 
 
-def _start(spec: ViTSpec, module: ViT, rows: jax.Array, final: _Norm) -> jax.Array:
+def _start(spec: ViTSpec, module: ViT, rows: jax.Array, final: Norm) -> jax.Array:
     """Cotangents of the last block's output: of the class token alone, [1, d, R], or of all tokens."""
     gained = pullbacks.centered(rows * module.norm.scale[...][:, None])
     if spec.pooling == "class_token":
@@ -225,7 +134,7 @@ def _start(spec: ViTSpec, module: ViT, rows: jax.Array, final: _Norm) -> jax.Arr
     return jnp.pad(cotangent, ((spec.prefix_tokens, 0), (0, 0), (0, 0)))
 
 
-def _backward(einsum: Einsum, blocks: _Saved, cotangent: jax.Array) -> jax.Array:
+def _backward(einsum: Einsum, blocks: Saved, cotangent: jax.Array) -> jax.Array:
     """From the last block's output to the first block's input, [N, d, R].
 
     The last block may begin with fewer tokens (the class token alone), so it stands before the scan.
@@ -236,7 +145,7 @@ def _backward(einsum: Einsum, blocks: _Saved, cotangent: jax.Array) -> jax.Array
     return jax.lax.scan(lambda c, block: (_block_backward(einsum, block, c), None), cotangent, rest, reverse=True)[0]
 
 
-def _block_backward(einsum: Einsum, saved: _Saved, cotangent: jax.Array) -> jax.Array:
+def _block_backward(einsum: Einsum, saved: Saved, cotangent: jax.Array) -> jax.Array:
     """One block, [A, d, R] to [N, d, R].
 
     Args:
@@ -250,12 +159,12 @@ def _block_backward(einsum: Einsum, saved: _Saved, cotangent: jax.Array) -> jax.
     width = cotangent.shape[1]
     active, total = cotangent.shape[0], saved.norm1.inverse_std.shape[0]
 
-    def through_mlp(token: tuple[jax.Array, jax.Array, _Norm]) -> tuple[jax.Array, list[jax.Array]]:
+    def through_mlp(token: tuple[jax.Array, jax.Array, Norm]) -> tuple[jax.Array, list[jax.Array]]:
         row, slopes, norm = token
         row = row + pullbacks.mlp(einsum, row, slopes, weights.mlp_outward, weights.mlp_inward, *norm)
         return row, jnp.split(einsum("de,er->dr", weights.attention_outward, row), heads)
 
-    def through_qkv(kernel: jax.Array, parts: list[jax.Array], norm: _Norm) -> jax.Array:
+    def through_qkv(kernel: jax.Array, parts: list[jax.Array], norm: Norm) -> jax.Array:
         return pullbacks.layer_norm(einsum("de,er->dr", kernel, jnp.concatenate(parts)), *norm)
 
     def first(tree: Any) -> Any:

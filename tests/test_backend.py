@@ -1,0 +1,83 @@
+"""Is the backend sound, and is it asked for full precision everywhere?"""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jacobian_problems import computing_in, ones, tiny_encoder
+
+import jepa_jax as jj
+from jepa_jax.jacobian import backend_check, check_backend
+
+
+@pytest.fixture(scope="module")
+def encoder() -> jj.Encoder:
+    return tiny_encoder()
+
+
+@pytest.fixture
+def forgotten_checks() -> Iterator[None]:
+    """The backend is checked anew, and again afterwards, whatever the test made of it."""
+    backend_check._failed_checks.cache_clear()
+    yield
+    backend_check._failed_checks.cache_clear()
+
+
+def test_this_backend_is_sound():
+    checks = check_backend()
+    assert all(check.passed for check in checks)
+    # Sums of at most 64 products of numbers near 1; the tolerance leaves room for other orders of summation.
+    assert max(check.error for check in checks) <= 64 * np.finfo(np.float32).eps / 2
+
+
+def test_a_check_that_gives_nan_fails():
+    assert not backend_check.Check("nothing", float("nan"), 1.0).passed
+
+
+@pytest.mark.usefixtures("forgotten_checks")
+@pytest.mark.parametrize("use", [jj.jacobian, jj.score, lambda fn, x: jax.jit(lambda y: jj.jacobian(fn, y))(x)])
+def test_a_backend_that_lies_is_refused(monkeypatch, use):
+    wrong = backend_check.Check("softmax pullback over a block of rows", 0.3, 1e-5)
+    monkeypatch.setattr(backend_check, "_softmax_pullback", lambda: wrong)
+    with pytest.raises(jj.BackendError, match=r"softmax pullback.*3\.0e-01.*pip install.*doctor"):
+        use(jnp.sin, ones(1, 2))
+
+
+@pytest.mark.usefixtures("forgotten_checks")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_first_check_may_happen_inside_a_trace(dtype):
+    with computing_in(dtype):
+        found = jax.jit(lambda x: jj.jacobian(jnp.sin, x))(np.zeros((1, 2), dtype))
+    np.testing.assert_array_equal(found[0], np.eye(2))
+
+
+def inexact_products(program: str) -> tuple[int, int]:
+    """How many matrix products a StableHLO program has, and how many do not ask for full precision."""
+    products = [line for line in program.splitlines() if "dot_general" in line or "stablehlo.convolution" in line]
+    return len(products), sum("precision = [HIGHEST, HIGHEST]" not in line for line in products)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse", "auto"])
+@pytest.mark.parametrize("method", ["svd", "gram"])
+def test_every_product_of_a_float32_score_is_exact(encoder, mode, method):
+    # XLA's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs; the CPU's results would not show it.
+    fn, params = jj.score_fn(encoder, mode=mode, method=method)
+    assert isinstance(fn, functools.partial)
+    total, inexact = inexact_products(fn.func.lower(*fn.args, params, ones(2, 8, 8, 3)).as_text())
+    assert total > 10
+    assert inexact == 0
+
+
+def test_every_product_of_an_embedding_is_exact(encoder):
+    total, inexact = inexact_products(jax.jit(encoder).lower(ones(2, 8, 8, 3)).as_text())
+    assert total > 5
+    assert inexact == 0
+
+
+def test_inexact_products_would_be_seen(encoder):
+    plain = jax.jit(encoder.function).lower(encoder.params, ones(2, 8, 8, 3))
+    total, inexact = inexact_products(plain.as_text())
+    assert total == inexact > 5
