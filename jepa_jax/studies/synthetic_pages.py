@@ -31,11 +31,12 @@ is what a linear encoder (whitening) would say, so that what stands above it is 
 **Where the theory's assumption fails.** By the change of variables, log p(x) = `score` + log of the density that the
 embeddings have at f(x). The paper drops the second term: N(0, I) in many dimensions is nearly uniform on a sphere.
 But its logarithm, -|z|^2 / 2, has the standard deviation sqrt(K / 2), which *grows* with K; what shrinks is its share
-of |z|^2, not its share of log p. With K = 1 or 2 most of log p is in this term, and with K = D it never becomes
-negligible (for Gaussian data the encoder is linear, `score` is constant, and the term is everything). `gaussian_score`
-keeps it: exact for K = D where f is injective and its embeddings are N(0, I). With K > D they cannot be N(0, I),
-they fill a surface of it, and with K < D the score measures a projection; both are then estimates. With K > D the
-`slope` of `gaussian_score` against log p is above 1, the more so the larger K: the order is right, the scale is not.
+of |z|^2, not its share of log p. With K = D it is never negligible: in the plane (K = 2) the term alone follows
+log p better than `score` does, and for Gaussian data the encoder is linear, `score` constant, and the term everything.
+`gaussian_score` keeps it: exact for K = D where f is injective and its embeddings are N(0, I). With K > D they cannot
+be N(0, I), they fill a surface of it, and with K < D the score measures a projection; both are then estimates. With
+K > D the `slope` of `gaussian_score` against log p is above 1, the more so the larger K: the order is right, the scale
+is not.
 """
 
 
