@@ -25,7 +25,7 @@ class Accuracy:
 
     Attributes:
         images: how many the trained encoder scores on every rung.
-        rungs: below float64.
+        rungs: below float64; the last one is float32, in which batches are scored as well.
         model: with random weights.
         image_size: its images' side, pixels.
         batch: images in its batches.
@@ -43,11 +43,11 @@ class Accuracy:
         """Measure."""
         encoder = jj.load_encoder(TRAINED)
         pictures = encoder.preprocess(natural_pictures(self.images, encoder.spec.image_size))
-        result: dict[str, Any] = {
-            "trained": {"model": TRAINED, "images": self.images, "rungs": rung_errors(encoder, pictures, self.rungs)}
-        }
+        rungs = rung_errors(encoder, pictures, self.rungs)
+        trained: dict[str, Any] = {"model": TRAINED, "images": self.images, "rungs": rungs}
+        result: dict[str, Any] = {"trained": trained}
         record(result)
-        result["trained"]["batches"] = batch_invariance(encoder, pictures[:8])
+        trained["batches"] = batch_invariance(encoder, pictures[:8], noise=rungs[-1]["noise"])
         record(result)
         with open_contest(self.model, self.image_size, self.batch, peers=self.peer_batch > 0) as contest:
             about = {"model": self.model, "image_size": self.image_size}
@@ -71,6 +71,7 @@ def rung_errors(encoder: Encoder, batch: np.ndarray, rungs: Sequence[Precision])
         rows.append(
             {
                 "precision": precision,
+                "noise": noise,
                 "error_rms": float(np.sqrt(np.mean(error**2))),
                 "error_max": float(np.abs(error).max()),
                 "predicted_median": float(np.median(predicted)),
@@ -81,9 +82,9 @@ def rung_errors(encoder: Encoder, batch: np.ndarray, rungs: Sequence[Precision])
     return rows
 
 
-def batch_invariance(encoder: Encoder, batch: np.ndarray) -> dict[str, Any]:
-    """Largest differences of scores between images alone and at every place of a batch; nats."""
-    scorer = jj.Scorer(encoder)
+def batch_invariance(encoder: Encoder, batch: np.ndarray, noise: float | None = None) -> dict[str, Any]:
+    """Largest differences of scores between images alone and at several places of a batch, in float32; nats."""
+    scorer = jj.Scorer(encoder, noise=noise)
     alone = [scorer(batch[i : i + 1]) for i in range(len(batch))]
     found: dict[str, Any] = {"batch": len(batch)}
     turned = [(shift, scorer(np.roll(batch, shift, axis=0))) for shift in range(min(3, len(batch)))]

@@ -40,14 +40,20 @@ def call(
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         command = [sys.executable, "-m", "benchmarks.processes", target, json.dumps(arguments), str(answer)]
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | dict(environment or {}), start_new_session=True)
+        # With a limit it leads a group of its own, which ends with it; without, it belongs to its caller's group.
+        limited = limit_seconds is not None
+        variables = os.environ | dict(environment or {})
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, start_new_session=limited)
         try:
             status = process.wait(limit_seconds)
         except subprocess.TimeoutExpired as error:
             raise ProcessFailed(f"it ran past its limit of {limit_seconds:.0f} s") from error
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with whatever it started itself
+                if limited:
+                    os.killpg(process.pid, signal.SIGKILL)  # with whatever it started itself
+                else:
+                    process.kill()
             process.wait()
         if not answer.is_file():
             raise ProcessFailed(f"it ended with status {status}" + (" (no memory?)" if status == -9 else ""))

@@ -25,7 +25,11 @@ from benchmarks.plots import write_plots
 from benchmarks.suites import SUITES, Stage, find_stage
 from benchmarks.tables import write_tables
 
-QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # XLA's worries about programs in its own cache
+}
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
-"""A run's results as Markdown."""
+"""A run's results as Markdown; ``python -m benchmarks.tables DIRECTORY`` writes those of an earlier run anew."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -244,3 +246,8 @@ _RENDERERS: dict[str, Callable[[Row], list[str]]] = {
     "growth": _growth,
     "jobs": _jobs,
 }
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    write_tables(json.loads((folder / "results.json").read_text()), folder)
