@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import jepa_jax as jj
-from benchmarks.contest import Contest, open_contest
+from benchmarks.contest import Contest, make_contest
 from benchmarks.images import natural_pictures
 from jepa_jax.encoders import Encoder
 from jepa_jax.jacobian.precision import LADDER, Precision
@@ -49,12 +49,12 @@ class Accuracy:
         record(result)
         trained["batches"] = batch_invariance(encoder, pictures[:8], noise=rungs[-1]["noise"])
         record(result)
-        with open_contest(self.model, self.image_size, self.batch, peers=self.peer_batch > 0) as contest:
-            about = {"model": self.model, "image_size": self.image_size}
-            result["random"] = about | {"batches": batch_invariance(contest.encoder, contest.images)}
-            record(result)
-            if contest.model is not None:
-                result["random"]["paper's listing"] = _listing_in_batches(contest, self.peer_batch)
+        contest = make_contest(self.model, self.image_size, self.batch, peers=self.peer_batch > 0)
+        about = {"model": self.model, "image_size": self.image_size}
+        result["random"] = about | {"batches": batch_invariance(contest.encoder, contest.images)}
+        record(result)
+        if contest.model is not None:
+            result["random"]["paper's listing"] = _listing_in_batches(contest, self.peer_batch)
         return result
 
 

@@ -14,7 +14,7 @@ import jax
 from PIL import Image
 
 import jepa_jax as jj
-from benchmarks.contest import Contest, open_contest
+from benchmarks.contest import Contest, make_contest
 from benchmarks.images import natural_pictures
 from jepa_jax.encoders.null_directions import complement_basis
 from jepa_jax.jacobian.jacobian import spectral_columns
@@ -43,17 +43,17 @@ class Breakdown:
 
     def run(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Time every part."""
-        with open_contest(self.model, self.image_size, peers=False) as contest:
-            result: dict[str, Any] = {"model": self.model, "image_size": self.image_size, "parts": {}}
-            for name, part in _parts(contest, self.jpeg_size, self.whole).items():
-                seconds = _timed(part, self.repeats)
-                result["parts"][name] = {
-                    "seconds_median": statistics.median(seconds),
-                    "seconds_min": min(seconds),
-                    "seconds_max": max(seconds),
-                }
-                print(f"  {name}: {statistics.median(seconds):.4f} s", flush=True)
-                record(result)
+        contest = make_contest(self.model, self.image_size, peers=False)
+        result: dict[str, Any] = {"model": self.model, "image_size": self.image_size, "parts": {}}
+        for name, part in _parts(contest, self.jpeg_size, self.whole).items():
+            seconds = _timed(part, self.repeats)
+            result["parts"][name] = {
+                "seconds_median": statistics.median(seconds),
+                "seconds_min": min(seconds),
+                "seconds_max": max(seconds),
+            }
+            print(f"  {name}: {statistics.median(seconds):.4f} s", flush=True)
+            record(result)
         jacobian = result["parts"]["jacobian"]["seconds_median"]
         result["spectrum_over_jacobian"] = {
             what: result["parts"][f"spectrum, {what}"]["seconds_median"] / jacobian

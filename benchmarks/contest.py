@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import numpy as np
 import jepa_jax as jj
 from benchmarks.environment import version
 from benchmarks.images import natural_pictures
-from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec, find_spec, save_encoder
+from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
 from jepa_jax.encoders.encoder import initialize_params
 from jepa_jax.encoders.null_directions import complement_basis
 
@@ -42,13 +40,11 @@ class Contest:
         encoder: ours.
         model: PyTorch's with the same weights, or None where PyTorch is not installed.
         images: [B, H, W, 3], preprocessed.
-        folder: the weights, for other processes to load.
     """
 
     encoder: Encoder
     model: Any
     images: np.ndarray
-    folder: Path
 
     @property
     def image_size(self) -> int:
@@ -74,8 +70,7 @@ def encoder_spec(model: str) -> EncoderSpec:
     return TOY if model == "toy" else find_spec(model)
 
 
-@contextlib.contextmanager
-def open_contest(model: str, image_size: int, images: int = 1, *, peers: bool = True) -> Iterator[Contest]:
+def make_contest(model: str, image_size: int, images: int = 1, *, peers: bool = True) -> Contest:
     """An architecture with random weights, and random pictures.
 
     Args:
@@ -85,14 +80,14 @@ def open_contest(model: str, image_size: int, images: int = 1, *, peers: bool = 
         peers: whether PyTorch's model is wanted; without, loading it takes no time.
     """
     spec = encoder_spec(model).at_image_size(image_size)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "weights"
-        torch_model = _torch_model(spec.vit, folder) if peers and version("torch") else None
-        if torch_model is None:
-            save_encoder(random_encoder(spec), folder)
+    pictures = natural_pictures(images, spec.preprocess.resize_shortest)
+    if not (peers and version("torch")):
+        encoder = random_encoder(spec)
+        return Contest(encoder, None, encoder.preprocess(pictures))
+    with tempfile.TemporaryDirectory() as folder:
+        model = _torch_model(spec.vit, Path(folder))
         encoder = jj.load_encoder(folder, image_size=image_size)
-        pictures = natural_pictures(images, spec.preprocess.resize_shortest)
-        yield Contest(encoder, torch_model, encoder.preprocess(pictures), folder)
+    return Contest(encoder, model, encoder.preprocess(pictures))
 
 
 def random_encoder(spec: EncoderSpec, seed: int = 0) -> Encoder:

@@ -100,7 +100,6 @@ class Contestant:
         prepare: compiles and warms up, and returns the seconds that compiling took, or None.
         run: the work that is timed.
         read: of what ``run`` returned, after the clock has stopped.
-        close: lets go of what was held.
         note: what else is to be said.
     """
 
@@ -108,7 +107,6 @@ class Contestant:
     prepare: Callable[[], float | None]
     run: Callable[[], Any]
     read: Callable[[Any], Reading]
-    close: Callable[[], None] = lambda: None
     note: str = ""
 
 

@@ -85,7 +85,7 @@ def engine_rate(step: Step, seconds: float) -> float:
     jax.block_until_ready(running)
     begun, batches = time.monotonic(), 0
     running = step(images)
-    while time.monotonic() - begun < seconds:
+    while batches == 0 or time.monotonic() - begun < seconds:
         queued = step(images)
         jax.block_until_ready(running)
         running, batches = queued, batches + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import statistics
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 from benchmarks import work
 from benchmarks.ceiling import jax_product, product_rates
-from benchmarks.contest import Contest, open_contest
+from benchmarks.contest import Contest, make_contest
 from benchmarks.peers import Contestant, Entry, Unavailable, enter
 from benchmarks.standings import standings
 from jepa_jax.jacobian.precision import LADDER, Precision
@@ -67,42 +66,41 @@ class Race:
 
     def run(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Race."""
-        with open_contest(self.model, self.image_size) as contest, contextlib.ExitStack() as stack:
-            summary: dict[str, Any] = {
-                "model": self.model,
-                "image_size": self.image_size,
-                "outputs": contest.encoder.spec.embedding_size,
-                "naive_flops": work.naive_flops(contest.encoder, self.image_size),
-                "rules_flops": work.jacobian_flops(contest.encoder, self.image_size),
-            }
-            records = [Record(entry) for entry in self.entries]
-            contestants: dict[str, Contestant | None] = {}
-            products: dict[Precision, Callable[[], None]] = {
-                precision: jax_product((self.square, self.square, self.square), precision)
-                for precision in LADDER
-                if any(entry.precision == precision and not entry.emulated for entry in self.entries)
-            }
-            ceilings: dict[Precision, list[float]] = {precision: [] for precision in products}
-            for turn in range(self.rounds):
-                for precision, product in products.items():
-                    ceilings[precision] += product_rates(product, (self.square, self.square, self.square), 3)
-                for entered in records:
-                    name = entered.entry.name
-                    if turn == 0:
-                        contestants[name] = _prepared(contest, entered, stack)
-                    contestant = contestants[name]
-                    if contestant and entered.absent is None and turn < (entered.entry.rounds or self.rounds):
-                        _take_turn(contestant, entered)
-                    record(standings(summary | _results(records, ceilings)))
-            return standings(summary | _results(records, ceilings))
+        contest = make_contest(self.model, self.image_size)
+        summary: dict[str, Any] = {
+            "model": self.model,
+            "image_size": self.image_size,
+            "outputs": contest.encoder.spec.embedding_size,
+            "naive_flops": work.naive_flops(contest.encoder, self.image_size),
+            "rules_flops": work.jacobian_flops(contest.encoder, self.image_size),
+        }
+        records = [Record(entry) for entry in self.entries]
+        contestants: dict[str, Contestant | None] = {}
+        products: dict[Precision, Callable[[], None]] = {
+            precision: jax_product((self.square, self.square, self.square), precision)
+            for precision in LADDER
+            if any(entry.precision == precision and not entry.emulated for entry in self.entries)
+        }
+        ceilings: dict[Precision, list[float]] = {precision: [] for precision in products}
+        for turn in range(self.rounds):
+            for precision, product in products.items():
+                ceilings[precision] += product_rates(product, (self.square, self.square, self.square), 3)
+            for entered in records:
+                name = entered.entry.name
+                if turn == 0:
+                    contestants[name] = _prepared(contest, entered)
+                contestant = contestants[name]
+                if contestant and entered.absent is None and turn < (entered.entry.rounds or self.rounds):
+                    _take_turn(contestant, entered)
+                record(standings(summary | _results(records, ceilings)))
+        return standings(summary | _results(records, ceilings))
 
 
-def _prepared(contest: Contest, entered: Record, stack: contextlib.ExitStack) -> Contestant | None:
+def _prepared(contest: Contest, entered: Record) -> Contestant | None:
     """A contestant that has compiled and warmed up; one that cannot is marked absent."""
     print(f"  preparing {entered.entry.name}", flush=True)
     try:
         contestant = enter(contest, entered.entry)
-        stack.callback(contestant.close)
         entered.note = contestant.note
         entered.compile_seconds = contestant.prepare()
         return contestant
