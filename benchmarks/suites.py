@@ -95,7 +95,7 @@ SMOKE = Suite(
             Growth(16, 2, 28, (16, 32), (), (), (), (), (), devices=(1, 2), repeats=1),
             60,
         ),
-        Stage("jobs", Jobs((96,), seconds=0.1, resumed=64, compiled=None), 120),
+        Stage("jobs", Jobs((96,), seconds=0.1, resumed=256, compiled=None), 120),
     ),
     # Compiling takes nearly all of its time, and its programs need not be fast.
     ON_PROCESSORS | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
