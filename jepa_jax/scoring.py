@@ -139,7 +139,7 @@ def _measure(function: Differentiable, options: Options, outputs: int, params: A
     rows = None
     if devices > 1:
         each = math.ceil(outputs / devices)
-        rows = jax.lax.axis_index("rows") * each + jnp.arange(each)
+        rows = jax.lax.axis_index("rows") * each + jnp.arange(each, dtype=jnp.int32)
     columns = spectral_columns(function, params, image, options.plan, rows)
     width = jnp.asarray(columns.shape[0], embedding.dtype)
     if devices > 1:  # from some rows and all inputs to all rows and some inputs

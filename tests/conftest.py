@@ -12,6 +12,7 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+pytest.register_assert_rewrite("conversion_files")  # before a test imports it
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

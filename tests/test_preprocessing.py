@@ -191,6 +191,14 @@ def test_other_recipes_equal_a_processor_with_their_settings(spec):
         check_file(BUNDLED / name, spec)
 
 
+def test_every_value_of_a_pixel_is_scaled_as_the_processor_does():
+    ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=-1)
+    spec = PreprocessSpec(16, 16, "bicubic", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    unit = (ramp.astype(np.float64) * (1 / 255)).astype(np.float32)
+    expected = (unit - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
+    np.testing.assert_array_equal(preprocess([ramp], spec)[0], expected)
+
+
 def test_another_size_keeps_the_share_of_the_image():
     sizes = {size: DINOV2.at_image_size(size).resize_shortest for size in (112, 98, 448, 224, 1)}
     assert sizes == {112: 128, 98: 112, 448: 512, 224: 256, 1: 1}

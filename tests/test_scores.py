@@ -2,14 +2,13 @@
 
 import functools
 import math
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from known_spectra import METHODS, PUBLISHED, SPECTRA, U32, U64, log_volume, matrix_with, numpy_spectrum, orthonormal
+from known_spectra import METHODS, PUBLISHED, U32, U64, log_volume, matrix_with, numpy_spectrum, orthonormal
 
 import jepa_jax as jj
 from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
@@ -271,37 +270,33 @@ def test_the_score_alone_equals_the_score_with_its_spectrum():
 
 
 @pytest.mark.parametrize("rung", LADDER[:-1])
-@pytest.mark.parametrize("name", PUBLISHED[:3])
-def test_the_predicted_error_is_honest_on_published_spectra(name, rung):
+def test_the_predicted_error_is_honest_on_published_spectra(spectra, rung):
     # Rounding as noise of the rung's size in every entry of the Jacobian, which one null direction shows, and as
-    # a relative error of each value: what all rows share.
-    path: Path = SPECTRA / f"dinov2_{name}.npz"
-    if not path.is_file():
-        pytest.skip(f"the development spectra are not at {SPECTRA}")
-    images = range(0, 240, 4 if name.startswith("vits") else 12)
-    spectra = np.load(path)["singular_values"].astype(np.float64)
+    # a relative error of each value: what all rows share. Of float32 the prediction is three deviations, 4.4 times the
+    # median error: so many images that the sample's median tells that from 5.
     rng = np.random.default_rng(0)
-    size, inputs = spectra.shape[1], 4 * spectra.shape[1]
     errors, predictions = [], []
-    right = orthonormal(inputs, size, seed=10)
-    for image in images:
-        values = spectra[image, :-2]
-        noise = NOISE[rung] * np.sqrt(np.sum(values**2) / (size * inputs)) * rng.standard_normal((inputs, size))
-        # In the basis of its left singular vectors, the last two of them null.
-        shared = 1 + (ROUNDING[rung] + 12 * U32 / 2) * rng.standard_normal(size - 2)
-        columns = np.concatenate([right[:, :-2] * values * shared, np.zeros((inputs, 2))], axis=1) + noise
-        gauge = np.linalg.norm(columns[:, -1])
-        kept = np.sqrt(np.linalg.eigvalsh(columns[:, :-2].T @ columns[:, :-2])[::-1])
-        predicted = predicted_error(
-            noise_bias(jnp.asarray(kept, jnp.float32), jnp.float32(gauge)),
-            jnp.float32(np.sum(kept**-2)),
-            jnp.float32(gauge),
-            rank=size - 2,
-            inputs=jnp.float32(inputs),
-            unit=ROUNDING[rung],
-            forward_unit=U32 / 2,
-        )
-        errors.append(abs(log_volume(kept) - log_volume(values)))
-        predictions.append(float(predicted))
+    for name, step in zip(PUBLISHED[:3], (1, 1, 12), strict=True):
+        values_of = np.load(spectra / f"dinov2_{name}.npz")["singular_values"].astype(np.float64)[:240:step]
+        size, inputs = values_of.shape[1], 4 * values_of.shape[1]
+        right = orthonormal(inputs, size, seed=10)
+        for values in values_of[:, :-2]:
+            noise = NOISE[rung] * np.sqrt(np.sum(values**2) / (size * inputs)) * rng.standard_normal((inputs, size))
+            # In the basis of its left singular vectors, the last two of them null.
+            shared = 1 + (ROUNDING[rung] + 12 * U32 / 2) * rng.standard_normal(size - 2)
+            columns = np.concatenate([right[:, :-2] * values * shared, np.zeros((inputs, 2))], axis=1) + noise
+            gauge = np.linalg.norm(columns[:, -1])
+            kept = np.sqrt(np.linalg.eigvalsh(columns[:, :-2].T @ columns[:, :-2])[::-1])
+            predicted = predicted_error(
+                noise_bias(jnp.asarray(kept, jnp.float32), jnp.float32(gauge)),
+                jnp.float32(np.sum(kept**-2)),
+                jnp.float32(gauge),
+                rank=size - 2,
+                inputs=jnp.float32(inputs),
+                unit=ROUNDING[rung],
+                forward_unit=U32 / 2,
+            )
+            errors.append(abs(log_volume(kept) - log_volume(values)))
+            predictions.append(float(predicted))
     assert np.mean(np.array(errors) <= np.array(predictions)) >= 0.95
     assert np.median(predictions) <= 5 * np.median(errors)

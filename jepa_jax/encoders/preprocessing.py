@@ -46,14 +46,21 @@ def preprocess(images: Sequence[Image.Image | np.ndarray], spec: PreprocessSpec)
 
 def preprocess_one(image: Image.Image | np.ndarray, spec: PreprocessSpec) -> np.ndarray:
     """One picture to float32 [crop, crop, 3]: resize, cut the middle, normalise."""
-    picture = to_rgb(image)
+    return preprocess_rgb(to_rgb(image), spec)
+
+
+def preprocess_rgb(picture: Image.Image, spec: PreprocessSpec) -> np.ndarray:
+    """The same for a picture that `to_rgb` has returned."""
     resized = _resized(*picture.size, spec)
     picture = picture.resize(resized, _FILTERS[spec.interpolation])
     left, top = ((side - spec.crop) // 2 for side in resized)
-    pixels = np.asarray(picture)[top : top + spec.crop, left : left + spec.crop]
-    # Scaled in float64 and rounded once, as transformers does.
-    unit = (pixels.astype(np.float64) * (1 / 255)).astype(np.float32)
-    return (unit - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
+    cut = np.asarray(picture)[top : top + spec.crop, left : left + spec.crop]
+    pixels = cut.astype(np.float32)
+    pixels /= np.float32(255)  # for every one of the 256 values what transformers' float64 product rounds to
+    rows = pixels.reshape(spec.crop, -1)  # a row of pixels at a time is three times as fast as a pixel at a time
+    rows -= np.tile(np.array(spec.mean, np.float32), spec.crop)
+    rows /= np.tile(np.array(spec.std, np.float32), spec.crop)
+    return pixels
 
 
 def _resized(width: int, height: int, spec: PreprocessSpec) -> tuple[int, int]:

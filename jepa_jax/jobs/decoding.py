@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jepa_jax.encoders.preprocessing import preprocess_one, to_rgb
+from jepa_jax.encoders.preprocessing import preprocess_rgb, to_rgb
 from jepa_jax.encoders.specs import PreprocessSpec
 from jepa_jax.errors import ImageError
 from jepa_jax.jobs.sources.records import Reader, Unusable
@@ -41,7 +41,7 @@ class InputRecipe:
     def inputs(self, image: Image.Image | np.ndarray, key: str) -> np.ndarray:
         """An encoder's inputs, float32 [count, crop, crop, 3]."""
         picture = to_rgb(image)
-        parts = [preprocess_one(picture, self.preprocess)[None]] if self.plain else []
+        parts = [preprocess_rgb(picture, self.preprocess)[None]] if self.plain else []
         if self.views:
             parts.append(draw_views(picture, key, self.views, self.preprocess))
         return np.concatenate(parts)
