@@ -63,8 +63,9 @@ class Alternating:
         if self._since is not None and report.records_done - self._at < self.every:
             return
         if self._since is not None:
-            # One batch of the slice was computed while the engine had its turn.
-            self.job_records += report.records_done - self._at - self.step.batch_size
+            # What was under way when the engine had its turn was computed then.
+            under_way = self.step.batches_at_once * self.step.batch_size
+            self.job_records += report.records_done - self._at - under_way
             self.job_seconds += time.monotonic() - self._since
         self.engine_rates.append(engine_rate(self.step, self.seconds))
         self._since, self._at = time.monotonic(), report.records_done

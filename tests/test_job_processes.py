@@ -181,7 +181,7 @@ def test_a_worker_that_dies_is_an_error_and_the_job_resumes(
         workers = decoding_workers(process.pid)
     workers[0].kill()
     _, errors = process.communicate(timeout=200)
-    assert process.returncode == 2
+    assert process.returncode == 2, errors
     assert "worker process" in errors
     assert "the same command resumes" in errors
     subprocess.run(command, env=os.environ | compiled, capture_output=True, check=True)

@@ -1,5 +1,7 @@
 """Lanes: images at the same time on a CPU give what they give one at a time."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -31,3 +33,12 @@ def test_images_score_the_same_in_lanes():
     # Memory for one lane alone: one at a time, nothing else changes.
     tight = jj.Scorer(encoder, memory=one_by_one.program(batch).peak_bytes * 3 // 2)
     assert tight.program(batch).lanes == 1
+
+
+def test_batches_at_the_same_time_share_the_lanes():
+    encoder = jj.load_encoder("jepa-tiny")
+    batches = np.random.default_rng(1).standard_normal((6, 4, 32, 32, 3)).astype(np.float32)
+    scorer = jj.Scorer(encoder)
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(lambda batch: np.asarray(scorer(batch).score), batches))
+    np.testing.assert_array_equal(together, [scorer(batch).score for batch in batches])

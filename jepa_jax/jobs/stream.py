@@ -1,11 +1,13 @@
 """From decoded records to outcomes: batches are formed, computed while the next is made, and fetched.
 
-One thread keeps the device at work; the next batch lies ready when it has finished one.
+Threads keep the device at work; the next batch lies ready when it has finished one. On a CPU that scores in lanes
+(`jepa_jax.lanes`), two batches are under way, so that no lane waits for the other at the end of one.
 """
 
 from __future__ import annotations
 
 import collections
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,33 +31,43 @@ class Outcome:
     reason: str = ""
 
 
-@dataclass
 class DeviceClock:
     """How long the device was at work.
 
     The time begins with the first batch on the device: what was compiled before is left out.
     """
 
-    busy: float = 0.0
-    begun: float | None = None
+    def __init__(self):
+        self._busy = 0.0
+        self._begun: float | None = None
+        self._running, self._since = 0, 0.0
+        self._lock = threading.Lock()
 
     def run(self, step: Step, images: np.ndarray) -> ScoreResult:
         """Score a batch."""
-        started = time.monotonic()
-        self.begun = self.begun or started
-        result = step(images)
-        self.busy += time.monotonic() - started
-        return result
+        self._count(1)
+        try:
+            return step(images)
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        """One batch more or less on the device: what several do at the same time counts once."""
+        with self._lock:
+            now = time.monotonic()
+            self._begun = self._begun or now
+            self._busy += now - self._since if self._running else 0.0
+            self._running, self._since = self._running + change, now
 
     @property
     def share(self) -> float:
         """Share of that time in which the device was busy."""
-        return min(1.0, self.busy / self.seconds)
+        return min(1.0, self._busy / self.seconds)
 
     @property
     def seconds(self) -> float:
         """Since the first batch went to the device."""
-        return max(1e-3, time.monotonic() - self.begun) if self.begun is not None else 1e-3
+        return max(1e-3, time.monotonic() - self._begun) if self._begun is not None else 1e-3
 
 
 def score_stream(
@@ -81,7 +93,8 @@ def score_stream(
     """
     pending: list[Decoded] = []
     in_flight: collections.deque[tuple[list[Decoded], Future[dict[str, np.ndarray]]]] = collections.deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="device") as device:
+    at_once = step.batches_at_once
+    with ThreadPoolExecutor(at_once, thread_name_prefix="device") as device:
 
         def dispatch() -> None:
             images = np.empty((step.batch_size, *step.image_shape), np.float32)
@@ -105,7 +118,7 @@ def score_stream(
                 pending.append(record)
                 if len(pending) == step.records:
                     dispatch()
-                    if len(in_flight) > 1:
+                    if len(in_flight) > at_once:
                         yield from _outcomes(*in_flight.popleft())
             if pending:
                 dispatch()

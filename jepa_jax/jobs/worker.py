@@ -6,11 +6,13 @@ would run the user's script a second time; and a parent that is killed closes th
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 import types
 import warnings
+from collections.abc import Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,7 +38,8 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self._pipe.send((reader, recipe))
+        with self._alive():
+            self._pipe.send((reader, recipe))
 
     def decode(self, records: list[tuple[int, str, Any]]) -> list[Any]:
         """Have some records (index, key, locator) decoded.
@@ -44,9 +47,14 @@ class Worker:
         Raises:
             EOFError: the process has died.
         """
-        try:
+        with self._alive():
             self._pipe.send(records)
             return self._pipe.recv()
+
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        try:
+            yield
         except (EOFError, ConnectionError) as error:
             raise EOFError(f"worker process {self._process.pid} died with status {self._process.wait()}") from error
 
