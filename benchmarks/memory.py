@@ -14,7 +14,7 @@ import numpy as np
 import jepa_jax as jj
 from benchmarks.contest import encoder_spec, random_encoder
 from benchmarks.processes import call
-from jepa_jax.memory import estimate_memory
+from jepa_jax.scoring.memory import estimate_memory
 
 
 @dataclass(frozen=True)

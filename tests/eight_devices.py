@@ -11,7 +11,7 @@ from test_rules import MAKES, loud_params
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
-from jepa_jax.scorer import _programs
+from jepa_jax.scoring.scorer import _programs
 
 # Rounding alone tells the ways apart: other sums, of a few dozen float32 numbers, in a few dozen logs.
 NATS = 1e-4

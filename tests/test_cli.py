@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import jepa_jax as jj
-from jepa_jax import reporting
+from jepa_jax.cli import reporting
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, PreprocessSpec, ViTSpec, save_encoder
 from jepa_jax.encoders.encoder import initialize_params
 from jepa_jax.jacobian.backend_check import Check

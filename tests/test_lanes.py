@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jepa_jax as jj
-from jepa_jax.lanes import lane_count, part_size
+from jepa_jax.scoring.lanes import lane_count, part_size
 
 pytestmark = pytest.mark.skipif(lane_count(2) < 2, reason="one core has one lane")
 

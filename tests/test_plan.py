@@ -11,7 +11,7 @@ import pytest
 import jepa_jax as jj
 from jepa_jax.encoders import find_spec
 from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.planning import plan_scoring
+from jepa_jax.scoring.planning import plan_scoring
 
 GiB = 2**30
 

@@ -15,9 +15,9 @@ from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessS
 from jepa_jax.encoders.encoder import parameter_shapes
 from jepa_jax.jacobian.plan import JacobianPlan
 from jepa_jax.jacobian.precision import LADDER, Precision
-from jepa_jax.memory import estimate_memory, fit_plan
-from jepa_jax.options import Options
-from jepa_jax.scoring import compute_scores
+from jepa_jax.scoring.compute import compute_scores
+from jepa_jax.scoring.memory import estimate_memory, fit_plan
+from jepa_jax.scoring.options import Options
 
 SPEC = ViTSpec(width=96, depth=4, heads=3, patch_size=8, native_image_size=48, mlp_width=384, layer_scale=False)
 MiB = 2**20

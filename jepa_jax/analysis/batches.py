@@ -13,8 +13,8 @@ import numpy as np
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jobs.runner import default_batch_size
-from jepa_jax.readings import ScoreResult
-from jepa_jax.scorer import Scorer
+from jepa_jax.scoring.readings import ScoreResult
+from jepa_jax.scoring.scorer import Scorer
 
 
 def score_steps(encoder: Encoder, inputs: Iterable[np.ndarray], **options: Any) -> ScoreResult:

@@ -1,4 +1,4 @@
-"""`jepa-jax demo`: the main job on bundled photographs."""
+"""`jepa-jax demo`: the whole line, offline: load the encoder that ships, score a folder, print the numbers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,25 @@ def demo(
     model: Annotated[str, typer.Option(help="Which encoder scores; jepa-tiny ships with this package.")] = "jepa-tiny",
 ) -> None:
     """Score scikit-image's bundled photographs, offline."""
-    from jepa_jax.demo import run_demo
+    from importlib.util import find_spec
 
-    run_demo(console, output, model)
+    from jepa_jax.cli.reporting import ConsoleProgress, print_summary
+    from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
+    from jepa_jax.errors import ArgumentError, JobError
+    from jepa_jax.jobs import open_source, run_job
+    from jepa_jax.loading import load_encoder
+
+    if find_spec("skimage") is None:
+        raise JobError("the demo scores scikit-image's bundled pictures: pip install scikit-image.")
+    if output.exists() and any(output.iterdir()):
+        raise ArgumentError(f"output {output} is not empty; name a new directory.")
+    import skimage
+
+    if model == DEFAULT:
+        console.print(ABOUT_DEFAULT, soft_wrap=True)
+    encoder = load_encoder(model)
+    source = open_source(Path(skimage.__file__).parent / "data")
+    console.print(f"Scoring scikit-image's {len(source.keys)} bundled pictures with {encoder}.", markup=False)
+    with ConsoleProgress(console) as progress:
+        summary = run_job(encoder, source, output, progress)
+    print_summary(console, summary, output)

@@ -10,7 +10,7 @@ from jepa_jax.cli.app import app, console
 @app.command()
 def doctor() -> None:
     """Check that the installed backend computes right numbers, and say what is installed."""
-    from jepa_jax.reporting import print_diagnosis
+    from jepa_jax.cli.reporting import print_diagnosis
 
     if not print_diagnosis(console):
         raise typer.Exit(1)

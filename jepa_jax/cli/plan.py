@@ -13,7 +13,7 @@ from jepa_jax.cli.app import app, console
 from jepa_jax.cli.score import PrecisionChoice
 
 if TYPE_CHECKING:
-    from jepa_jax.planning import ScoringPlan
+    from jepa_jax.scoring.planning import ScoringPlan
 
 
 class ModeChoice(StrEnum):
@@ -57,7 +57,7 @@ def plan(
     from jepa_jax.jacobian.plan import JacobianPlan
     from jepa_jax.jobs.runner import default_batch_size
     from jepa_jax.loading import load_encoder
-    from jepa_jax.planning import plan_scoring
+    from jepa_jax.scoring.planning import plan_scoring
 
     spec = ENCODERS[model] if model in ENCODERS else load_encoder(model).spec
     spec = spec if image_size is None else spec.at_image_size(image_size)
@@ -111,7 +111,7 @@ def _facts(plan: ScoringPlan, score_only: bool) -> Table:
 
 
 def _each(plan: ScoringPlan) -> str:
-    from jepa_jax.lanes import lane_count
+    from jepa_jax.scoring.lanes import lane_count
 
     lanes = plan.program.lanes if plan.program else lane_count(plan.batch_size)
     return f"an image; {lanes} at a time where the budget allows" if lanes > 1 else "all in all"

@@ -132,12 +132,12 @@ def score(
     """
     import jax
 
+    from jepa_jax.cli.reporting import ConsoleProgress, JsonProgress, Quiet, print_dry_run, print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job
     from jepa_jax.jobs.dry_run import dry_run as try_out
     from jepa_jax.jobs.launch import launch_here, together
     from jepa_jax.loading import load_encoder
-    from jepa_jax.reporting import ConsoleProgress, JsonProgress, Quiet, print_dry_run, print_summary
 
     options = JobOptions(
         precision=precision.value,

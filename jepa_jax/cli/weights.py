@@ -41,7 +41,7 @@ def convert(
     """Convert published weights into a checkpoint that loads fast and is pinned by its digest."""
     from convert_weights.convert import convert as write
     from convert_weights.convert import read_source
-    from jepa_jax.reporting import print_conversion
+    from jepa_jax.cli.reporting import print_conversion
 
     read = read_source(source, model, source_format=format.value if format else None, kernel_dtype=dtype.value)
     print_conversion(console, read, write(read, output), output, verbose)
@@ -66,6 +66,6 @@ def export(
 @app.command()
 def models() -> None:
     """List every encoder that is known by name."""
-    from jepa_jax.reporting import print_models
+    from jepa_jax.cli.reporting import print_models
 
     print_models(console)

@@ -6,7 +6,7 @@ import numpy as np
 
 from jepa_jax.jacobian.precision import LADDER
 from jepa_jax.jobs.decoding import InputRecipe
-from jepa_jax.readings import ScoreResult
+from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.views import combine_views
 
 Row = dict[str, np.ndarray]

@@ -16,10 +16,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.meshes import local_mesh
-from jepa_jax.programs import Program
-from jepa_jax.readings import ScoreResult
-from jepa_jax.scorer import Scorer
+from jepa_jax.scoring.meshes import local_mesh
+from jepa_jax.scoring.programs import Program
+from jepa_jax.scoring.readings import ScoreResult
+from jepa_jax.scoring.scorer import Scorer
 
 
 class Step:

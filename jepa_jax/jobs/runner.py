@@ -28,7 +28,7 @@ from jepa_jax.jobs.stopping import StopSignals
 from jepa_jax.jobs.stream import DeviceClock, out_of_memory, score_stream
 from jepa_jax.jobs.team import Team
 from jepa_jax.jobs.writer import PartWriter
-from jepa_jax.lanes import lane_count
+from jepa_jax.scoring.lanes import lane_count
 
 LARGEST_BATCH = 64
 """Images in a step, if nothing is said, at most."""

@@ -1,7 +1,7 @@
 """From decoded records to outcomes: batches are formed, computed while the next is made, and fetched.
 
 Threads keep the device at work; the next batch lies ready when it has finished one. On a CPU that scores in lanes
-(`jepa_jax.lanes`), two batches are under way, so that no lane waits for the other at the end of one.
+(`jepa_jax.scoring.lanes`), two batches are under way, so that no lane waits for the other at the end of one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jepa_jax.errors import JobError, OutOfMemoryError
 from jepa_jax.jobs.columns import Row, record_columns
 from jepa_jax.jobs.decoding import Decoded
 from jepa_jax.jobs.devices import Step
-from jepa_jax.readings import ScoreResult
+from jepa_jax.scoring.readings import ScoreResult
 
 
 @dataclass

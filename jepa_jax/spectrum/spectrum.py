@@ -9,8 +9,9 @@ eigensolver, and ``residual`` the norm of J along one direction.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,19 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
             return values.astype(jacobian.dtype)
 
     return one(jacobian) if jacobian.ndim == 2 else jax.lax.map(one, jacobian)
+
+
+def for_each(function: Callable[..., Any], *arrays: jax.Array) -> Any:
+    """A function that decomposes matrices, over the leading axis: on a CPU one by one, elsewhere side by side.
+
+    XLA's CPU backend (jaxlib 0.10.1) hands a batch of decompositions to its pool of threads, and holds one of them
+    while it waits: of two batches at the same time, on two cores, each waits for the other's thread for ever.
+    """
+    if arrays[0].shape[0] == 1:  # a batch axis of one would turn plain products into batched ones, which are slower
+        return jax.tree.map(lambda leaf: leaf[None], function(*(array[0] for array in arrays)))
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(lambda values: function(*values), arrays)
+    return jax.vmap(function)(*arrays)
 
 
 def all_values(algorithm: ModuleType, factor: jax.Array, inputs: int) -> jax.Array:

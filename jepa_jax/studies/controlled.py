@@ -12,7 +12,7 @@ from etils import epath
 from rich.console import Console
 
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
-from jepa_jax.scorer import score
+from jepa_jax.scoring.scorer import score
 from jepa_jax.studies.correlations import rank_correlation
 from jepa_jax.studies.image_world import FACTORS, SIZE, World, draw, world
 from jepa_jax.studies.outputs import Ledger, markdown_table, rich_table, study_progress, write_json

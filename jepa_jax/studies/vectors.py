@@ -16,7 +16,7 @@ import optax
 
 from jepa_jax.jacobian import require_sound_backend
 from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.scoring import Options, compute_scores
+from jepa_jax.scoring.compute import Options, compute_scores
 from jepa_jax.studies.densities import Density
 from jepa_jax.training.mlp import MLP, Params
 from jepa_jax.training.objectives import LeJEPA, VICReg
@@ -71,7 +71,7 @@ class Units:
 
 @dataclass(frozen=True)
 class VectorEncoder:
-    """What is scored: a function of (parameters, units) and vectors [B, D] to [B, K], see `scoring.Differentiable`."""
+    """What is scored: a function of (parameters, units) and vectors [B, D] to [B, K], a `Differentiable`."""
 
     mlp: MLP
 

@@ -16,10 +16,10 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.jacobian import BatchFunction
 from jepa_jax.jacobian.plan import Engine, Mode
 from jepa_jax.jacobian.precision import Precision, next_rung
-from jepa_jax.noise import Noise, noise_by_rung
-from jepa_jax.options import Options, pure_function, score_options
-from jepa_jax.programs import Program, ProgramFactory, out_of_memory
-from jepa_jax.readings import ScoreResult
+from jepa_jax.scoring.noise import Noise, noise_by_rung
+from jepa_jax.scoring.options import Options, pure_function, score_options
+from jepa_jax.scoring.programs import Program, ProgramFactory, out_of_memory
+from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.spectrum import Method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 from jepa_jax.spectrum.spectrum import float64_scope

@@ -13,11 +13,11 @@ import jax
 
 from jepa_jax.errors import OutOfMemoryError
 from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.lanes import Run, in_lanes, lane_count, part_size
-from jepa_jax.memory import default_budget, fit_plan, halved
-from jepa_jax.options import Differentiable, Options
-from jepa_jax.readings import ScoreResult
-from jepa_jax.scoring import compute_scores
+from jepa_jax.scoring.compute import compute_scores
+from jepa_jax.scoring.lanes import Run, in_lanes, lane_count, part_size
+from jepa_jax.scoring.memory import default_budget, fit_plan, halved
+from jepa_jax.scoring.options import Differentiable, Options
+from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.spectrum.spectrum import float64_scope
 
 
@@ -28,7 +28,7 @@ class Program:
     Attributes:
         run: ``(params, batch) -> ScoreResult``.
         plan: how the Jacobian is computed.
-        lanes: parts of a batch at the same time, see `jepa_jax.lanes`.
+        lanes: parts of a batch at the same time, see `jepa_jax.scoring.lanes`.
         compile_seconds: what compiling took; little where the persistent cache knew it.
         peak_bytes: memory that it takes while it runs, parameters included, by XLA's account; 0 if it gives none.
         text: XLA's, of one lane; to be looked at.

@@ -15,10 +15,10 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.jacobian import BatchFunction, output_size, spectral_columns
 from jepa_jax.jacobian.precision import working_dtype
-from jepa_jax.meshes import require_threads
-from jepa_jax.options import Differentiable, Options, pure_function, score_options
-from jepa_jax.readings import Measured, ScoreResult, read_scores
-from jepa_jax.spectrum.spectrum import algorithm_scope, resolve_method
+from jepa_jax.scoring.meshes import require_threads
+from jepa_jax.scoring.options import Differentiable, Options, pure_function, score_options
+from jepa_jax.scoring.readings import Measured, ScoreResult, read_scores
+from jepa_jax.spectrum.spectrum import algorithm_scope, for_each, resolve_method
 
 Parallel = Literal["shard_map", "pmap"]
 
@@ -111,7 +111,10 @@ def _score_here(function: Differentiable, options: Options, params: Any, batch: 
     def some(images: jax.Array) -> ScoreResult:
         # A batch axis of one would turn plain products into batched ones, which are slower.
         measured = _added_axis(measure(images[0])) if images.shape[0] == 1 else jax.vmap(measure)(images)
-        return read_scores(options, inputs, rank, measured)
+        embedding, nulls, columns = measured
+        factor = for_each(functools.partial(_compressed, options, outputs), columns)
+        width = jnp.full(embedding.shape[:1], columns.shape[1], embedding.dtype)
+        return read_scores(options, inputs, rank, Measured(embedding, nulls, factor, width))
 
     # Filled up to whole steps: a smaller last step would be a program of its own, and on CPUs XLA may run it beside
     # the main one, where the two can wait for each other's threads for ever.
@@ -130,26 +133,31 @@ def _added_axis(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[None], tree)
 
 
-def _measure(function: Differentiable, options: Options, outputs: int, params: Any, image: jax.Array) -> Measured:
-    """Embedding, null directions and compressed Jacobian of one image."""
+def _measure(
+    function: Differentiable, options: Options, outputs: int, params: Any, image: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Embedding, null directions and Jacobian (what this device computes of it) of one image."""
     embedding, nulls = function.embed_with_nulls(params, image)
     nulls = jnp.zeros((outputs, 0), embedding.dtype) if nulls is None else nulls
-    algorithm = resolve_method(options.method, image.dtype)
     devices = options.mesh.shape["rows"] if options.mesh else 1
     rows = None
     if devices > 1:
         each = math.ceil(outputs / devices)
         rows = jax.lax.axis_index("rows") * each + jnp.arange(each, dtype=jnp.int32)
-    columns = spectral_columns(function, params, image, options.plan, rows)
-    width = jnp.asarray(columns.shape[0], embedding.dtype)
+    return embedding, nulls, spectral_columns(function, params, image, options.plan, rows)
+
+
+def _compressed(options: Options, outputs: int, columns: jax.Array) -> jax.Array:
+    """The factor of one Jacobian; of what all devices have computed of it, where they share its rows."""
+    dtype = columns.dtype
+    algorithm = resolve_method(options.method, dtype)
+    devices = options.mesh.shape["rows"] if options.mesh else 1
     if devices > 1:  # from some rows and all inputs to all rows and some inputs
         columns = jnp.pad(columns, ((0, -columns.shape[0] % devices), (0, 0)))
         columns = jax.lax.all_to_all(columns, "rows", split_axis=0, concat_axis=1, tiled=True)[:, :outputs]
-    with algorithm_scope(algorithm, image.dtype):
+    with algorithm_scope(algorithm, dtype):
         factor = algorithm.compress(columns)
-        if devices > 1:
-            factor = algorithm.merge(jax.lax.all_gather(factor, "rows"))
-        return Measured(embedding, nulls, factor, width)
+        return factor if devices == 1 else algorithm.merge(jax.lax.all_gather(factor, "rows"))
 
 
 def cast_floating(tree: Any, dtype: jnp.dtype) -> Any:

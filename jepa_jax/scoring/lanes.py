@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_jax.readings import ScoreResult
+from jepa_jax.scoring.readings import ScoreResult
 
 Run = Callable[[Any, jax.Array], ScoreResult]
 """``(params, batch) -> ScoreResult``."""

@@ -33,8 +33,8 @@ from jepa_jax.jacobian.plan import Engine, Mode
 from jepa_jax.jacobian.precision import Precision, working_dtype
 from jepa_jax.jacobian.reverse import DEFAULT_ROWS
 from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
-from jepa_jax.options import Differentiable, Options, pure_function, score_options
-from jepa_jax.scoring import cast_floating
+from jepa_jax.scoring.compute import cast_floating
+from jepa_jax.scoring.options import Differentiable, Options, pure_function, score_options
 from jepa_jax.spectrum import Method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 from jepa_jax.spectrum.spectrum import algorithm_scope, float64_scope, resolve_method

@@ -13,10 +13,10 @@ from jepa_jax.encoders.encoder import parameter_shapes
 from jepa_jax.jacobian.counting import naive_multiplications, planned_multiplications
 from jepa_jax.jacobian.plan import JacobianPlan
 from jepa_jax.jacobian.precision import working_dtype
-from jepa_jax.memory import MemoryEstimate, estimate_memory, fit_plan
-from jepa_jax.meshes import local_mesh
-from jepa_jax.options import Options
-from jepa_jax.programs import Program, ProgramFactory
+from jepa_jax.scoring.memory import MemoryEstimate, estimate_memory, fit_plan
+from jepa_jax.scoring.meshes import local_mesh
+from jepa_jax.scoring.options import Options
+from jepa_jax.scoring.programs import Program, ProgramFactory
 from jepa_jax.spectrum import Method
 from jepa_jax.spectrum.spectrum import float64_scope, method_name
 

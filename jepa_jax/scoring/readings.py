@@ -12,10 +12,17 @@ import jax.numpy as jnp
 
 from jepa_jax.encoders.null_directions import complement_basis
 from jepa_jax.jacobian.precision import LADDER, NOISE, ROUNDING
-from jepa_jax.options import Options
+from jepa_jax.scoring.options import Options
 from jepa_jax.spectrum import gaussian_score, jepa_score
 from jepa_jax.spectrum.error import noise_bias, predicted_error
-from jepa_jax.spectrum.spectrum import algorithm_scope, all_values, log_volume, resolve_method, structural_values
+from jepa_jax.spectrum.spectrum import (
+    algorithm_scope,
+    all_values,
+    for_each,
+    log_volume,
+    resolve_method,
+    structural_values,
+)
 
 
 @functools.partial(
@@ -69,16 +76,16 @@ def read_scores(options: Options, inputs: int, rank: int, measured: Measured) ->
     algorithm = resolve_method(options.method, embedding.dtype)
     with algorithm_scope(algorithm, embedding.dtype):
         nulls = nulls.astype(factor.dtype)
-        basis = jax.vmap(complement_basis)(nulls)
+        basis = for_each(complement_basis, nulls)
         gauge = jax.vmap(functools.partial(_noise_gauge, options, algorithm))(nulls, factor)
 
         def from_values() -> tuple[jax.Array, jax.Array, jax.Array]:
-            kept = jax.vmap(lambda f, b: structural_values(algorithm, f, b, inputs))(factor, basis)
+            kept = for_each(lambda f, b: structural_values(algorithm, f, b, inputs), factor, basis)
             inverse_squares = jnp.sum(1 / jnp.maximum(kept, options.eps) ** 2, axis=-1)
             return jepa_score(kept, eps=options.eps), inverse_squares, jax.vmap(noise_bias)(kept, gauge)
 
         def from_volume() -> tuple[jax.Array, jax.Array, jax.Array]:
-            total, inverse_squares = jax.vmap(lambda f, b: log_volume(algorithm, f, b))(factor, basis)
+            total, inverse_squares = for_each(functools.partial(log_volume, algorithm), factor, basis)
             # The clip decides where a value may lie under it: then the spectrum itself is needed.
             return jax.lax.cond(
                 jnp.all(inverse_squares < options.eps**-2),
@@ -89,7 +96,7 @@ def read_scores(options: Options, inputs: int, rank: int, measured: Measured) ->
         values = jnp.zeros((embedding.shape[0], 0), factor.dtype)
         listing = jnp.full(embedding.shape[0], jnp.nan, factor.dtype)
         if options.spectrum:
-            values = jax.vmap(lambda f: all_values(algorithm, f, inputs))(factor)
+            values = for_each(lambda f: all_values(algorithm, f, inputs), factor)
             listing = jepa_score(values, eps=options.eps)
         by_values = options.spectrum or inputs < basis.shape[-1]
         total, inverse_squares, bias = from_values() if by_values else from_volume()

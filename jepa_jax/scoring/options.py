@@ -14,8 +14,8 @@ from jepa_jax.jacobian import require_sound_backend
 from jepa_jax.jacobian.jacobian import BatchFunction
 from jepa_jax.jacobian.plan import Engine, JacobianPlan, Mode
 from jepa_jax.jacobian.precision import Precision
-from jepa_jax.meshes import usable_mesh
-from jepa_jax.noise import Noise, noise_by_rung
+from jepa_jax.scoring.meshes import usable_mesh
+from jepa_jax.scoring.noise import Noise, noise_by_rung
 from jepa_jax.spectrum import Method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 
