@@ -64,7 +64,7 @@ class Alternating:
             return
         if self._since is not None:
             # What was under way when the engine had its turn was computed then.
-            under_way = self.step.batches_at_once * self.step.batch_size
+            under_way = self.step.batches_at_once() * self.step.batch_size
             self.job_records += report.records_done - self._at - under_way
             self.job_seconds += time.monotonic() - self._since
         self.engine_rates.append(engine_rate(self.step, self.seconds))

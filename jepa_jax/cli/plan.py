@@ -105,7 +105,8 @@ def _facts(plan: ScoringPlan, score_only: bool) -> Table:
         facts.add_row("memory", f"about {_mebibytes(memory.total)} ({_each(plan)}): {parts}")
     facts.add_row("budget", _mebibytes(plan.budget))
     if program is not None:
-        facts.add_row("compiled", f"in {program.compile_seconds:.1f} s; {program.lanes} image(s) at a time")
+        images = program.lanes * _images_per_step(plan)
+        facts.add_row("compiled", f"in {program.compile_seconds:.1f} s; {images} image(s) at a time")
         facts.add_row("XLA's memory", _mebibytes(program.peak_bytes) if program.peak_bytes else "not known here")
     return facts
 

@@ -6,8 +6,6 @@ devices. The compiled step holds no collective, whatever other processes do.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable
 
 import jax
@@ -41,7 +39,6 @@ class Step:
         report: Callable[[str], None] = lambda message: None,
     ):
         devices = jax.local_devices()
-        self._alone = threading.Lock()
         self.recipe = options.input_recipe(encoder.spec)
         self.records = max(1, _multiple(batch_size, len(devices)) // self.recipe.count)
         self.batch_size = _multiple(self.records * self.recipe.count, len(devices))
@@ -63,12 +60,13 @@ class Step:
 
     def __call__(self, images: np.ndarray) -> ScoreResult:
         """Score float32 [batch_size, H, W, 3]; waits for the device. Threads may call it at the same time."""
-        with self._alone if self.batches_at_once == 1 else contextlib.nullcontext():
-            return self.scorer(images)
+        return self.scorer(images)
 
-    @property
     def batches_at_once(self) -> int:
-        """How many to compute at the same time: in lanes, a second one takes no more memory than the first."""
+        """How many to compute at the same time: in lanes, two, so that none of them waits for the end of a batch.
+
+        The second takes none of the memory that is planned, but for its images and results.
+        """
         return 2 if self.compile().lanes > 1 and self.scorer.tolerance is None else 1
 
     def compile(self) -> Program:

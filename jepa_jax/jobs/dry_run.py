@@ -15,6 +15,7 @@ from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pipeline import records_in_memory
 from jepa_jax.jobs.runner import default_batch_size, make_plan
 from jepa_jax.jobs.sources import Records
+from jepa_jax.jobs.stream import compile_step
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: 
     """Plan a job and compile its step; the output directory is read, never written."""
     plan = make_plan(encoder, source, epath.Path(output).resolve(), options, write=False)
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec))
-    program = step.compile()
+    program = compile_step(step)
     image_bytes = 4 * math.prod(step.image_shape)
     waiting = records_in_memory(step.recipe, 2 * step.records, options.workers) * step.recipe.count
     return DryRun(
@@ -67,7 +68,7 @@ def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: 
         jax.local_device_count(),
         step.batch_size,
         step.recipe,
-        (waiting + 3 * step.batch_size) * image_bytes,
+        (waiting + (step.batches_at_once() + 2) * step.batch_size) * image_bytes,
         program.plan.block_size,
         program.peak_bytes or None,
         program.compile_seconds,

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 
 from jepa_jax.errors import ArgumentError, JobError
+from jepa_jax.scoring.memory import PROCESSES
 
 LAUNCHED = "JEPA_JAX_LAUNCHED"
 """Set in processes that `launch_here` started: their standard input stays open as long as it lives."""
@@ -118,7 +119,7 @@ def launch_here(count: int, arguments: Sequence[str]) -> int:
         subprocess.Popen(
             [*command, "--process-id", str(i)],
             stdin=subprocess.PIPE,
-            env=os.environ | {LAUNCHED: "1"},
+            env=os.environ | {LAUNCHED: "1", PROCESSES: str(count)},
             start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
         )
         for i in range(count)

@@ -10,10 +10,11 @@ import contextlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import jax
 from etils import epath
 
 from jepa_jax.encoders import Encoder, EncoderSpec
-from jepa_jax.errors import JepaJaxError, OutOfMemoryError
+from jepa_jax.errors import JepaJaxError
 from jepa_jax.jacobian.plan import default_images_per_step
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
@@ -25,10 +26,11 @@ from jepa_jax.jobs.schema import score_schema
 from jepa_jax.jobs.shards import OpenShard, default_shard_size, from_runs, shard_ranges, to_runs
 from jepa_jax.jobs.sources import Records
 from jepa_jax.jobs.stopping import StopSignals
-from jepa_jax.jobs.stream import DeviceClock, out_of_memory, score_stream
+from jepa_jax.jobs.stream import DeviceClock, compile_step, score_stream
 from jepa_jax.jobs.team import Team
 from jepa_jax.jobs.writer import PartWriter
 from jepa_jax.scoring.lanes import lane_count
+from jepa_jax.scoring.memory import MOST_IMAGES
 
 LARGEST_BATCH = 64
 """Images in a step, if nothing is said, at most."""
@@ -130,10 +132,11 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
 
 
 def default_batch_size(spec: EncoderSpec) -> int:
-    """Images that the engine would compute at the same time; more in one call gains nothing."""
+    """Images that the engine may compute at the same time; more in one call gains nothing."""
     side = spec.image_size
-    side_by_side = default_images_per_step(3 * side * side, spec.embedding_size)
-    return max(lane_count(LARGEST_BATCH), min(LARGEST_BATCH, side_by_side))
+    side_by_side = min(LARGEST_BATCH, default_images_per_step(3 * side * side, spec.embedding_size))
+    on_cpu = jax.default_backend() == "cpu"
+    return max(side_by_side, lane_count(LARGEST_BATCH) if on_cpu else MOST_IMAGES * jax.local_device_count())
 
 
 def _agree(
@@ -165,10 +168,7 @@ def _score_missing(
     if not mine:
         return
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec), progress.note)
-    try:
-        program = step.compile()
-    except (OutOfMemoryError, MemoryError) as error:
-        raise out_of_memory(step, error) from error
+    program = compile_step(step)
     progress.note(
         f"Compiled in {program.compile_seconds:.1f} s: batches of {step.batch_size}, "
         f"{program.plan.block_size or 'all'} rows of the Jacobian at a time, {program.peak_bytes / 2**20:,.0f} MiB."

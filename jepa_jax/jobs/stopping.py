@@ -1,4 +1,4 @@
-"""Stopping between two batches: by a signal, or because too many records fail."""
+"""Stopping after the batches in hand: by a signal, or because too many records fail."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StopSignals:
         if self.received is not None:
             name = signal.Signals(self.received).name
             raise JobInterrupted(
-                f"{name} received: the batch in hand was finished and every whole part is written. "
+                f"{name} received: the batches in hand were finished and every whole part is written. "
                 "The same command resumes the job.",
                 self.received,
             )

@@ -7,6 +7,7 @@ Threads keep the device at work; the next batch lies ready when it has finished 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -19,6 +20,7 @@ from jepa_jax.errors import JobError, OutOfMemoryError
 from jepa_jax.jobs.columns import Row, record_columns
 from jepa_jax.jobs.decoding import Decoded
 from jepa_jax.jobs.devices import Step
+from jepa_jax.scoring.programs import Program
 from jepa_jax.scoring.readings import ScoreResult
 
 
@@ -93,7 +95,7 @@ def score_stream(
     """
     pending: list[Decoded] = []
     in_flight: collections.deque[tuple[list[Decoded], Future[dict[str, np.ndarray]]]] = collections.deque()
-    at_once = step.batches_at_once
+    at_once = step.batches_at_once()
     with ThreadPoolExecutor(at_once, thread_name_prefix="device") as device:
 
         def dispatch() -> None:
@@ -101,7 +103,8 @@ def score_stream(
             used = len(pending) * step.recipe.count
             np.concatenate([record.inputs for record in pending if record.inputs is not None], out=images[:used])
             images[used:] = images[used - 1]
-            in_flight.append((list(pending), device.submit(score, images, len(pending))))
+            waiting = [dataclasses.replace(record, inputs=None) for record in pending]  # its images are copied
+            in_flight.append((waiting, device.submit(score, images, len(pending))))
             pending.clear()
 
         def score(images: np.ndarray, records: int) -> dict[str, np.ndarray]:
@@ -126,6 +129,18 @@ def score_stream(
                 yield from _outcomes(*in_flight.popleft())
         except (OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(step, error) from error
+
+
+def compile_step(step: Step) -> Program:
+    """The compiled step.
+
+    Raises:
+        JobError: it does not fit into memory.
+    """
+    try:
+        return step.compile()
+    except (OutOfMemoryError, MemoryError) as error:
+        raise out_of_memory(step, error) from error
 
 
 def out_of_memory(step: Step, error: Exception) -> JobError:

@@ -11,6 +11,7 @@ another process; a few words go through the service's key-value store:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import threading
@@ -93,10 +94,11 @@ class Team:
 
     def failed(self, reason: str) -> None:
         """Say why this process stops, so that the others do as well."""
-        self.publish(f"status/{self.index}", {"error": reason})
-        if self.coordinates:
-            for key in ("plan", "end"):
-                self.publish(key, {"error": reason})
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody is left to tell; the reason itself is not lost
+            self.publish(f"status/{self.index}", {"error": reason})
+            if self.coordinates:
+                for key in ("plan", "end"):
+                    self.publish(key, {"error": reason})
 
     def end(self) -> None:
         """Show no further sign of life."""
@@ -138,7 +140,13 @@ class Team:
                 return
 
     def _read(self) -> dict[str, str]:
-        pairs = self._client.key_value_dir_get(self._prefix)
+        try:
+            pairs = self._client.key_value_dir_get(self._prefix)
+        except jax.errors.JaxRuntimeError as error:
+            raise JobError(
+                f"process 0 cannot be reached any more ({str(error).splitlines()[0]}). "
+                "Whole parts are kept: the same command resumes the job."
+            ) from error
         return {key.removeprefix(self._prefix): value for key, value in pairs}
 
     def _raise_if_stopped(self, known: dict[str, str]) -> None:

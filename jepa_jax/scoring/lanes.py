@@ -7,16 +7,17 @@ small encoder 1.8 times as fast, those of a ViT-S 1.15 times. Several images wit
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
 import numpy as np
 
+from jepa_jax.scoring.memory import processes_here
 from jepa_jax.scoring.readings import ScoreResult
 
 Run = Callable[[Any, jax.Array], ScoreResult]
@@ -28,7 +29,7 @@ def lane_count(batch_size: int) -> int:
     if jax.default_backend() != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(batch_size, cores)
+    return max(1, min(batch_size, cores // processes_here()))
 
 
 def part_size(batch_size: int, lanes: int) -> int:
@@ -36,29 +37,41 @@ def part_size(batch_size: int, lanes: int) -> int:
     return max(size for size in range(1, max(1, batch_size // lanes) + 1) if batch_size % size == 0)
 
 
-def in_lanes(run: Run, size: int, lanes: int, scope: Callable[[], contextlib.AbstractContextManager]) -> Run:
+def in_lanes(run: Run, size: int, lanes: int) -> Run:
     """Parts of a batch, so many at a time.
 
     Args:
         run: scores one part.
         size: images in a part; divides the batch.
         lanes: parts at the same time, each in a thread that waits for it.
-        scope: JAX settings of the caller, which threads do not share.
     """
 
-    def part(params: Any, images: jax.Array) -> ScoreResult:
-        with scope():
+    def part(float64: bool, params: Any, images: Any) -> ScoreResult:
+        with jax.enable_x64(float64):  # a setting of the caller's thread alone
             return jax.tree.map(np.asarray, run(params, images))
 
     def run_all(params: Any, batch: jax.Array) -> ScoreResult:
         parts = np.asarray(batch).reshape(-1, size, *batch.shape[1:])
-        results = list(_threads(lanes).map(part, [params] * len(parts), parts))
+        float64 = bool(jax.config.read("jax_enable_x64"))
+        with _starting:
+            threads = _threads(lanes)
+        futures = [threads.submit(part, float64, params, images) for images in parts]
+        try:
+            results = [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            wait(futures)  # what they hold is free before anything smaller is tried
+            raise
         return jax.tree.map(lambda *leaves: jax.numpy.asarray(np.concatenate(leaves)), *results)
 
     return run_all
 
 
+_starting = threading.Lock()
+
+
 @functools.cache
 def _threads(lanes: int) -> ThreadPoolExecutor:
-    """One pool for the whole process: batches that are scored at the same time share its lanes, and its memory."""
+    """One pool per number of lanes: batches that are scored at the same time share it, and with it the memory."""
     return ThreadPoolExecutor(lanes, thread_name_prefix="lane")

@@ -21,19 +21,38 @@ MOST_IMAGES = 8
 """Images side by side on an accelerator, at most: more no longer fill it better."""
 
 
+PROCESSES = "JEPA_JAX_PROCESSES"
+"""Environment variable: how many processes of one job share this computer's cores and memory."""
+
+
+def processes_here() -> int:
+    """How many processes share this computer; 1 unless `PROCESSES` says more."""
+    return max(1, int(os.environ.get(PROCESSES) or 1))
+
+
 def default_budget() -> int:
     """Bytes that scoring may take when nothing is said: most of an accelerator, half of what a computer has free."""
     device = jax.local_devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
-    return int(0.9 * limit) if limit else _free_host_bytes() // 2
+    return int(0.9 * limit) if limit else free_host_bytes() // (2 * processes_here())
 
 
-def _free_host_bytes() -> int:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def free_host_bytes(root: Path = Path("/")) -> int:
+    """Memory that new work may take: what the system has free, and what the container's limit leaves of it."""
+    meminfo, group = root / "proc/meminfo", root / "sys/fs/cgroup"
+    if not meminfo.is_file():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = int(_fields(meminfo, ":")["MemAvailable"].split()[0]) * 1024
+    limit = group / "memory.max"
+    if limit.is_file() and (most := limit.read_text().strip()) != "max":
+        # Cached files count as used there, and are given up when memory is wanted.
+        used = int((group / "memory.current").read_text()) - int(_fields(group / "memory.stat", " ")["inactive_file"])
+        free = min(free, max(0, int(most) - used))
+    return free
+
+
+def _fields(path: Path, separator: str) -> dict[str, str]:
+    return dict(line.split(separator, 1) for line in path.read_text().splitlines())
 
 
 @dataclass(frozen=True)

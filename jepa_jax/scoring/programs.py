@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +10,14 @@ from typing import Any
 
 import jax
 
-from jepa_jax.errors import OutOfMemoryError
+from jepa_jax.encoders import EncoderFunction
+from jepa_jax.errors import ArgumentError, OutOfMemoryError
 from jepa_jax.jacobian.plan import JacobianPlan
 from jepa_jax.scoring.compute import compute_scores
 from jepa_jax.scoring.lanes import Run, in_lanes, lane_count, part_size
 from jepa_jax.scoring.memory import default_budget, fit_plan, halved
 from jepa_jax.scoring.options import Differentiable, Options
 from jepa_jax.scoring.readings import ScoreResult
-from jepa_jax.spectrum.spectrum import float64_scope
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,10 @@ class ProgramFactory:
 
     def largest(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
         """The program of the largest plan that is expected to fit."""
+        ours = isinstance(self.function, EncoderFunction)
+        if 0 in batch.shape or (ours and len(batch.shape) != 4):
+            wanted = "[B, H, W, 3]" if ours else "[B, ...]"
+            raise ArgumentError(f"batch has shape {batch.shape}; it must be {wanted}, with one example at least.")
         plan = fit_plan(self.function, self.params, options.plan, batch.shape, self.budget)
         lanes = 1
         of_images = len(batch.shape) == 4  # what is no batch of images must not be divided before it is refused
@@ -116,8 +119,8 @@ class ProgramFactory:
         memory = compiled.memory_analysis()
         shared, each = 0, 0
         if memory is not None:
-            shared = memory.argument_size_in_bytes
-            each = memory.temp_size_in_bytes + memory.output_size_in_bytes
+            each = memory.temp_size_in_bytes + memory.output_size_in_bytes + images.size * images.dtype.itemsize
+            shared = max(0, memory.argument_size_in_bytes - images.size * images.dtype.itemsize)
             lanes = min(lanes, max(1, (self.budget - shared) // max(1, each)))
 
         def run_part(params: Any, batch: jax.Array) -> ScoreResult:
@@ -126,9 +129,7 @@ class ProgramFactory:
 
         run: Run = run_part
         if part < batch.shape[0]:
-            run = in_lanes(
-                run_part, part, lanes, functools.partial(float64_scope, options.plan.precision == "float64")
-            )
+            run = in_lanes(run_part, part, lanes)
         return Program(run, options.plan, lanes, seconds, shared + lanes * each, compiled.as_text)
 
 

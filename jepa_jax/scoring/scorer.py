@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +101,9 @@ def score(
 _programs: dict[Any, Program] = {}
 """By function, options, shapes and budget: compiled once, and what ran out of memory is not tried again."""
 
+_compiling = threading.RLock()
+"""Of whoever changes them: batches may be scored in several threads."""
+
 
 class Scorer:
     """Scores batches of one encoder; one program is compiled per shape and rung.
@@ -132,6 +137,7 @@ class Scorer:
         self.memory = memory
         self.tolerance = tolerance
         self.report = report
+        self._alone = threading.Lock()  # of a program that is planned to have all the memory
 
     def __call__(self, batch: jax.Array | np.ndarray) -> ScoreResult:
         """Score a batch [B, ...]."""
@@ -144,14 +150,15 @@ class Scorer:
 
     def _program(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
         key = self._key(options, batch)
-        if key not in _programs:
-            with float64_scope(options.plan.precision == "float64"):
-                _programs[key] = self._factory.largest(options, batch)
-        return _programs[key]
+        with _compiling:
+            if key not in _programs:
+                with float64_scope(options.plan.precision == "float64"):
+                    _programs[key] = self._factory.largest(options, batch)
+            return _programs[key]
 
     def _key(self, options: Options, batch: jax.ShapeDtypeStruct) -> Any:
         leaves, tree = jax.tree.flatten(self.params)
-        parameters = tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+        parameters = tree, tuple((leaf.shape, str(leaf.dtype), getattr(leaf, "sharding", None)) for leaf in leaves)
         return self.function, options, parameters, batch.shape, str(batch.dtype), self.memory
 
     @property
@@ -165,13 +172,19 @@ class Scorer:
             while True:
                 program = self._program(options, shape)
                 try:
-                    return jax.block_until_ready(program.run(self.params, batch))
+                    with contextlib.nullcontext() if program.lanes > 1 else self._alone:
+                        return jax.block_until_ready(program.run(self.params, batch))
                 except jax.errors.JaxRuntimeError as error:
                     if not out_of_memory(error):
                         raise
-                    _programs[self._key(options, shape)] = self._factory.smaller(
-                        options, program.plan, program.lanes, shape
-                    )
+                    self._make_smaller(options, program, shape)
+
+    def _make_smaller(self, options: Options, program: Program, shape: jax.ShapeDtypeStruct) -> None:
+        """Put a smaller program in the place of one that ran out of memory, unless another thread has done it."""
+        key = self._key(options, shape)
+        with _compiling:
+            if _programs[key] is program:
+                _programs[key] = self._factory.smaller(options, program.plan, program.lanes, shape)
 
     def _refined(self, result: ScoreResult, batch: jax.Array | np.ndarray, tolerance: float) -> ScoreResult:
         """Score anew, one rung up at a time, whatever may be off by more than a tolerance."""
