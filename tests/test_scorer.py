@@ -12,7 +12,7 @@ from test_rules import MAKES, loud_params
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
-from jepa_jax.encoders.encoder import parameter_shapes
+from jepa_jax.encoders.encoder import initialize_params, parameter_shapes
 from jepa_jax.jacobian.plan import JacobianPlan
 from jepa_jax.jacobian.precision import LADDER, Precision
 from jepa_jax.scoring.compute import compute_scores
@@ -42,10 +42,11 @@ def exact(encoder: Encoder, batch: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[Encoder, np.ndarray, np.ndarray]:
-    """The encoder that ships, pieces of a photograph, and their scores in float64."""
+    """The encoder that ships, pieces of photographs, flat ones among them, and their scores in float64."""
     encoder = jj.load_encoder("jepa-tiny")
-    photograph = skimage.data.astronaut()
-    pieces = [photograph[i : i + 64, j : j + 64] for i in range(0, 512, 64) for j in range(0, 320, 64)]
+    photographs = skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()
+    corners = [(i, j) for i in range(0, 256, 64) for j in range(0, 384, 64)]
+    pieces = [photograph[i : i + 64, j : j + 64] for photograph in photographs for i, j in corners]
     batch = encoder.preprocess(pieces)
     return encoder, batch, np.asarray(jj.score(encoder, batch, precision="float64").score)
 
@@ -60,6 +61,18 @@ def test_the_predicted_error_is_honest(trained, precision):
     assert np.mean(error <= predicted) >= 0.95
     assert np.median(predicted) <= 5 * np.median(error)
     assert np.all(np.asarray(result.rung) == LADDER.index(precision))
+
+
+def test_a_steeper_encoder_states_a_larger_error(encoder, batch, exact):
+    # The same architecture with weights as they are drawn, and twice as large (`encoder`): a rounding error grows.
+    flat = Encoder(encoder.spec, initialize_params(SPEC, 0))
+    stated = {
+        name: np.median(jj.score(model, batch).score_error) for name, model in (("flat", flat), ("steep", encoder))
+    }
+    assert stated["steep"] > 2 * stated["flat"]
+    result = jj.score(encoder, batch)
+    # Of eight images, at most one beyond two deviations.
+    assert np.mean(np.abs(np.asarray(result.score, np.float64) - exact) <= result.score_error) >= 7 / 8
 
 
 def test_precisions_differ_as_their_names_say(encoder, batch, exact):

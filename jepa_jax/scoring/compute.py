@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from jepa_jax.encoders import Encoder
+from jepa_jax.encoders import Encoder, EncoderFunction
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.jacobian import BatchFunction, output_size, spectral_columns
 from jepa_jax.jacobian.precision import working_dtype
@@ -107,6 +107,7 @@ def _score_here(function: Differentiable, options: Options, params: Any, batch: 
     step = options.plan.step(inputs, outputs, batch.shape[0])
     measure = functools.partial(_measure, function, options, outputs, params)
     rank = min(inputs, outputs - _null_count(function, params, batch))
+    vit = function.vit if isinstance(function, EncoderFunction) else None
 
     def some(images: jax.Array) -> ScoreResult:
         # A batch axis of one would turn plain products into batched ones, which are slower.
@@ -114,7 +115,8 @@ def _score_here(function: Differentiable, options: Options, params: Any, batch: 
         embedding, nulls, columns = measured
         factor = for_each(functools.partial(_compressed, options, outputs), columns)
         width = jnp.full(embedding.shape[:1], columns.shape[1], embedding.dtype)
-        return read_scores(options, inputs, rank, Measured(embedding, nulls, factor, width))
+        input_rms = jnp.sqrt(jnp.mean(images**2, axis=tuple(range(1, images.ndim))))
+        return read_scores(options, inputs, rank, vit, Measured(embedding, nulls, factor, width, input_rms))
 
     # Filled up to whole steps: a smaller last step would be a program of its own, and on CPUs XLA may run it beside
     # the main one, where the two can wait for each other's threads for ever.

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jepa_jax.encoders import ViTSpec
 from jepa_jax.encoders.null_directions import complement_basis
 from jepa_jax.jacobian.precision import LADDER, NOISE, ROUNDING
 from jepa_jax.scoring.options import Options
 from jepa_jax.spectrum import gaussian_score, jepa_score
-from jepa_jax.spectrum.error import noise_bias, predicted_error
+from jepa_jax.spectrum.error import FORWARD_UNITS, forward_error, noise_bias, predicted_error, spread_of
 from jepa_jax.spectrum.spectrum import (
     algorithm_scope,
     all_values,
@@ -38,8 +39,8 @@ class ScoreResult:
         score: [B], nats. Sum of log singular values over the structural rank (null directions
             projected out); higher = denser = more typical. Comparable across precisions.
         score_error: [B], nats. Predicted bound of the score's rounding error, from the image's own noise along
-            the null directions and its spectrum (`jepa_jax.spectrum.error`). With ``spectrum=False`` it is
-            larger where noise reaches the smallest values.
+            the null directions, its spectrum, and how steep the encoder is there (`jepa_jax.spectrum.error`). With
+            ``spectrum=False`` it is larger where noise reaches the smallest values.
         rung: [B], int32: at which precision the image was scored, as a place in
             `jepa_jax.jacobian.precision.LADDER`.
         listing_score: [B], nats. The paper's listing: all K values, clipped at eps. Where an encoder
@@ -68,16 +69,18 @@ class Measured(NamedTuple):
     nulls: jax.Array  # [K, m]
     factor: jax.Array  # of the Jacobian, see `jepa_jax.spectrum`
     width: jax.Array  # number of inputs that the Jacobian's rows were computed for
+    input_rms: jax.Array  # of the input's values
 
 
-def read_scores(options: Options, inputs: int, rank: int, measured: Measured) -> ScoreResult:
-    """From the compressed Jacobians of some images to their scores."""
-    embedding, nulls, factor, width = measured
+def read_scores(options: Options, inputs: int, rank: int, vit: ViTSpec | None, measured: Measured) -> ScoreResult:
+    """From the compressed Jacobians of some images to their scores; ``vit`` is the encoder, if it is one of ours."""
+    embedding, nulls, factor, width, input_rms = measured
     algorithm = resolve_method(options.method, embedding.dtype)
     with algorithm_scope(algorithm, embedding.dtype):
         nulls = nulls.astype(factor.dtype)
         basis = for_each(complement_basis, nulls)
-        gauge = jax.vmap(functools.partial(_noise_gauge, options, algorithm))(nulls, factor)
+        row_norms = jax.vmap(functools.partial(_row_norms, algorithm))(factor)
+        gauge = jax.vmap(functools.partial(_noise_gauge, options, algorithm))(nulls, factor, row_norms)
 
         def from_values() -> tuple[jax.Array, jax.Array, jax.Array]:
             kept = for_each(lambda f, b: structural_values(algorithm, f, b, inputs), factor, basis)
@@ -101,14 +104,21 @@ def read_scores(options: Options, inputs: int, rank: int, measured: Measured) ->
         by_values = options.spectrum or inputs < basis.shape[-1]
         total, inverse_squares, bias = from_values() if by_values else from_volume()
         working = jnp.finfo(embedding.dtype)
+        size = jnp.linalg.norm(row_norms, axis=-1)
+        spread = spread_of(size, inverse_squares, rank)
+        units = jnp.asarray(FORWARD_UNITS, factor.dtype)
+        if vit is not None:
+            condition = size * input_rms.astype(size.dtype) / jnp.linalg.norm(embedding, axis=-1).astype(size.dtype)
+            units = forward_error(vit.depth, vit.pooling != "class_token", condition, spread)
         error = predicted_error(
             bias,
             inverse_squares,
             gauge,
+            spread,
             rank=rank,
             inputs=width.astype(factor.dtype),
             unit=ROUNDING[options.plan.precision],
-            forward_unit=float(working.eps) / 2,
+            forward=units * float(working.eps) / 2,
         )
         result = ScoreResult(
             score=total,
@@ -127,12 +137,17 @@ def read_scores(options: Options, inputs: int, rank: int, measured: Measured) ->
         )
 
 
-def _noise_gauge(options: Options, algorithm: ModuleType, nulls: jax.Array, factor: jax.Array) -> jax.Array:
+def _row_norms(algorithm: ModuleType, factor: jax.Array) -> jax.Array:
+    """Norms of the Jacobian's rows, [K]."""
+    return jax.vmap(functools.partial(algorithm.residual, factor))(jnp.eye(factor.shape[0], dtype=factor.dtype))
+
+
+def _noise_gauge(
+    options: Options, algorithm: ModuleType, nulls: jax.Array, factor: jax.Array, row_norms: jax.Array
+) -> jax.Array:
     """Norm of the Jacobian's rounding noise along one direction of the embedding."""
     if nulls.shape[-1]:
         # The first direction is exact; a second one is zero up to LayerNorm's epsilon only.
         return algorithm.residual(factor, nulls[:, 0] / jnp.linalg.norm(nulls[:, 0]))
-    rows = jnp.eye(factor.shape[0], dtype=factor.dtype)
-    sizes = jax.vmap(lambda row: algorithm.residual(factor, row))(rows)
     relative = NOISE[options.plan.precision] if options.noise is None else options.noise
-    return relative * jnp.sqrt(jnp.mean(sizes**2))
+    return relative * jnp.sqrt(jnp.mean(row_norms**2))
