@@ -94,6 +94,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "no-width.png": (png_claiming(0, 100), "0|format"),
         "thread.png": (encoded("PNG", Image.new("L", (1, 30_000))), "too elongated"),
         "floating.tif": (encoded("TIFF", floating), "range is unknown"),
+        "postscript.jpg": (encoded("EPS"), "no known image format"),
     }
 
 

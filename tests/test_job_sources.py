@@ -163,7 +163,10 @@ def test_arrays_score_as_their_pictures(suffix: str, folder: Path, expected: dic
         ("a.tar", b"no archive", "no tar archive"),
         ("a.txt", b"", "no known kind"),
         ("a.csv", b"x,y\n1,2\n", "none is called path"),
+        ("a.csv", b"path\nna\xefve.png\n", "cannot be read as a table"),
         ("a.npy", b"", "cannot be read as a NumPy array"),
+        ("a.NPY", b"", "cannot be read as a NumPy array"),
+        ("a.npz", b"PK\x03\x04 cut", "cannot be read as a NumPy array"),
         ("a.array_record", b"nothing", "cannot be read as ArrayRecord"),
     ],
 )
@@ -171,6 +174,16 @@ def test_what_cannot_be_scored_is_named(name: str, content: bytes, message: str,
     (tmp_path / name).write_bytes(content)
     with pytest.raises(jj.ArgumentError, match=message):
         open_source(tmp_path / name)
+
+
+def test_keys_of_a_list_are_text_even_where_they_look_like_numbers(tmp_path: Path):
+    (tmp_path / "list.csv").write_text("key,path\n01,07.png\n1,7.png\n0010,1e3.png\n")
+    source = open_source(tmp_path / "list.csv")
+    assert list(source.keys) == ["01", "1", "0010"]
+    assert [Path(path).name for path in source.locators] == ["07.png", "7.png", "1e3.png"]
+    pq.write_table(pa.table({"image": [{"bytes": b"", "path": "a"}]}), tmp_path / "list.parquet")
+    with pytest.raises(jj.ArgumentError, match="must be text"):
+        open_source(tmp_path / "list.parquet")
 
 
 def test_float_arrays_are_refused(tmp_path: Path):

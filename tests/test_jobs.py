@@ -1,6 +1,7 @@
 """Scoring jobs on real files and real processes: whole tables, recorded failures, resume after kill -9."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +153,43 @@ def test_another_job_in_the_same_directory_is_refused(encoder: Encoder, pictures
     (tmp_path / "out" / "manifest.json").write_text("{")
     with pytest.raises(jj.JobError, match=r"manifest\.json cannot be read"):
         run_job(encoder, source, tmp_path / "out", Silent())
+    # Without it nobody knows whose parts these are.
+    (tmp_path / "out" / "manifest.json").unlink()
+    with pytest.raises(jj.JobError, match=r"holds part-\d+-of-\d+\.parquet and no manifest\.json"):
+        run_job(other, source, tmp_path / "out", Silent())
+
+
+def test_another_input_with_the_same_names_is_refused(encoder: Encoder, pictures: Path, tmp_path: Path):
+    run_job(encoder, open_source(pictures), tmp_path / "out", Silent())
+    twin = tmp_path / "twin"
+    shutil.copytree(pictures, twin)
+    with pytest.raises(jj.JobError, match=f"input: .*{pictures.name}' there, .*twin' now"):
+        run_job(encoder, open_source(twin), tmp_path / "out", Silent())
+    # The same folder by another name is the same input.
+    again = run_job(encoder, open_source(pictures / ".." / pictures.name), tmp_path / "out", Silent())
+    assert again.resumed == 20
+
+
+def test_a_table_that_lacks_parts_is_not_called_complete(encoder: Encoder, pictures: Path, tmp_path: Path):
+    shutil.copytree(pictures, tmp_path / "in")
+    (tmp_path / "in" / "zz.png").write_bytes(b"broken")
+    source, output = open_source(tmp_path / "in"), tmp_path / "out"
+    run_job(encoder, source, output, Silent(), JobOptions(shard_size=8))
+    complete = json.loads((output / "manifest.json").read_text())["complete"]
+
+    class Killed(BaseException):
+        pass
+
+    class Killer(Silent):
+        def note(self, message: str) -> None:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_job(encoder, source, output, Killer(), JobOptions(shard_size=8, retry_failed=True))
+    assert (complete, json.loads((output / "manifest.json").read_text())["complete"]) == (True, False)
+    assert len(list(output.glob("part-*.parquet"))) == 2
+    assert run_job(encoder, source, output, Silent(), JobOptions(shard_size=8)).failed == 1
+    assert json.loads((output / "manifest.json").read_text())["complete"]
 
 
 def test_a_finished_job_does_nothing_again(encoder: Encoder, pictures: Path, tmp_path: Path):
@@ -183,6 +221,9 @@ def test_impossible_options_are_named(encoder: Encoder, pictures: Path, tmp_path
     source = open_source(pictures)
     with pytest.raises(jj.ArgumentError, match="batch_size=0"):
         run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(batch_size=0))
+    # Before a directory is pinned to it, in which the right command would be refused.
+    with pytest.raises(jj.ArgumentError, match="tolerance=0 must be positive"):
+        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(tolerance=0))
     with pytest.raises(jj.ArgumentError, match="'colour'"):
         run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(columns=("colour",)))
     with pytest.raises(jj.ArgumentError, match="does not exist"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from jepa_jax.encoders.preprocessing import preprocess_one, to_rgb
 from jepa_jax.encoders.specs import PreprocessSpec
 from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.jobs import open_source
+from jepa_jax.jobs.decoding import open_encoded
 
 UNREADABLE = (ImageError, OSError, Image.DecompressionBombError)
 """What reading a picture may raise."""
@@ -117,7 +117,7 @@ def open_picture(content: bytes | np.ndarray, at_least: int | None = None) -> Im
     """
     if isinstance(content, np.ndarray):
         return to_rgb(content)
-    with Image.open(io.BytesIO(content)) as image:
+    with open_encoded(content) as image:
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
         return to_rgb(image)

@@ -137,6 +137,7 @@ def score(
     from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job
     from jepa_jax.jobs.dry_run import dry_run as try_out
     from jepa_jax.jobs.launch import launch_here, together
+    from jepa_jax.jobs.sources.records import text_key
     from jepa_jax.loading import load_encoder
 
     options = JobOptions(
@@ -169,7 +170,8 @@ def score(
         )
         if speaks:
             left_out = f", {found.left_out} other files left out" if found.left_out else ""
-            console.print(f"{len(found.keys):,} images in {source}{left_out}; {encoder}", soft_wrap=True, markup=False)
+            said = f"{len(found.keys):,} images in {text_key(source)}{left_out}; {encoder}"
+            console.print(said, soft_wrap=True, markup=False)
         if dry_run:
             plan = try_out(encoder, found, output, options)
             if speaks:

@@ -19,6 +19,10 @@ MAX_PIXELS = 89_478_485
 """Pillow's own threshold of a likely decompression bomb: 256 MiB of RGB."""
 
 
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "TGA", "JPEG2000", "PPM")
+"""What is opened, whatever a file is called. Pillow knows more: PostScript, which it has Ghostscript run."""
+
+
 @dataclass(frozen=True)
 class InputRecipe:
     """What is scored of each picture: itself, views of it, or both.
@@ -89,7 +93,7 @@ def decode(content: bytes | np.ndarray, key: str, recipe: InputRecipe) -> np.nda
     if not content:
         raise ImageError("the file is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_encoded(content) as image:
             if image.width * image.height > MAX_PIXELS:  # known from the header: nothing is decompressed yet
                 raise ImageError(
                     f"the image has {image.width} x {image.height} pixels, over the limit of {MAX_PIXELS}; shrink it"
@@ -103,3 +107,9 @@ def decode(content: bytes | np.ndarray, key: str, recipe: InputRecipe) -> np.nda
         raise ImageError("the content is no known image format") from error
     except Exception as error:  # what decoders raise at damaged files is no closed set
         raise ImageError(f"the image cannot be decoded: {error}") from error
+
+
+def open_encoded(content: bytes) -> Image.Image:
+    """Pillow's picture of an encoded one, its header read and nothing more."""
+    Image.init()
+    return Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])

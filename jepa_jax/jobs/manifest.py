@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,8 @@ from jepa_jax.errors import JobError
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import keys_digest
 from jepa_jax.jobs.sources import Records
+from jepa_jax.jobs.sources.records import text_key
+from jepa_jax.jobs.sources.tfds import PREFIX
 from jepa_jax.jobs.writer import write_bytes_atomically
 
 NAME = "manifest.json"
@@ -35,6 +38,7 @@ def build_manifest(encoder: Encoder, source: Records, options: JobOptions, shard
             "precision": options.precision,
             "tolerance": options.tolerance,
             "score_only": options.score_only,
+            "input": _place(source.name),  # another folder may hold files of the same names
             "records": len(source.keys),
             "keys_sha256": keys_digest(source.keys),
             "shard_size": shard_size,
@@ -44,17 +48,20 @@ def build_manifest(encoder: Encoder, source: Records, options: JobOptions, shard
             "jepa_jax": __version__,
             "jax": jax.__version__,
         }
-        # Positions are the same in any two inputs of one length: the name tells them apart.
-        | ({"input": source.name} if source.positional else {})
         | ({} if views is None else {"view_seed": views.seed, "view_recipe": asdict(views.recipe)}),
         "encoder_spec": encoder.spec.to_dict(),
-        "source": source.name,
+        "source": text_key(source.name),
         "left_out": source.left_out,
         "device": jax.local_devices()[0].device_kind,
         "platform": platform.platform(),
         "complete": False,
     }
     return json.loads(json.dumps(manifest))  # as it will be read back, for comparing
+
+
+def _place(name: str) -> str:
+    """An input's name wherever the command is given: local paths in full."""
+    return name if "://" in name or name.startswith(PREFIX) else text_key(os.path.abspath(name))
 
 
 def read_manifest(directory: epath.Path) -> dict[str, Any] | None:

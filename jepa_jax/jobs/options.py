@@ -57,6 +57,10 @@ class JobOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ArgumentError(f"{name}={value} must be at least {least}.")
+        for name in ("tolerance", "memory"):  # before a directory is pinned to them
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ArgumentError(f"{name}={value} must be positive.")
         unknown = set(self.columns) - set(SAVABLE)
         if unknown:
             raise ArgumentError(f"columns {sorted(unknown)} cannot be saved; choose from {', '.join(SAVABLE)}.")

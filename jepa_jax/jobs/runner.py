@@ -14,7 +14,7 @@ import jax
 from etils import epath
 
 from jepa_jax.encoders import Encoder, EncoderSpec
-from jepa_jax.errors import JepaJaxError
+from jepa_jax.errors import JepaJaxError, JobError
 from jepa_jax.jacobian.plan import default_images_per_step
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
@@ -117,6 +117,11 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
         require_same(directory, old, manifest)
     elif write:
         directory.mkdir(parents=True, exist_ok=True)
+        if (part := next(directory.glob("part-*.parquet"), None)) is not None:
+            raise JobError(
+                f"output {directory} holds {part.name} and no manifest.json that says what it is; "
+                "name a new output directory, or remove its parts."
+            )
         write_records(directory, source)
         write_manifest(directory, manifest)  # last: a directory with a manifest is a job's
     spec = encoder.spec
@@ -126,8 +131,11 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
     )
     ranges = shard_ranges(len(source.keys), size)
     writer = PartWriter(directory, len(ranges), schema)
-    if options.retry_failed and write:
-        writer.discard(writer.with_failures())
+    again = writer.with_failures() if options.retry_failed else []
+    if write and old is not None and old.get("complete") and (again or writer.missing()):
+        write_manifest(directory, manifest)  # before anything is taken away: readers must not take it for complete
+    if write:
+        writer.discard(again)
     return Plan(source, ranges, writer.missing(), writer, manifest)
 
 
@@ -205,7 +213,8 @@ def _score_missing(
                 progress.shard_written(ShardReport(writer.name(number), number, *counts, clock.seconds, clock.share))
                 del open_shards[number]
             limit.check(tried, failed, outcome.reason)
-            team.check()
+            if signals.received is None:  # others may have stopped for the same reason, and said so first
+                team.check()
     signals.raise_if_received()
 
 

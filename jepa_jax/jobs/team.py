@@ -74,8 +74,10 @@ class Team:
         Raises:
             JobError: it says that the job has failed.
         """
-        while key not in (known := self._read()):
+        while True:
             interrupted()
+            if key in (known := self._read()):
+                break
             time.sleep(_PAUSE)
         value = json.loads(known[key])
         if "error" in value:
@@ -112,6 +114,7 @@ class Team:
         """
         heard: dict[int, tuple[str | None, float]] = {}
         while self._client is not None:
+            interrupted()
             known = self._read()
             self._raise_if_stopped(known)
             waiting = [i for i in range(self.count) if f"status/{i}" not in known]
@@ -127,7 +130,6 @@ class Team:
                         f"process {i} has shown no sign of life for {LOST_AFTER:.0f} s and is taken to be lost. "
                         "Whole parts are kept: the same command, with any number of processes, resumes the job."
                     )
-            interrupted()
             time.sleep(_PAUSE)
 
     def _show_life(self) -> None:

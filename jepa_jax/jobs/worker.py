@@ -55,7 +55,7 @@ class Worker:
     def _alive(self) -> Iterator[None]:
         try:
             yield
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:  # OSError: it died within an answer
             raise EOFError(f"worker process {self._process.pid} died with status {self._process.wait()}") from error
 
     def stop(self) -> None:

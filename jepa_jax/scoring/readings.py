@@ -123,7 +123,7 @@ def read_scores(options: Options, inputs: int, rank: int, vit: ViTSpec | None, m
         result = ScoreResult(
             score=total,
             # The result is rounded to the working precision, by up to half a unit in its last place.
-            score_error=jnp.hypot(error, 0.5 * jnp.abs(total) * float(working.eps) / 2),
+            score_error=jnp.hypot(error, 0.5 * jnp.abs(total) * float(working.eps)),
             rung=jnp.full(embedding.shape[0], LADDER.index(options.plan.precision), jnp.int32),
             listing_score=listing,
             singular_values=values,

@@ -200,4 +200,7 @@ class Scorer:
             again = self._run(options, np.asarray(batch)[np.resize(unsure, len(batch))])
             for old, new in zip(jax.tree.leaves(merged), jax.tree.leaves(again), strict=True):
                 old[unsure] = np.asarray(new)[: unsure.size]
+            if again.score.dtype != merged.score.dtype:  # float64, rounded to the dtype of the others
+                rounding = np.spacing(np.abs(merged.score[unsure])) / 2
+                merged.score_error[unsure] = np.hypot(merged.score_error[unsure], rounding)
         return merged

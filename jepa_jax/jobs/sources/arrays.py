@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ def open_arrays(path: str) -> Records:
     """
     try:
         pictures = _load(epath.Path(path), path)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(f"input {path} cannot be read as a NumPy array: {error}") from error
@@ -50,7 +51,7 @@ def open_arrays(path: str) -> Records:
 
 
 def _load(file: epath.Path, path: str) -> np.ndarray:
-    if file.suffix == ".npy":
+    if file.suffix.lower() == ".npy":
         if "://" not in path:
             return np.load(path, mmap_mode="r", allow_pickle=False)
         return np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)

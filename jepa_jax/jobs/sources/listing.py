@@ -33,7 +33,12 @@ def open_listing(path: str) -> Records:
     file = epath.Path(path)
     try:
         data = io.BytesIO(file.read_bytes())
-        table = parquet.read_table(data) if file.suffix == ".parquet" else csv.read_csv(data)
+        if file.suffix.lower() == ".parquet":
+            table = parquet.read_table(data)
+        else:  # everything is text: 0010 is no number
+            names = csv.open_csv(data).schema.names
+            as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+            table = csv.read_csv(io.BytesIO(data.getvalue()), convert_options=as_text)
     except (pa.ArrowException, OSError) as error:
         raise ArgumentError(f"input {path} cannot be read as a table: {error}") from error
     column = next((name for name in PATH_COLUMNS if name in table.column_names), None)
@@ -45,8 +50,11 @@ def open_listing(path: str) -> Records:
         )
     if not table.num_rows:
         raise ArgumentError(f"input {path} lists no path.")
-    paths = table[column].cast(pa.string()).to_pylist()
-    keys = table[KEY_COLUMN].cast(pa.string()).to_pylist() if KEY_COLUMN in table.column_names else paths
+    try:
+        paths = table[column].cast(pa.string()).to_pylist()
+        keys = table[KEY_COLUMN].cast(pa.string()).to_pylist() if KEY_COLUMN in table.column_names else paths
+    except pa.ArrowException as error:
+        raise ArgumentError(f"input {path}: the columns of paths and keys must be text: {error}") from error
     folder = os.fspath(file.parent)
     unique, locators = unique_records(
         (key or f"row {row}", _locate(folder, entry)) for row, (key, entry) in enumerate(zip(keys, paths, strict=True))

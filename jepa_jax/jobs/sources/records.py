@@ -65,8 +65,9 @@ class Records:
 
     def require_present(self) -> None:
         """Raise JobError where the input as a whole has vanished: no image is to blame then."""
-        for file in self.files:
-            if not epath.Path(file).exists():
+        for file in map(epath.Path, self.files):
+            # Of a volume that is no longer mounted, the empty folder that it was mounted on is left.
+            if not file.exists() or (file.is_dir() and next(file.iterdir(), None) is None):
                 raise JobError(f"input {file} has vanished. Bring it back; the same command then resumes the job.")
 
 
@@ -122,7 +123,7 @@ def read_slice(locator: tuple[str, int, int]) -> bytes:
         stream.seek(offset)
         data = stream.read(size)
     if len(data) < size:
-        raise ImageError(f"{path} ends within this record: {len(data)} of its {size} bytes are there")
+        raise ImageError(f"{text_key(path)} ends within this record: {len(data)} of its {size} bytes are there")
     return data
 
 

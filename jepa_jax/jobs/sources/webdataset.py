@@ -30,7 +30,7 @@ def open_webdataset(name: str, archives: Sequence[str]) -> Records:
     entries: list[tuple[str, Any]] = []
     left_out = 0
     for archive in archives:
-        prefix = f"{epath.Path(archive).name}/" if len(archives) > 1 else ""
+        prefix = f"{text_key(epath.Path(archive).name)}/" if len(archives) > 1 else ""
         members = list(_members(archive))
         pictures = [(member, locator) for member, locator in members if locator is not None]
         left_out += len(members) - len(pictures)
@@ -59,16 +59,29 @@ def _members(archive: str) -> Iterator[tuple[str, tuple[str, int, int] | Unusabl
         while True:
             try:
                 member = tar.next()
-            except (tarfile.TarError, OSError) as error:
+                if member is None:
+                    _require_end(tar, stream)
+                    return
+                if member.size < 0:
+                    raise tarfile.ReadError(f"member {text_key(member.name)!r} claims a size of {member.size}")
+            except (tarfile.TarError, OSError, ValueError) as error:
                 problem = f"the archive is damaged after {count} members, what follows is lost: {error}"
                 yield f"{epath.Path(archive).name}#damage", Unusable(problem)
-                return
-            if member is None:
                 return
             count += 1
             vars(tar)["members"].clear()  # tarfile would keep every header in memory
             if not member.isdir():
                 yield member.name, _locate(archive, member)
+
+
+def _require_end(tar: tarfile.TarFile, stream: IO[bytes]) -> None:
+    """Raise where an archive does not end as archives do: `tarfile` takes a header that it cannot read for the end."""
+    stream.seek(tar.offset)
+    block = stream.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("the file ends without the mark of an archive's end")
+    if any(block):
+        raise tarfile.ReadError("the next header cannot be read")
 
 
 def _opened(archive: str, stream: IO[bytes]) -> tarfile.TarFile:
