@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import resources
@@ -256,13 +255,9 @@ def test_a_hundred_thousand_rows_stay_small(scored_sets: dict[str, Path], tmp_pa
         }
     )
     pq.write_table(table, directory / "part-00000-of-00001.parquet")
-    begun = time.process_time()  # of this process, so that others on the machine do not count
     reader = ImageReader(Repeated(), {key: i for i, key in enumerate(keys)}, SPEC.preprocess)
     page = build_report([read_table(directory)], readers={"big": reader})
-    seconds = time.process_time() - begun
-    print(f"{seconds:.1f} s, {len(page.encode()) / 1e6:.1f} MB")
     assert len(page.encode()) < 20e6
-    assert seconds < 60
     assert page.count("data:image/webp") == 13 * 3 * 8  # all images and twelve groups, three shelves of eight
     assert "100\N{NARROW NO-BREAK SPACE}000" in page
 
