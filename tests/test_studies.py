@@ -150,6 +150,6 @@ def test_a_world_run_goes_from_pictures_to_figures(monkeypatch: pytest.MonkeyPat
     figures = controlled.world_run(0, steps=2)
     assert set(figures) >= {"score, combinations", "gaussian_score, never seen", "score, shape"}
     assert all(-1 <= value <= 1 for value in figures.values())
-    low, high = controlled.interval(np.array([0.7, 0.8, 0.9]))
-    exact = scipy.stats.t.interval(0.95, 2, loc=0.8, scale=scipy.stats.sem([0.7, 0.8, 0.9]))
+    low, high = controlled.interval(np.array([0.3, 0.4, 0.5]))
+    exact = scipy.stats.t.interval(0.95, 2, loc=0.4, scale=scipy.stats.sem([0.3, 0.4, 0.5]))
     assert (low, high) == pytest.approx(exact)
