@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import jax
 
-from benchmarks.contest import Contest
 from benchmarks.environment import cores
 from jepa_jax.jacobian.precision import Precision
 
@@ -108,21 +107,3 @@ class Contestant:
     run: Callable[[], Any]
     read: Callable[[Any], Reading]
     note: str = ""
-
-
-def enter(contest: Contest, entry: Entry) -> Contestant:
-    """Make an entry ready.
-
-    Raises:
-        Unavailable: it cannot take part here.
-    """
-    # Imported here: one of them needs PyTorch, which may be absent.
-    if entry.ours:
-        from benchmarks.our_peers import our_contestant
-
-        return our_contestant(contest, entry)
-    if contest.model is None:
-        raise Unavailable("PyTorch is not installed.")
-    from benchmarks.torch_peers import torch_contestant
-
-    return torch_contestant(contest, entry)

@@ -12,7 +12,8 @@ from typing import Any
 from benchmarks import work
 from benchmarks.ceiling import jax_product, product_rates
 from benchmarks.contest import Contest, make_contest
-from benchmarks.peers import Contestant, Entry, Unavailable, enter
+from benchmarks.our_peers import our_contestant
+from benchmarks.peers import Contestant, Entry, Unavailable
 from benchmarks.standings import standings
 from jepa_jax.jacobian.precision import LADDER, Precision
 
@@ -100,7 +101,7 @@ def _prepared(contest: Contest, entered: Record) -> Contestant | None:
     """A contestant that has compiled and warmed up; one that cannot is marked absent."""
     print(f"  preparing {entered.entry.name}", flush=True)
     try:
-        contestant = enter(contest, entered.entry)
+        contestant = _enter(contest, entered.entry)
         entered.note = contestant.note
         entered.compile_seconds = contestant.prepare()
         return contestant
@@ -110,6 +111,21 @@ def _prepared(contest: Contest, entered: Record) -> Contestant | None:
         entered.absent = f"{type(error).__name__}: {error}"
     print(f"  absent: {entered.absent}", flush=True)
     return None
+
+
+def _enter(contest: Contest, entry: Entry) -> Contestant:
+    """Make an entry ready.
+
+    Raises:
+        Unavailable: it cannot take part here.
+    """
+    if entry.ours:
+        return our_contestant(contest, entry)
+    if contest.model is None:
+        raise Unavailable("PyTorch is not installed.")
+    from benchmarks.torch_peers import torch_contestant
+
+    return torch_contestant(contest, entry)
 
 
 def _take_turn(contestant: Contestant, entered: Record) -> None:

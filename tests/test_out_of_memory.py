@@ -10,7 +10,11 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import pytest
+
+import jepa_jax as jj
+from jepa_jax.scoring.programs import placing
 
 PROGRAM = """
     import json, pathlib, resource, time
@@ -69,3 +73,10 @@ def test_a_full_device_is_survived():
     assert run["rows_of_two"] == 64  # of another shape nothing is known yet
     assert run["peak"] < 3 * 2**29 < run["planned"] / 2
     assert abs(run["found"] - run["expected"]) <= 1e-4
+
+
+def test_what_does_not_fit_by_itself_is_named():
+    with pytest.raises(jj.OutOfMemoryError, match="the encoder x alone does not fit"), placing("the encoder x"):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"), placing("the encoder x"):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jepa_jax.encoders import Encoder
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.scoring.meshes import local_mesh
-from jepa_jax.scoring.programs import Program
+from jepa_jax.scoring.programs import Program, placing
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.scoring.scorer import Scorer
 
@@ -53,10 +53,9 @@ class Step:
             tolerance=options.tolerance,
             report=report,
         )
-        if mesh is None:
-            self.scorer.params = jax.device_put(self.scorer.params, devices[0])
-        else:
-            self.scorer.params = jax.device_put(self.scorer.params, NamedSharding(mesh, PartitionSpec()))
+        place = devices[0] if mesh is None else NamedSharding(mesh, PartitionSpec())
+        with placing(f"the encoder {encoder.spec.name}"):
+            self.scorer.params = jax.device_put(self.scorer.params, place)
 
     def __call__(self, images: np.ndarray) -> ScoreResult:
         """Score float32 [batch_size, H, W, 3]; waits for the device. Threads may call it at the same time."""

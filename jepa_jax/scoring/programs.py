@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +132,17 @@ class ProgramFactory:
         if part < batch.shape[0]:
             run = in_lanes(run_part, part, lanes)
         return Program(run, options.plan, lanes, seconds, shared + lanes * each, compiled.as_text)
+
+
+@contextlib.contextmanager
+def placing(what: str) -> Iterator[None]:
+    """Around what only moves data to a device: where that alone does not fit, nothing smaller will."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"{what} alone does not fit into the device's memory.") from error
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -20,7 +20,7 @@ from jepa_jax.jacobian.plan import Engine, Mode
 from jepa_jax.jacobian.precision import Precision, next_rung
 from jepa_jax.scoring.noise import Noise, noise_by_rung
 from jepa_jax.scoring.options import Options, pure_function, score_options
-from jepa_jax.scoring.programs import Program, ProgramFactory, out_of_memory
+from jepa_jax.scoring.programs import Program, ProgramFactory, out_of_memory, placing
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.spectrum import Method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
@@ -167,7 +167,8 @@ class Scorer:
 
     def _run(self, options: Options, batch: jax.Array | np.ndarray) -> ScoreResult:
         with float64_scope(options.plan.precision == "float64"):
-            batch = jnp.asarray(batch)
+            with placing(f"a batch of shape {np.shape(batch)}"):
+                batch = jnp.asarray(batch)
             shape = jax.ShapeDtypeStruct(batch.shape, batch.dtype)
             while True:
                 program = self._program(options, shape)
