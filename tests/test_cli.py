@@ -104,13 +104,16 @@ def test_doctor_fails_on_a_lying_backend(monkeypatch: pytest.MonkeyPatch, capsys
     assert "WRONG" in capsys.readouterr().out
 
 
-def test_demo_runs_to_a_table(tmp_path: Path):
+def test_demo_runs_to_a_table_and_a_report(tmp_path: Path):
     done = run("demo", "--output", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
     assert "images scored" in done.stdout
     manifest = json.loads((tmp_path / "demo" / "manifest.json").read_text())
     assert manifest["complete"]
     assert manifest["scored"] >= 20
+    assert str(tmp_path / "demo" / "report.html") in done.stdout
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("data:image/webp") >= 20
     again = run("demo", "--output", tmp_path / "demo")
     assert again.returncode == 2
     assert "not empty" in again.stderr

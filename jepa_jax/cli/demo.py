@@ -1,4 +1,4 @@
-"""`jepa-jax demo`: the whole line, offline: load the encoder that ships, score a folder, print the numbers."""
+"""`jepa-jax demo`: the whole line, offline: load the encoder that ships, score a folder, numbers, report."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ def demo(
     output: Annotated[Path, typer.Option(help="New directory for the demo's table.")] = Path("jepa-jax-demo"),
     model: Annotated[str, typer.Option(help="Which encoder scores; jepa-tiny ships with this package.")] = "jepa-tiny",
 ) -> None:
-    """Score scikit-image's bundled photographs, offline."""
+    """Score scikit-image's bundled photographs and show them in a report, offline."""
     from importlib.util import find_spec
 
+    from jepa_jax.analysis.packages import require_packages
+    from jepa_jax.cli.report import report
     from jepa_jax.cli.reporting import ConsoleProgress, print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.errors import ArgumentError, JobError
-    from jepa_jax.jobs import open_source, run_job
+    from jepa_jax.jobs import JobOptions, open_source, run_job
     from jepa_jax.loading import load_encoder
 
     if find_spec("skimage") is None:
         raise JobError("the demo scores scikit-image's bundled pictures: pip install scikit-image.")
+    require_packages()
     if output.exists() and any(output.iterdir()):
         raise ArgumentError(f"output {output} is not empty; name a new directory.")
     import skimage
@@ -36,5 +39,6 @@ def demo(
     source = open_source(Path(skimage.__file__).parent / "data")
     console.print(f"Scoring scikit-image's {len(source.keys)} bundled pictures with {encoder}.", markup=False)
     with ConsoleProgress(console) as progress:
-        summary = run_job(encoder, source, output, progress)
+        summary = run_job(encoder, source, output, progress, JobOptions(columns=("singular_values",)))
     print_summary(console, summary, output)
+    report([f"scikit-image={output}"], title="How typical are scikit-image's pictures?")
