@@ -45,8 +45,9 @@ def test_elsewhere_it_is_all_there_is(tmp_path):
 
 
 def test_processes_of_a_job_share_cores_and_memory(monkeypatch):
-    if jax.default_backend() != "cpu":
-        pytest.skip("an accelerator is nobody else's")
+    processor = jax.devices("cpu")
+    monkeypatch.setattr("jax.local_devices", lambda: processor)  # an accelerator is nobody else's
+    monkeypatch.setattr("jax.default_backend", lambda: "cpu")
     monkeypatch.setattr("jepa_jax.scoring.memory.free_host_bytes", lambda: 6000 * MiB)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv(PROCESSES, raising=False)

@@ -80,7 +80,7 @@ def test_a_negative_size_ends_the_archive(size: int, tmp_path: Path):
     usable, damage = usable_and_damage(path)
     assert usable == ["0"]
     assert len(damage) == 1
-    assert f"'1.png' claims a size of {size}" in damage[0] or "cannot be read" in damage[0]
+    assert f"'1.png' claims a size of {size}" in damage[0]
 
 
 def test_an_archive_of_damage_alone_is_refused(tmp_path: Path):

@@ -126,13 +126,14 @@ def test_too_few_threads_for_the_devices_is_an_error_not_a_deadlock(pictures: Pa
     assert "NPROC=4" in done.stderr
 
 
+@pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_job_in_order(
-    signum: int, pictures: Path, checkpoint: Path, compiled: dict[str, str], tmp_path: Path
+    signum: int, processes: int, pictures: Path, checkpoint: Path, compiled: dict[str, str], tmp_path: Path
 ):
     output = tmp_path / "out"
     command = score_command(
-        pictures, "--model", checkpoint, "--output", output, "--shard-size", "1", "--batch-size", "1"
+        *(pictures, "--model", checkpoint, "--output", output, *ONE_BY_ONE, "--processes", str(processes))
     )
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | compiled, text=True)
     wait_for_parts(output, 3, process)

@@ -153,3 +153,4 @@ def test_a_world_run_goes_from_pictures_to_figures(monkeypatch: pytest.MonkeyPat
     low, high = controlled.interval(np.array([0.3, 0.4, 0.5]))
     exact = scipy.stats.t.interval(0.95, 2, loc=0.4, scale=scipy.stats.sem([0.3, 0.4, 0.5]))
     assert (low, high) == pytest.approx(exact)
+    assert controlled.interval(np.array([0.7, 0.8, 0.9]))[1] == 1.0  # no correlation is larger

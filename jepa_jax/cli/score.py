@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated
 
@@ -157,7 +158,7 @@ def score(
     )
     if processes is not None and processes > 1 and not dry_run:
         raise typer.Exit(launch_here(processes, _without_processes(sys.argv[1:])))
-    with together(coordinator, num_processes, process_id, distributed):
+    with _interruption_as_exit(), together(coordinator, num_processes, process_id, distributed):
         speaks = jax.process_index() == 0
         if model is None and speaks:
             console.print(ABOUT_DEFAULT, soft_wrap=True)
@@ -184,10 +185,21 @@ def score(
                 progress = JsonProgress(shown, sys.stderr) if log_json else shown
                 summary = run_job(encoder, found, output, progress, options)
         except JobInterrupted as interruption:
-            errors.print(str(interruption), soft_wrap=True, markup=False)
-            raise typer.Exit(interruption.exit_status) from interruption
+            errors.print(str(interruption), soft_wrap=True, markup=False)  # before the others are waited for
+            raise
         if speaks:
             print_summary(console, summary, output)
+
+
+@contextlib.contextmanager
+def _interruption_as_exit() -> Iterator[None]:
+    """A job that a signal stopped ends with the signal's status."""
+    from jepa_jax.jobs import JobInterrupted
+
+    try:
+        yield
+    except JobInterrupted as interruption:
+        raise typer.Exit(interruption.exit_status) from interruption
 
 
 def _without_processes(arguments: list[str]) -> list[str]:

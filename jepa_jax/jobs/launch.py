@@ -22,13 +22,14 @@ from typing import Any
 import jax
 
 from jepa_jax.errors import ArgumentError, JobError
+from jepa_jax.jobs.stopping import JobInterrupted
 from jepa_jax.scoring.memory import PROCESSES
 
 LAUNCHED = "JEPA_JAX_LAUNCHED"
 """Set in processes that `launch_here` started: their standard input stays open as long as it lives."""
 
 GRACE = 60.0
-"""Seconds that the other processes get to write what is whole after one has failed."""
+"""Seconds that the other processes get to write what is whole after one has failed or was stopped."""
 
 
 def peers_expected() -> bool:
@@ -76,10 +77,13 @@ def together(
         raise JobError(f"the processes did not come together: {error}") from error
     if LAUNCHED in os.environ:
         threading.Thread(target=_stop_with_launcher, name="launcher", daemon=True).start()
-    patience = 5.0
+    patience = 5.0  # after a failure: whoever was killed never says that it has left
     try:
         yield
         patience = 30.0
+    except JobInterrupted:
+        patience = GRACE  # the signal reaches everyone, but some may have to finish compiling first
+        raise
     finally:
         _part(patience)
 
@@ -125,27 +129,32 @@ def launch_here(count: int, arguments: Sequence[str]) -> int:
         for i in range(count)
     ]
 
+    asked: list[int] = []  # signals that were passed on
+
     def pass_on(signum: int, frame: object = None) -> None:
+        asked.append(signum)
         for process in processes:
             if process.poll() is None:
                 process.send_signal(signum)
 
     before = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return _watch(processes, pass_on)
+        return _watch(processes, pass_on, asked)
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
 
 
-def _watch(processes: list[subprocess.Popen], pass_on: Callable[[int], None]) -> int:
+def _watch(processes: list[subprocess.Popen], pass_on: Callable[[int], None], asked: list[int]) -> int:
+    """Wait for all; once one has failed, the others are asked to stop, unless they were: a second signal kills."""
     status, deadline = 0, float("inf")
     while any(process.poll() is None for process in processes):
         for i, process in enumerate(processes):
             if process.poll() and not status:
                 status = process.returncode if process.returncode > 0 else 128 - process.returncode
-                print(f"Process {i} ended with status {status}; the others are asked to stop.", file=sys.stderr)
-                pass_on(signal.SIGTERM)
+                if not asked:
+                    print(f"Process {i} ended with status {status}; the others are asked to stop.", file=sys.stderr)
+                    pass_on(signal.SIGTERM)
                 deadline = time.monotonic() + GRACE
         if time.monotonic() > deadline:
             pass_on(signal.SIGKILL)

@@ -79,8 +79,7 @@ def read_scores(options: Options, inputs: int, rank: int, vit: ViTSpec | None, m
     with algorithm_scope(algorithm, embedding.dtype):
         nulls = nulls.astype(factor.dtype)
         basis = for_each(complement_basis, nulls)
-        row_norms = jax.vmap(functools.partial(_row_norms, algorithm))(factor)
-        gauge = jax.vmap(functools.partial(_noise_gauge, options, algorithm))(nulls, factor, row_norms)
+        gauge = jax.vmap(functools.partial(_noise_gauge, options, algorithm))(nulls, factor)
 
         def from_values() -> tuple[jax.Array, jax.Array, jax.Array]:
             kept = for_each(lambda f, b: structural_values(algorithm, f, b, inputs), factor, basis)
@@ -104,7 +103,7 @@ def read_scores(options: Options, inputs: int, rank: int, vit: ViTSpec | None, m
         by_values = options.spectrum or inputs < basis.shape[-1]
         total, inverse_squares, bias = from_values() if by_values else from_volume()
         working = jnp.finfo(embedding.dtype)
-        size = jnp.linalg.norm(row_norms, axis=-1)
+        size = jax.vmap(algorithm.size)(factor)
         spread = spread_of(size, inverse_squares, rank)
         units = jnp.asarray(FORWARD_UNITS, factor.dtype)
         if vit is not None:
@@ -137,17 +136,10 @@ def read_scores(options: Options, inputs: int, rank: int, vit: ViTSpec | None, m
         )
 
 
-def _row_norms(algorithm: ModuleType, factor: jax.Array) -> jax.Array:
-    """Norms of the Jacobian's rows, [K]."""
-    return jax.vmap(functools.partial(algorithm.residual, factor))(jnp.eye(factor.shape[0], dtype=factor.dtype))
-
-
-def _noise_gauge(
-    options: Options, algorithm: ModuleType, nulls: jax.Array, factor: jax.Array, row_norms: jax.Array
-) -> jax.Array:
+def _noise_gauge(options: Options, algorithm: ModuleType, nulls: jax.Array, factor: jax.Array) -> jax.Array:
     """Norm of the Jacobian's rounding noise along one direction of the embedding."""
     if nulls.shape[-1]:
         # The first direction is exact; a second one is zero up to LayerNorm's epsilon only.
         return algorithm.residual(factor, nulls[:, 0] / jnp.linalg.norm(nulls[:, 0]))
     relative = NOISE[options.plan.precision] if options.noise is None else options.noise
-    return relative * jnp.sqrt(jnp.mean(row_norms**2))
+    return relative * algorithm.size(factor) / factor.shape[0] ** 0.5

@@ -26,6 +26,7 @@ merge = svd.merge
 singular_values = svd.singular_values
 left_vectors = svd.left_vectors
 triangle = svd.triangle
+size = svd.size
 residual = svd.residual
 
 

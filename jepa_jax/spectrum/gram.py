@@ -64,6 +64,11 @@ def triangle(factor: jax.Array, basis: jax.Array | None = None) -> jax.Array:
     return jnp.linalg.cholesky(_projected(factor, basis))
 
 
+def size(factor: jax.Array) -> jax.Array:
+    """|J|, the Frobenius norm."""
+    return jnp.sqrt(jnp.trace(factor))
+
+
 def residual(factor: jax.Array, direction: jax.Array) -> jax.Array:
     """|J^T n| along a unit vector n [K]."""
     return jnp.sqrt(jnp.maximum(direction @ factor @ direction, 0.0))

@@ -1,9 +1,9 @@
 """Choosing and running a spectrum algorithm.
 
-Each algorithm is one file with the same six functions: ``compress`` turns J^T [D, K] into a small factor,
+Each algorithm is one file with the same seven functions: ``compress`` turns J^T [D, K] into a small factor,
 ``merge`` joins the factors of parts of the input, ``singular_values`` reads the spectrum of B^T J off the
 factor, ``left_vectors`` its singular vectors as well, ``triangle`` a triangle with the same volume, which needs no
-eigensolver, and ``residual`` the norm of J along one direction.
+eigensolver, ``size`` the norm of J, and ``residual`` its norm along one direction.
 """
 
 from __future__ import annotations

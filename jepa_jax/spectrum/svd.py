@@ -47,6 +47,11 @@ def triangle(factor: jax.Array, basis: jax.Array | None = None) -> jax.Array:
     return jnp.linalg.qr((factor if basis is None else basis.T @ factor).T, mode="r").T
 
 
+def size(factor: jax.Array) -> jax.Array:
+    """|J|, the Frobenius norm."""
+    return jnp.linalg.norm(factor)
+
+
 def residual(factor: jax.Array, direction: jax.Array) -> jax.Array:
     """|J^T n| along a unit vector n [K]."""
     return jnp.linalg.norm(direction @ factor)
