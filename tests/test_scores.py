@@ -15,7 +15,7 @@ from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
 from jepa_jax.encoders.encoder import parameter_shapes
 from jepa_jax.jacobian.precision import LADDER, NOISE, ROUNDING
 from jepa_jax.spectrum import gaussian_score
-from jepa_jax.spectrum.error import FORWARD_UNITS, TYPICAL_SPREAD, noise_bias, predicted_error, spread_of
+from jepa_jax.spectrum.error import FORWARD_UNITS, noise_bias, predicted_error, spread_of
 
 # Scores made of singular values
 
@@ -283,9 +283,7 @@ def test_the_predicted_error_is_honest_on_published_spectra(spectra, rung):
         for values in values_of[:, :-2]:
             noise = NOISE[rung] * np.sqrt(np.sum(values**2) / (size * inputs)) * rng.standard_normal((inputs, size))
             # In the basis of its left singular vectors, the last two of them null.
-            spread = np.sqrt(np.mean(values**2) * np.mean(values**-2))
-            relative = ROUNDING[rung] * np.sqrt(spread / TYPICAL_SPREAD) + FORWARD_UNITS * U32 / 2
-            shared = 1 + relative * rng.standard_normal(size - 2)
+            shared = 1 + (ROUNDING[rung] + 12 * U32 / 2) * rng.standard_normal(size - 2)
             columns = np.concatenate([right[:, :-2] * values * shared, np.zeros((inputs, 2))], axis=1) + noise
             gauge = np.linalg.norm(columns[:, -1])
             kept = np.sqrt(np.linalg.eigvalsh(columns[:, :-2].T @ columns[:, :-2])[::-1])
