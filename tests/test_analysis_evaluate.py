@@ -17,7 +17,7 @@ from jepa_jax.analysis.complexity import bits_per_pixel, control
 from jepa_jax.analysis.evaluation import Options, evaluate
 from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.metrics import bootstrap, separations
-from jepa_jax.analysis.reference import ReferenceSplit, hold_out
+from jepa_jax.analysis.reference import SAME, ReferenceSplit, hold_out, near
 from jepa_jax.analysis.table import ScoreTable, read_table
 
 FAST = Options(resamples=50)
@@ -152,13 +152,31 @@ def test_the_same_image_is_found_by_key_or_by_content():
     assert split.overlap(judged).sum() == 20
 
 
+def test_the_same_image_is_found_in_the_rounding_of_another_batch():
+    table = drawn_table("set", 200, 0, seed=0)
+    assert table.embedding is not None
+    rng = np.random.default_rng(0)
+    units = rng.uniform(-8, 8, table.embedding.shape) * np.finfo(np.float32).eps
+    rounded = (table.embedding * (1 + units)).astype(np.float32)
+    elsewhere = ScoreTable("copy", "/elsewhere", table.keys, table.scores, 2, None, rounded)
+    split = ReferenceSplit.of(table.take(np.arange(0, 200, 2)))
+    assert split.overlap(elsewhere).tolist() == [True, False] * 100
+    # The window along one direction finds what comparing all pairs finds.
+    others = np.concatenate([rounded[::3], rng.standard_normal((50, rounded.shape[1])).astype(np.float32)])
+    distances = np.linalg.norm(table.embedding[:, None] - others[None], axis=-1)
+    every = (distances <= SAME * np.linalg.norm(table.embedding, axis=1)[:, None]).any(axis=1)
+    assert near(table.embedding, others).tolist() == every.tolist()
+    both = ScoreTable("both", "/both", np.arange(400).astype(object), {}, 2, None, np.r_[table.embedding, rounded])
+    split, rest = hold_out(both, 0.4)
+    assert not split.overlap(rest).any()
+
+
 def test_a_held_out_share_never_meets_the_rest_even_with_copies():
     table = drawn_table("set", 50, 0, seed=0)
     doubled = table.take(np.r_[np.arange(50), np.arange(25)])
     split, rest = hold_out(doubled, 0.4)
     assert len(split) + len(rest) == 75
-    digests = ReferenceSplit.of(rest).digests
-    assert not digests & split.digests
+    assert not split.overlap(rest).any()
     assert hold_out(doubled, 0.4)[0].identities == split.identities
 
 

@@ -4,18 +4,23 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binom, chisquare, false_discovery_control
+from scored_sets import SPEC, VIT, Quiet, draw_pictures
 
 import jepa_jax as jj
 from jepa_jax.analysis.conformal import flagged, p_values
 from jepa_jax.analysis.reference import ReferenceSplit
 from jepa_jax.analysis.selection import by_density, by_extremes, by_p_value, by_quantile
 from jepa_jax.analysis.table import read_table
+from jepa_jax.encoders import Encoder, save_encoder
+from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.jobs import open_source, run_job
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -130,6 +135,36 @@ def test_the_command_writes_lists_that_others_read(scored_sets: dict[str, Path],
     about = json.loads((out / "selection.json").read_text())
     assert about["of_images"] == 60
     assert about["rule"] == "extremes"
+
+
+def test_a_selection_can_be_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    draw_pictures(tmp_path / "photos", 5, seed=0)
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        for folder in ("apples", "pears"):
+            tar.add(tmp_path / "photos" / folder, folder)
+    encoder = Encoder(SPEC, initialize_params(VIT, 0))
+    save_encoder(encoder, tmp_path / "encoder")
+    monkeypatch.chdir(tmp_path)  # inputs are named as in the README: by relative paths
+    for place in ("photos", "photos.tar"):
+        scores, chosen, again = (f"{place}-{what}" for what in ("scores", "list", "again"))
+        run_job(encoder, open_source(place), scores, Quiet())
+        done = run("select", scores, "--output", chosen, "--rarest", "3", "--typical", "2", "--group-by", "folder")
+        assert done.returncode == 0, done.stderr
+        selection = pq.read_table(f"{chosen}/selection.parquet")
+        assert ("path" in selection.column_names) == (place == "photos")
+        common = ("--model", tmp_path / "encoder", "--output", again, "--workers", "0")
+        if place == "photos":
+            done = run("score", f"{chosen}/selection.parquet", *common)
+        else:
+            done = run("score", place, "--keys", f"{chosen}/keys.txt", *common)
+        assert done.returncode == 0, done.stderr
+        assert "10 images scored, 0 failed" in done.stdout
+        table = read_table(again)
+        assert table.keys.tolist() == selection["key"].to_pylist()
+        np.testing.assert_allclose(table.scores["score"], selection["score"].to_numpy(), rtol=0, atol=1e-4)
+    done = run("score", "photos", "--keys", "photos.tar-list/selection.parquet", *common)
+    assert done.returncode == 2
+    assert "10 of 10 keys are not in the input photos" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,14 @@ def test_a_negative_size_ends_the_archive(size: int, tmp_path: Path):
     assert f"'1.png' claims a size of {size}" in damage[0]
 
 
+def test_damage_has_a_key_of_its_own_in_each_archive(tmp_path: Path):
+    for name in ("a.tar", "b.tar"):
+        archive(tmp_path / name)
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[: 3 * BLOCK])
+    assert list(open_source(tmp_path / "a.tar").keys)[-1] == "#damage"
+    assert [key for key in open_source(tmp_path).keys if "#" in key] == ["a.tar/#damage", "b.tar/#damage"]
+
+
 def test_an_archive_of_damage_alone_is_refused(tmp_path: Path):
     path = tmp_path / "a.tar"
     headers = archive(path)

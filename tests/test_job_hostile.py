@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import struct
+import subprocess
 import tarfile
 import tempfile
 import zlib
@@ -142,7 +143,7 @@ def test_a_hostile_folder(workers: int, tmp_path: Path):
     source = open_source(folder)
     run_job(tiny_encoder(), source, tmp_path / "out", Silent(), JobOptions(batch_size=8, workers=workers))
 
-    wanted = {*good, "not-utf8-\\xff\\xfe.png", "linked.png"}
+    wanted = {*(name.replace("\n", "\\n") for name in good), "not-utf8-\\xff\\xfe.png", "linked.png"}
     assert set(table(tmp_path / "out")["key"].to_pylist()) == wanted
     reasons = {name: reason for name, (_, reason) in bad.items()}
     reasons |= {
@@ -158,6 +159,22 @@ def test_a_hostile_folder(workers: int, tmp_path: Path):
         assert any(part in found[key] for part in reason.split("|")), (key, found[key])
     assert source.left_out == 1
     assert len(wanted) + len(reasons) + source.left_out >= 25
+
+
+def test_deep_folders_and_names_of_several_lines(tmp_path: Path):
+    at, name = os.open(tmp_path, os.O_RDONLY), "d"
+    for _ in range(1500):  # deeper than a path may be long, and than Python calls itself
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    (tmp_path / "two\nlines.png").write_bytes(encoded("PNG"))
+    source = open_source(tmp_path)
+    (good,) = (i for i, key in enumerate(source.keys) if key.endswith("lines.png"))
+    assert source.keys[good] == "two\\nlines.png"
+    assert source.read(good) == encoded("PNG")
+    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # Python's own way there calls itself
 
 
 def test_unreadable_files_and_folders(open_folder: Path):
@@ -251,6 +268,15 @@ def test_a_job_that_is_mostly_broken_gives_up(tmp_path: Path):
         run_job(tiny_encoder(), source, tmp_path / "out", Silent(), JobOptions(batch_size=8, max_failures="3"))
     options = JobOptions(batch_size=8, max_failures="8")
     assert run_job(tiny_encoder(), source, tmp_path / "out", Silent(), options).failed == 8
+    # A share is too early to tell among so few; in the end it is not.
+    with pytest.raises(jj.JobError, match=r"8 of all 9 records have failed, and max_failures allows 0\.5 of them"):
+        run_job(tiny_encoder(), source, tmp_path / "share", Silent(), JobOptions(batch_size=8, max_failures="50%"))
+    (tmp_path / "1.png").write_bytes(encoded("PNG"))
+    for i in range(2, 8):
+        (tmp_path / f"{i}.png").unlink()
+    source = open_source(tmp_path)
+    options = JobOptions(batch_size=8, max_failures="50%")
+    assert run_job(tiny_encoder(), source, tmp_path / "mended", Silent(), options).failed == 1
     for text in ("-1", "150%", "many"):
         with pytest.raises(jj.ArgumentError, match="max_failures"):
             JobOptions(max_failures=text)

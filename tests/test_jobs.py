@@ -1,8 +1,10 @@
 """Scoring jobs on real files and real processes: whole tables, recorded failures, resume after kill -9."""
 
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ from PIL import Image
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.encoder import initialize_params
-from jepa_jax.jobs import JobOptions, open_source, run_job
+from jepa_jax.jobs import JobOptions, open_source, run_job, runner
 from jepa_jax.jobs.shards import default_shard_size
 
 
@@ -168,6 +170,32 @@ def test_another_input_with_the_same_names_is_refused(encoder: Encoder, pictures
     # The same folder by another name is the same input.
     again = run_job(encoder, open_source(pictures / ".." / pictures.name), tmp_path / "out", Silent())
     assert again.resumed == 20
+
+
+def test_temporary_files_of_others_who_still_write_are_left_alone(encoder: Encoder, pictures: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    output.mkdir()
+    host, part = socket.gethostname(), "part-00000-of-00003.parquet"
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    old, writing, killed, elsewhere = (
+        output / f".{part}.{owner}.tmp"
+        for owner in ("far-1", f"{host}-{os.getppid()}", f"{host}-{dead.stdout.strip()}", "near-1")
+    )
+    for path in (old, writing, killed, elsewhere):
+        path.touch()
+    os.utime(old, (0, 0))
+    run_job(encoder, open_source(pictures), output, Silent())
+    assert sorted(output.rglob("*.tmp")) == sorted([writing, elsewhere])
+
+
+def test_a_process_that_sees_another_directory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runner, "SEEN_WITHIN", 0.0)
+    with pytest.raises(jj.JobError, match="all processes must see one and the same directory"):
+        runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "tiny"})
+    (tmp_path / "manifest.json").write_text(json.dumps({"pinned": {"encoder": "tiny"}}))
+    runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "tiny"})
+    with pytest.raises(jj.JobError, match="one and the same directory"):
+        runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "other"})
 
 
 def test_a_table_that_lacks_parts_is_not_called_complete(encoder: Encoder, pictures: Path, tmp_path: Path):

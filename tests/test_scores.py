@@ -15,7 +15,7 @@ from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
 from jepa_jax.encoders.encoder import parameter_shapes
 from jepa_jax.jacobian.precision import LADDER, NOISE, ROUNDING
 from jepa_jax.spectrum import gaussian_score
-from jepa_jax.spectrum.error import FORWARD_UNITS, noise_bias, predicted_error, spread_of
+from jepa_jax.spectrum.error import FORWARD_UNITS, LOST, noise_bias, predicted_error, spread_of
 
 # Scores made of singular values
 
@@ -267,6 +267,37 @@ def test_the_score_alone_equals_the_score_with_its_spectrum():
         np.testing.assert_allclose(alone.score, with_spectrum.score, rtol=8 * U32, atol=8 * U32)
         assert alone.singular_values.shape == (2, 0)
         assert np.all(np.isnan(alone.listing_score))
+
+
+def squares(x: jax.Array) -> jax.Array:
+    """A function whose singular values are those of its input, twice as large."""
+    return x * x
+
+
+@pytest.mark.parametrize("method", [*METHODS, "cholesky_qr"])
+@pytest.mark.parametrize("smallest", [0.5, 2e-2, 2e-3, 1e-5])
+def test_the_score_alone_states_the_error_of_a_value_in_noise(method, smallest):
+    # The noise of one direction is 2e-3: from a hundredth of the smallest value to two hundred times that.
+    batch = np.array([[1.0, 0.9, 0.8, 0.7, smallest / 2]], np.float32)
+    noise = float(2e-3 / np.linalg.norm(2 * batch) * math.sqrt(5))
+    with_spectrum, alone = (
+        jj.score(squares, batch, method=method, noise=noise, spectrum=spectrum) for spectrum in (True, False)
+    )
+    ratio = float(alone.score_error[0]) / float(with_spectrum.score_error[0])
+    # Where it differs it is the larger one: by the whole sum of shares at one value instead of as it is spread.
+    assert 1 - 1e-3 <= ratio <= 1.4
+    lost = -0.5 * math.log1p(-LOST)
+    assert (float(alone.score_error[0]) >= lost) == (smallest <= 2e-3)
+
+
+def test_the_score_alone_does_not_depend_on_the_batch():
+    # The first image needs the spectrum, as a value lies in noise; the second, as one lies under the clip.
+    batch = np.array([[1, 2, 3, 1e-4], [1, 2, 3, 1e-8], [1, 2, 3, 4], [4, 3, 2, 1.5]], np.float32)
+    together = jj.score(squares, batch, noise=1e-3, spectrum=False)
+    for image in range(4):
+        alone = jj.score(squares, batch[image : image + 1], noise=1e-3, spectrum=False)
+        np.testing.assert_array_equal(alone.score[0], together.score[image])
+        np.testing.assert_array_equal(alone.score_error[0], together.score_error[image])
 
 
 @pytest.mark.parametrize("rung", LADDER[:-1])

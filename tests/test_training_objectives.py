@@ -8,7 +8,6 @@ import scipy.integrate
 import torch
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.training.masked_prediction import draw_masks, prediction_loss
 from jepa_jax.training.objectives import (
     LeJEPA,
     VICReg,
@@ -87,31 +86,6 @@ def test_vicreg_equals_the_authors_torch_code(views):
     with jax.enable_x64(True):
         loss, _ = VICReg()(jnp.asarray(views[:2]), jax.random.key(0))
         assert float(loss) == pytest.approx(float(wanted), rel=TOLERANCE)
-
-
-def test_prediction_loss_equals_torch():
-    rng = np.random.default_rng(1)
-    predicted, wanted = rng.normal(size=(2, 4, 3, 9, 16)) * 2
-    normal = torch.nn.functional.layer_norm(torch.tensor(wanted), (16,))
-    torch_loss = torch.nn.functional.smooth_l1_loss(torch.tensor(predicted), normal)
-    with jax.enable_x64(True):
-        ours = prediction_loss(jnp.asarray(predicted), jnp.asarray(wanted))
-    assert float(ours) == pytest.approx(float(torch_loss), rel=TOLERANCE)
-
-
-def test_masks_are_blocks_and_the_context_avoids_them():
-    context, blocks = jax.vmap(lambda key: draw_masks(key, 8, 4, (3, 2)))(jax.random.split(jax.random.key(0), 50))
-    assert context.shape == (50, 64 - 24)
-    assert blocks.shape == (50, 4, 6)
-    for seen, wanted in zip(np.asarray(context), np.asarray(blocks), strict=True):
-        assert len(set(seen)) == len(seen)
-        assert not set(seen) & set(wanted.ravel())
-        for block in wanted:
-            rows, columns = np.unique(block // 8), np.unique(block % 8)
-            assert np.array_equal(rows, rows[0] + np.arange(3))
-            assert np.array_equal(columns, columns[0] + np.arange(2))
-            assert rows[-1] < 8
-            assert len(set(block)) == 6
 
 
 def test_whitened_embeddings_have_the_unit_covariance(views):

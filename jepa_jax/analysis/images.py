@@ -16,6 +16,7 @@ from jepa_jax.encoders.specs import PreprocessSpec
 from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.jobs import open_source
 from jepa_jax.jobs.decoding import open_encoded
+from jepa_jax.jobs.manifest import input_place
 
 UNREADABLE = (ImageError, OSError, Image.DecompressionBombError)
 """What reading a picture may raise."""
@@ -54,7 +55,7 @@ class ImageReader:
         Raises:
             ArgumentError: ``images`` is given and holds none.
         """
-        place = images or table.manifest.get("source")
+        place = images or input_place(table.manifest)
         if place is None:
             return None
         recipe: dict[str, Any] = table.manifest.get("encoder_spec", {}).get("preprocess", {})

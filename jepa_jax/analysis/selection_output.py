@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 from etils import epath
 
 from jepa_jax._version import __version__
+from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.selection import Selection
 from jepa_jax.analysis.table import ScoreTable
+from jepa_jax.jobs import Records
 
 
 def write(
@@ -25,16 +27,16 @@ def write(
 ) -> epath.Path:
     """Write ``keys.txt``, ``selection.parquet`` and ``selection.json``; returns the directory.
 
-    ``selection.parquet`` has ``key``, ``path`` (where the images lie in a folder), ``score``, and by the rule
-    ``group``, ``weight``, ``p_value`` or ``rank_in_group``.
+    ``selection.parquet`` has ``key``, ``path`` (in full, of images that are files of their own), ``score``, and by
+    the rule ``group``, ``weight``, ``p_value`` or ``rank_in_group``.
     """
     folder = epath.Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     keys = [str(key) for key in table.keys[selection.rows]]
     columns: dict[str, Any] = {"key": keys}
-    origin = epath.Path(table.origin)
-    if table.manifest and origin.is_dir():
-        columns["path"] = [str(origin / key) for key in keys]
+    paths = _paths(table, keys)
+    if paths is not None:
+        columns["path"] = paths
     columns["score"] = table.scores["score"][selection.rows]
     if groups is not None:
         columns["group"] = [str(name) for name in groups[selection.rows]]
@@ -52,3 +54,13 @@ def write(
     }
     (folder / "selection.json").write_text(json.dumps(about, indent=2) + "\n")
     return folder
+
+
+def _paths(table: ScoreTable, keys: list[str]) -> list[str | None] | None:
+    """The file of each image; None where all lie in archives, or no longer where they were scored."""
+    reader = ImageReader.of(table)
+    if reader is None or not isinstance(reader.source, Records):
+        return None
+    places = [reader.index.get(key) for key in keys]
+    paths = [None if place is None else reader.source.path(place) for place in places]
+    return paths if any(paths) else None

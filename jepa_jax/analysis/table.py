@@ -14,7 +14,7 @@ from etils import epath
 
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs.columns import SCORES
-from jepa_jax.jobs.manifest import read_manifest
+from jepa_jax.jobs.manifest import input_place, read_manifest
 from jepa_jax.jobs.schema import SAVABLE
 from jepa_jax.jobs.writer import FAILURES, read_parquet
 from jepa_jax.spectrum import jepa_score
@@ -146,7 +146,7 @@ def _read_job(directory: epath.Path, name: str, partial: bool) -> ScoreTable:
     rank = int(table["log_volume_rank"][0].as_py())
     return ScoreTable(
         name=name,
-        origin=str(manifest.get("source", directory)),
+        origin=input_place(manifest) or str(directory.resolve()),
         keys=_texts(table["key"]),
         scores=scores,
         null_directions=0 if spectra is None else spectra.shape[1] - rank,

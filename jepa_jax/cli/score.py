@@ -60,6 +60,9 @@ def score(
         ),
     ],
     output: Annotated[str, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
+    keys: Annotated[
+        str | None, typer.Option(help="Score these records alone: keys.txt or selection.parquet of jepa-jax select.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
@@ -138,6 +141,7 @@ def score(
     from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job
     from jepa_jax.jobs.dry_run import dry_run as try_out
     from jepa_jax.jobs.launch import launch_here, together
+    from jepa_jax.jobs.sources.keys import read_keys
     from jepa_jax.jobs.sources.records import text_key
     from jepa_jax.loading import load_encoder
 
@@ -163,6 +167,7 @@ def score(
         if model is None and speaks:
             console.print(ABOUT_DEFAULT, soft_wrap=True)
         found = open_source(source)
+        found = found.only(read_keys(keys)) if keys else found
         encoder = load_encoder(
             model or DEFAULT,
             image_size=image_size,

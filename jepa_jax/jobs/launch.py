@@ -22,14 +22,17 @@ from typing import Any
 import jax
 
 from jepa_jax.errors import ArgumentError, JobError
-from jepa_jax.jobs.stopping import JobInterrupted
+from jepa_jax.jobs.team import BEAT
 from jepa_jax.scoring.memory import PROCESSES
 
 LAUNCHED = "JEPA_JAX_LAUNCHED"
 """Set in processes that `launch_here` started: their standard input stays open as long as it lives."""
 
 GRACE = 60.0
-"""Seconds that the other processes get to write what is whole after one has failed or was stopped."""
+"""Seconds that the other processes get to write what is whole after one has failed. A signal sets no such limit."""
+
+SILENCE = 3 * BEAT
+"""Seconds without a sign of life from anyone after which process 0 leaves."""
 
 
 def peers_expected() -> bool:
@@ -77,27 +80,29 @@ def together(
         raise JobError(f"the processes did not come together: {error}") from error
     if LAUNCHED in os.environ:
         threading.Thread(target=_stop_with_launcher, name="launcher", daemon=True).start()
-    patience = 5.0  # after a failure: whoever was killed never says that it has left
     try:
         yield
-        patience = 30.0
-    except JobInterrupted:
-        patience = GRACE  # the signal reaches everyone, but some may have to finish compiling first
-        raise
     finally:
-        _part(patience)
+        _part()
 
 
-def _part(patience: float) -> None:
-    """Leave, the coordinator last: its service ends with it, and JAX kills whoever still listens."""
+def _part() -> None:
+    """Leave, the coordinator last: its service ends with it, and JAX kills whoever still listens.
+
+    Others may have a long batch in hand. They show signs of life meanwhile; whoever was killed does not.
+    """
     from jax._src import distributed  # as in team.py
 
     client: Any = distributed.global_state.client
     index, count = jax.process_index(), jax.process_count()
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         client.key_value_set(f"jepa_jax/left/{index}", "")
-        deadline = time.monotonic() + patience
-        while index == 0 and time.monotonic() < deadline and len(client.key_value_dir_get("jepa_jax/left/")) < count:
+        said, since = None, time.monotonic()
+        while index == 0 and len(client.key_value_dir_get("jepa_jax/left/")) < count:
+            if (now := sorted(client.key_value_dir_get("jepa_jax/"))) != said:
+                said, since = now, time.monotonic()
+            elif time.monotonic() - since > SILENCE:
+                break
             time.sleep(0.1)
         if index == 0:
             time.sleep(0.5)  # the others close their connections
@@ -155,7 +160,7 @@ def _watch(processes: list[subprocess.Popen], pass_on: Callable[[int], None], as
                 if not asked:
                     print(f"Process {i} ended with status {status}; the others are asked to stop.", file=sys.stderr)
                     pass_on(signal.SIGTERM)
-                deadline = time.monotonic() + GRACE
+                    deadline = time.monotonic() + GRACE
         if time.monotonic() > deadline:
             pass_on(signal.SIGKILL)
         time.sleep(0.1)

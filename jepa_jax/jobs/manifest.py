@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import jax
+import PIL
 from etils import epath
 
 from jepa_jax._version import __version__
@@ -47,10 +48,10 @@ def build_manifest(encoder: Encoder, source: Records, options: JobOptions, shard
             "save_dtype": options.save_dtype if options.columns else None,
             "jepa_jax": __version__,
             "jax": jax.__version__,
+            "pillow": PIL.__version__,  # decodes and resizes
         }
         | ({} if views is None else {"view_seed": views.seed, "view_recipe": asdict(views.recipe)}),
         "encoder_spec": encoder.spec.to_dict(),
-        "source": text_key(source.name),
         "left_out": source.left_out,
         "device": jax.local_devices()[0].device_kind,
         "platform": platform.platform(),
@@ -59,9 +60,17 @@ def build_manifest(encoder: Encoder, source: Records, options: JobOptions, shard
     return json.loads(json.dumps(manifest))  # as it will be read back, for comparing
 
 
+def input_place(manifest: dict[str, Any]) -> str | None:
+    """Where a job's input is, local paths in full; `jepa_jax.jobs.open_source` opens it."""
+    return manifest.get("pinned", {}).get("input")
+
+
 def _place(name: str) -> str:
     """An input's name wherever the command is given: local paths in full."""
-    return name if "://" in name or name.startswith(PREFIX) else text_key(os.path.abspath(name))
+    if name.startswith(PREFIX):
+        dataset, slash, split = name.removeprefix(PREFIX).rpartition("/")
+        return f"{PREFIX}{_place(dataset)}{slash}{split}" if epath.Path(dataset).is_dir() else name
+    return name if "://" in name else text_key(os.path.abspath(name))
 
 
 def read_manifest(directory: epath.Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ resumed job computes the parts that are missing and nothing else, with however m
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +32,9 @@ from jepa_jax.jobs.team import Team
 from jepa_jax.jobs.writer import PartWriter
 from jepa_jax.scoring.lanes import lane_count
 from jepa_jax.scoring.memory import MOST_IMAGES
+
+SEEN_WITHIN = 90.0
+"""Seconds in which every process must see what another one wrote; NFS may keep a directory's entries for 60."""
 
 LARGEST_BATCH = 64
 """Images in a step, if nothing is said, at most."""
@@ -93,7 +97,7 @@ def run_job(
         try:
             plan = _agree(encoder, source, directory, options, team, signals)
             _score_missing(encoder, plan, options, progress, team, signals)
-            return _finish(plan, directory, team, signals)
+            return _finish(plan, directory, options, team, signals)
         except BaseException as error:
             team.failed(str(error) if isinstance(error, JepaJaxError) else repr(error))
             raise
@@ -153,11 +157,28 @@ def _agree(
     """The same plan in every process: the coordinator's."""
     if team.coordinates:
         plan = make_plan(encoder, source, directory, options, write=True)
-        team.publish("plan", {"missing": to_runs(plan.missing)})
+        team.publish("plan", {"missing": to_runs(plan.missing), "pinned": plan.manifest["pinned"]})
         return plan
     agreed = team.wait_for("plan", signals.raise_if_received)
+    _wait_for_manifest(directory, agreed["pinned"])
     plan = make_plan(encoder, source, directory, options, write=False)
     return Plan(plan.source, plan.ranges, from_runs(agreed["missing"]), plan.writer, plan.manifest)
+
+
+def _wait_for_manifest(directory: epath.Path, pinned: dict[str, Any]) -> None:
+    """Wait until the coordinator's manifest is seen: a network file system may show it late.
+
+    Raises:
+        JobError: it is not, so that the directory is another one here.
+    """
+    deadline = time.monotonic() + SEEN_WITHIN
+    while (manifest := read_manifest(directory)) is None or manifest["pinned"] != pinned:
+        if time.monotonic() > deadline:
+            raise JobError(
+                f"output {directory} does not hold the manifest that process 0 wrote there "
+                f"{SEEN_WITHIN:.0f} s ago: all processes must see one and the same directory."
+            )
+        time.sleep(0.5)
 
 
 def _score_missing(
@@ -218,7 +239,7 @@ def _score_missing(
     signals.raise_if_received()
 
 
-def _finish(plan: Plan, directory: epath.Path, team: Team, signals: StopSignals) -> Summary:
+def _finish(plan: Plan, directory: epath.Path, options: JobOptions, team: Team, signals: StopSignals) -> Summary:
     """The coordinator waits for all, checks the tables and closes the job; everyone learns the outcome."""
     team.done()
     if not team.coordinates:
@@ -226,6 +247,7 @@ def _finish(plan: Plan, directory: epath.Path, team: Team, signals: StopSignals)
     team.wait_for_all(signals.raise_if_received)
     records = len(plan.source.keys)
     failed = plan.writer.finish([len(indices) for indices in plan.ranges])
+    options.failure_limit.check_all(records, failed)
     write_manifest(directory, plan.manifest | {"complete": True, "scored": records - failed, "failed": failed})
     summary = Summary(records, records - failed, failed, records - plan.records_missing)
     team.publish("end", asdict(summary))

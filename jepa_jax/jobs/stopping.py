@@ -62,7 +62,9 @@ class FailureLimit:
 
     Attributes:
         count: at most so many, or
-        share: at most this share of the records tried so far, once `SAMPLE` are tried.
+        share: at most this share of the records tried so far, once `SAMPLE` are tried, and of all in the end.
+
+    While a job runs, each process counts what it has tried itself; in the end the whole table counts.
     """
 
     count: int | None = None
@@ -84,14 +86,25 @@ class FailureLimit:
         return cls(share=share)
 
     def check(self, tried: int, failed: int, last_reason: str) -> None:
-        """Raise JobError if too many have failed."""
-        too_many = (self.count is not None and failed > self.count) or (
-            self.share is not None and tried >= self.SAMPLE and failed > self.share * tried
-        )
-        if too_many:
-            limit = self.count if self.share is None else f"{self.share:.3g} of them"
+        """Raise JobError if too many have failed so far."""
+        if (self.share is None or tried >= self.SAMPLE) and self._exceeded(tried, failed):
             raise JobError(
-                f"{failed} of the {tried} records tried have failed, and max_failures allows {limit}; the last "
+                f"{failed} of the {tried} records tried have failed, and max_failures allows {self}; the last "
                 f"reason: {last_reason}. Whole parts are kept: mend the input, or raise --max-failures, and give "
                 "the same command."
             )
+
+    def check_all(self, records: int, failed: int) -> None:
+        """Raise JobError if too many of a whole job have failed."""
+        if self._exceeded(records, failed):
+            raise JobError(
+                f"{failed} of all {records} records have failed, and max_failures allows {self}. Every part is "
+                "written: mend the input and give the same command with --retry-failed, or raise --max-failures."
+            )
+
+    def _exceeded(self, records: int, failed: int) -> bool:
+        most = self.count if self.share is None else self.share * records
+        return most is not None and failed > most
+
+    def __str__(self) -> str:
+        return str(self.count) if self.share is None else f"{self.share:.3g} of them"

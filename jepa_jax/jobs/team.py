@@ -26,6 +26,9 @@ from jepa_jax.errors import JobError
 LOST_AFTER = 100.0
 """Seconds without a sign of life after which a process counts as lost; JAX's own limit is the same."""
 
+BEAT = 2.0
+"""Seconds between two signs of life."""
+
 _PAUSE = 0.2
 _jobs = itertools.count()
 
@@ -138,7 +141,7 @@ class Team:
                 self.publish(f"alive/{self.index}", {"beat": beat})
             except jax.errors.JaxRuntimeError:
                 return  # the service is gone, and JAX itself says so
-            if self._ended.wait(5.0):
+            if self._ended.wait(BEAT):
                 return
 
     def _read(self) -> dict[str, str]:

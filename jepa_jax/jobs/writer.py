@@ -14,6 +14,7 @@ import errno
 import io
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,9 @@ from jepa_jax.jobs.schema import FAILURE_SCHEMA
 
 FAILURES = "failures.parquet"
 _TEMPORARY = f".{socket.gethostname()}-{os.getpid()}.tmp"
+
+ABANDONED_AFTER = 86400.0
+"""Seconds after which another machine's temporary file is taken to be of a process that was killed."""
 
 
 class PartWriter:
@@ -121,11 +125,32 @@ class PartWriter:
         return [shard for shard in range(self.shards) if self.name(shard) in present]
 
     def _remove_leftovers(self) -> None:
-        """Temporary files of processes that were killed while they wrote."""
+        """Temporary files of processes that were killed while they wrote: not of a second job that still writes."""
         for folder in (self.directory, self._failures):
             for path in folder.iterdir() if folder.exists() else ():
-                if path.name.startswith(".") and path.name.endswith(".tmp"):
+                if path.name.startswith(".") and path.name.endswith(".tmp") and _abandoned(path):
                     path.unlink(missing_ok=True)
+
+
+def _abandoned(temporary: epath.Path) -> bool:
+    """Whether the process that wrote a temporary file is gone; of another machine's only the file's age can tell."""
+    machine, _, process = temporary.name.removesuffix(".tmp").rpartition("-")
+    if machine.endswith(f".{socket.gethostname()}") and process.isdecimal():
+        return int(process) == os.getpid() or not _runs(int(process))
+    try:
+        return time.time() - temporary.stat().mtime > ABANDONED_AFTER
+    except OSError:
+        return False  # renamed into its place meanwhile
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # of another user
+    return True
 
 
 def read_parquet(path: epath.Path, columns: Sequence[str] | None = None) -> pa.Table:

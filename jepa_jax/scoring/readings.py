@@ -15,7 +15,15 @@ from jepa_jax.encoders.null_directions import complement_basis
 from jepa_jax.jacobian.precision import LADDER, NOISE, ROUNDING
 from jepa_jax.scoring.options import Options
 from jepa_jax.spectrum import gaussian_score, jepa_score
-from jepa_jax.spectrum.error import FORWARD_UNITS, forward_error, noise_bias, predicted_error, spread_of
+from jepa_jax.spectrum.error import (
+    FORWARD_UNITS,
+    LITTLE,
+    forward_error,
+    most_noise_bias,
+    noise_bias,
+    predicted_error,
+    spread_of,
+)
 from jepa_jax.spectrum.spectrum import (
     algorithm_scope,
     all_values,
@@ -40,7 +48,7 @@ class ScoreResult:
             projected out); higher = denser = more typical. Comparable across precisions.
         score_error: [B], nats. Predicted bound of the score's rounding error, from the image's own noise along
             the null directions, its spectrum, and how steep the encoder is there (`jepa_jax.spectrum.error`). With
-            ``spectrum=False`` it is larger where noise reaches the smallest values.
+            ``spectrum=False`` it may be up to 1.4 times as large.
         rung: [B], int32: at which precision the image was scored, as a place in
             `jepa_jax.jacobian.precision.LADDER`.
         listing_score: [B], nats. The paper's listing: all K values, clipped at eps. Where an encoder
@@ -88,11 +96,15 @@ def read_scores(options: Options, inputs: int, rank: int, vit: ViTSpec | None, m
 
         def from_volume() -> tuple[jax.Array, jax.Array, jax.Array]:
             total, inverse_squares = for_each(functools.partial(log_volume, algorithm), factor, basis)
-            # The clip decides where a value may lie under it: then the spectrum itself is needed.
+            shares = gauge**2 * inverse_squares
+            # The spectrum itself is needed where a value may lie under the clip, or in the noise.
+            enough = (inverse_squares < options.eps**-2) & (shares <= LITTLE)
+            by_volume = total, inverse_squares, most_noise_bias(shares)
+            # Image by image: what one needs must not change another's numbers.
             return jax.lax.cond(
-                jnp.all(inverse_squares < options.eps**-2),
-                lambda: (total, inverse_squares, 0.5 * gauge**2 * inverse_squares),
-                from_values,
+                jnp.all(enough),
+                lambda: by_volume,
+                lambda: jax.tree.map(functools.partial(jnp.where, enough), by_volume, from_values()),
             )
 
         values = jnp.zeros((embedding.shape[0], 0), factor.dtype)

@@ -40,6 +40,9 @@ SLOPE_DEVIATIONS = 2.5
 LOST = 0.99
 """Share of a value's square that noise may explain before the value counts as lost: 2.3 nats each."""
 
+LITTLE = 0.5
+"""Sum of these shares over all values up to which `most_noise_bias` is at most 1.4 times `noise_bias`."""
+
 
 def noise_bias(values: jax.Array, gauge: jax.Array) -> jax.Array:
     """Nats by which noise has lifted the sum of logs of singular values.
@@ -48,8 +51,19 @@ def noise_bias(values: jax.Array, gauge: jax.Array) -> jax.Array:
         values: [L], as measured, noise included.
         gauge: the noise's norm along one direction, in the units of the values.
     """
-    share = jnp.minimum((gauge / jnp.where(values > 0, values, 1)) ** 2, LOST)
+    share = jnp.minimum((gauge / jnp.maximum(values, jnp.finfo(values.dtype).tiny)) ** 2, LOST)
     return -0.5 * jnp.sum(jnp.log1p(-share))
+
+
+def most_noise_bias(shares: jax.Array) -> jax.Array:
+    """The largest `noise_bias` of any values whose shares add up to this.
+
+    -1/2 log(1 - share) is convex, so that is where one value has all of it; spread over many it is half their sum.
+
+    Args:
+        shares: gauge^2 times the sum of 1 / sigma^2.
+    """
+    return -0.5 * jnp.log1p(-jnp.minimum(shares, LOST))
 
 
 def spread_of(size: jax.Array, inverse_squares: jax.Array, rank: int) -> jax.Array:

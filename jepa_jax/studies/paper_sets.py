@@ -138,9 +138,9 @@ def score_set(encoder: Encoder, images: ImageSet, **options: Any) -> ScoreTable:
         singular_values=np.asarray(result.singular_values, np.float32),
         embedding=np.asarray(result.embedding, np.float32),
         manifest={
-            "source": images.origin,
             "encoder_spec": encoder.spec.to_dict(),
             "pinned": {
+                "input": images.origin,
                 "encoder": encoder.spec.name,
                 "encoder_digest": encoder.digest,
                 "image_size": encoder.spec.image_size,

@@ -6,21 +6,19 @@ import dataclasses
 import warnings
 from pathlib import Path
 
-import numpy as np
 from etils import epath
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from jepa_jax.encoders import Encoder, EncoderSpec, is_checkpoint, save_encoder
-from jepa_jax.training.calibration import calibrate
-from jepa_jax.training.config import TrainingConfig, load_config
+from jepa_jax.encoders import EncoderSpec
+from jepa_jax.training.config import load_config
 from jepa_jax.training.data import load_examples
-from jepa_jax.training.joint_embedding import JointEmbedding
-from jepa_jax.training.loop import CollapseWarning, train, weights_of
+from jepa_jax.training.loop import CollapseWarning, train
+from jepa_jax.training.saved_encoder import write_encoder
 
 
 def run_training(console: Console, source: str, data: Path, output: epath.Path, steps: int | None) -> None:
-    """Train, or go on with training, and write ``output/encoder`` at the end."""
+    """Train, or go on with training; at the end ``output/encoder`` is the encoder of the last step."""
     config = load_config(source)
     if steps is not None:
         config = dataclasses.replace(config, steps=steps)
@@ -50,19 +48,7 @@ def run_training(console: Console, source: str, data: Path, output: epath.Path, 
 
         state = train(config, examples, output, report)
     if isinstance(config.encoder, EncoderSpec):
-        write_encoder(config, weights_of(state), examples, output / "encoder")
+        write_encoder(config, state, examples, output / "encoder")
         console.print(f"Trained. Use it by its directory: --model {output / 'encoder'}", soft_wrap=True)
     else:
         console.print(f"Trained. The state is in {output / 'checkpoints'}.")
-
-
-def write_encoder(config: TrainingConfig, params: dict, examples: np.ndarray, directory: epath.Path) -> None:
-    """Save the trained encoder, unless it is there; calibrated, where it saw whitened embeddings."""
-    if is_checkpoint(directory):
-        return
-    assert isinstance(config.encoder, EncoderSpec)
-    spec = dataclasses.replace(config.encoder, name=config.name, gaussian_embedding=config.objective.gaussian)
-    encoder = Encoder(spec, params)
-    if isinstance(config.objective, JointEmbedding) and config.objective.whitened:
-        encoder = calibrate(encoder, examples)
-    save_encoder(encoder, directory, {"format": "trained by jepa-jax train", "config": config.to_dict()})

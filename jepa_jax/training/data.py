@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,13 @@ def load_examples(path: Path) -> np.ndarray:
         f"{path}: x_train is {examples.dtype}{list(examples.shape)}; it must be uint8 images [N, H, W, 3] or "
         "floating-point vectors [N, D]."
     )
+
+
+def examples_digest(examples: np.ndarray) -> str:
+    """SHA-256 over dtype, shape and every value in order: the same digest means the same batches."""
+    state = hashlib.sha256(f"{examples.dtype.str} {examples.shape}".encode())
+    state.update(np.ascontiguousarray(examples).reshape(-1).view(np.uint8).data)
+    return state.hexdigest()
 
 
 def load_labelled_images(path: Path) -> LabelledImages:

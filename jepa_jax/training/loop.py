@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -16,11 +15,11 @@ import optax
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jepa_jax._version import __version__
 from jepa_jax.errors import ArgumentError
 from jepa_jax.training.checkpoints import restore_state, save_state, saved_steps
 from jepa_jax.training.config import TrainingConfig
 from jepa_jax.training.objectives import effective_rank
+from jepa_jax.training.run_files import MetricsFile, pin_run
 from jepa_jax.training.state import State, initial_state, model_of
 
 COLLAPSED_SHARE = 0.1
@@ -55,13 +54,14 @@ def train(config: TrainingConfig, examples: np.ndarray, output: epath.Path, repo
         The final state.
 
     Raises:
-        ArgumentError: the directory holds another config's run, or there are fewer examples than a batch.
+        ArgumentError: the directory holds a run of another config or on other examples, or there are fewer examples
+            than a batch.
     """
     if len(examples) < config.batch_size:
         raise ArgumentError(f"{len(examples)} examples are fewer than batch_size={config.batch_size}.")
     output = output.resolve()  # Orbax takes absolute paths alone
     output.mkdir(parents=True, exist_ok=True)
-    pin_config(config, output)
+    pin_run(config, examples, output)
 
     # One axis of devices: the state on each of them, the batch divided among them.
     mesh = Mesh(np.array(jax.devices()), ("data",))
@@ -151,34 +151,6 @@ def warn_of_collapse(config: TrainingConfig, step: int, metrics: dict[str, float
         stacklevel=3,
     )
     return True
-
-
-def pin_config(config: TrainingConfig, output: epath.Path) -> None:
-    """Write ``config.json``, or refuse a directory whose run has another config (but ``steps``, see `Optimizer`)."""
-    file = output / "config.json"
-    wanted = json.loads(json.dumps({"jepa_jax_version": __version__, "config": config.to_dict()}))
-    if file.exists():
-        found = json.loads(file.read_text())["config"]
-        other = [name for name in wanted["config"] if name != "steps" and found.get(name) != wanted["config"][name]]
-        if other:
-            raise ArgumentError(
-                f"output {output} holds a run with another {', '.join(other)}; name a new directory or use its config."
-            )
-    file.write_text(json.dumps(wanted, indent=2) + "\n")
-
-
-class MetricsFile:
-    """One JSON object per line; lines after the step that a run resumes from are dropped."""
-
-    def __init__(self, path: epath.Path, step: int):
-        self.path = path
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        path.write_text("".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step))
-
-    def write(self, step: int, terms: dict[str, float], seconds_per_step: float) -> None:
-        """Append a line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **terms, "seconds_per_step": round(seconds_per_step, 4)}) + "\n")
 
 
 def weights_of(state: State) -> Any:

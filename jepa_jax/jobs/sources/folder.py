@@ -76,21 +76,24 @@ def open_folder(path: epath.PathLike) -> Records:
     return Records(str(path), keys, _Paths(root, keys, others), read_file, (root,), left_out)
 
 
-def _walk_local(root: str, below: str = "") -> Iterator[tuple[str, Unusable | None]]:
+def _walk_local(root: str) -> Iterator[tuple[str, Unusable | None]]:
     """(path below the root, problem) of every file. `os.scandir` tells folders apart without a look at each file."""
-    try:
-        entries = list(os.scandir(f"{root}/{below}"))
-    except OSError as error:
-        yield below or ".", Unusable(f"the folder cannot be listed: {error.strerror}")
-        return
-    for entry in entries:
-        name = below + entry.name
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk_local(root, name + "/")
-        elif entry.is_symlink() and os.path.isdir(entry.path):
-            yield name, Unusable(f"a linked folder is not entered: it leads to {os.readlink(entry.path)!r}")
-        else:
-            yield name, None
+    folders = [""]
+    while folders:
+        below = folders.pop()
+        try:
+            entries = list(os.scandir(f"{root}/{below}"))
+        except OSError as error:
+            yield below or ".", Unusable(f"the folder cannot be listed: {error.strerror}")
+            continue
+        for entry in entries:
+            name = below + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(name + "/")
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                yield name, Unusable(f"a linked folder is not entered: it leads to {os.readlink(entry.path)!r}")
+            else:
+                yield name, None
 
 
 def _walk_remote(root: epath.Path) -> Iterator[tuple[str, None]]:

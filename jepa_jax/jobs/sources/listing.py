@@ -8,7 +8,7 @@ import os
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.sources.records import Records, Unusable, read_file, unique_records
+from jepa_jax.jobs.sources.records import Records, Unusable, read_file, text_key, unique_records
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "filepath", "image_path", "image")
 """Names of the column that holds the paths, in order of preference; a table of one column needs none."""
@@ -57,7 +57,8 @@ def open_listing(path: str) -> Records:
         raise ArgumentError(f"input {path}: the columns of paths and keys must be text: {error}") from error
     folder = os.fspath(file.parent)
     unique, locators = unique_records(
-        (key or f"row {row}", _locate(folder, entry)) for row, (key, entry) in enumerate(zip(keys, paths, strict=True))
+        (text_key(key or f"row {row}"), _locate(folder, entry))
+        for row, (key, entry) in enumerate(zip(keys, paths, strict=True))
     )
     return Records(path, unique, locators, read_file)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from jepa_jax.errors import ImageError, JobError
+from jepa_jax.errors import ArgumentError, ImageError, JobError
 
 Reader = Callable[[Any], bytes | np.ndarray]
 """From a record's locator to its encoded image or uint8 array. Picklable: it runs in worker processes too."""
@@ -63,12 +64,49 @@ class Records:
             raise ImageError(locator.reason)
         return self.reader(locator)
 
+    def path(self, index: int) -> str | None:
+        """The file that holds this record and nothing else, or None where there is none."""
+        locator = self.locators[index]
+        if self.reader is not read_file or isinstance(locator, Unusable):
+            return None
+        return locator if "://" in locator else os.path.abspath(locator)
+
+    def only(self, keys: Sequence[str]) -> Records:
+        """Some of the records, in the order of the keys.
+
+        Raises:
+            ArgumentError: a key is not there, or is given twice.
+        """
+        positions = {key: position for position, key in enumerate(self.keys)}
+        strange = [key for key, count in Counter(keys).items() if count > 1 or key not in positions]
+        if strange or not keys:
+            raise ArgumentError(
+                f"{len(strange)} of {len(keys)} keys are not in the input {self.name}, or are given twice"
+                f"{''.join(f'; {key!r}' for key in strange[:3])}. Give keys of a table of the same input, each once."
+            )
+        chosen = _Chosen(self.locators, [positions[key] for key in keys])
+        return replace(self, keys=list(keys), locators=chosen)
+
     def require_present(self) -> None:
         """Raise JobError where the input as a whole has vanished: no image is to blame then."""
         for file in map(epath.Path, self.files):
             # Of a volume that is no longer mounted, the empty folder that it was mounted on is left.
             if not file.exists() or (file.is_dir() and next(file.iterdir(), None) is None):
                 raise JobError(f"input {file} has vanished. Bring it back; the same command then resumes the job.")
+
+
+@dataclass(frozen=True)
+class _Chosen(Sequence):
+    """Locators of some records, each made when it is asked for."""
+
+    locators: Sequence[Any]
+    positions: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.locators[self.positions[index]]
 
 
 def unique_records(entries: Iterable[tuple[str, Any]]) -> tuple[list[str], list[Any]]:
@@ -92,8 +130,9 @@ def unique_records(entries: Iterable[tuple[str, Any]]) -> tuple[list[str], list[
 
 
 def text_key(name: str) -> str:
-    """A file name as text; bytes that are no UTF-8 are escaped as ``\\xff``, since tables hold text."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file name as one line of text; bytes that are no UTF-8 are escaped as ``\\xff``, since tables hold text."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
 def read_file(path: str) -> bytes:

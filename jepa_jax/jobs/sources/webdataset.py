@@ -20,6 +20,9 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.jobs.sources.folder import is_image
 from jepa_jax.jobs.sources.records import Records, Unusable, read_slice, text_key, unique_records
 
+DAMAGE = "#damage"
+"""The key under which what an archive has lost is recorded."""
+
 
 def open_webdataset(name: str, archives: Sequence[str]) -> Records:
     """The pictures of one or more tar archives, in the archives' order.
@@ -66,7 +69,7 @@ def _members(archive: str) -> Iterator[tuple[str, tuple[str, int, int] | Unusabl
                     raise tarfile.ReadError(f"member {text_key(member.name)!r} claims a size of {member.size}")
             except (tarfile.TarError, OSError, ValueError) as error:
                 problem = f"the archive is damaged after {count} members, what follows is lost: {error}"
-                yield f"{epath.Path(archive).name}#damage", Unusable(problem)
+                yield DAMAGE, Unusable(problem)
                 return
             count += 1
             vars(tar)["members"].clear()  # tarfile would keep every header in memory

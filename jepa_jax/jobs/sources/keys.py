@@ -1,0 +1,34 @@
+"""A list of keys: which records of an input are meant, as `jepa-jax select` writes it."""
+
+from __future__ import annotations
+
+import io
+
+from etils import epath
+
+from jepa_jax.errors import ArgumentError
+from jepa_jax.jobs.sources.listing import KEY_COLUMN
+
+
+def read_keys(path: epath.PathLike) -> list[str]:
+    """The keys of a text file, one in a line, or of the column ``key`` of a Parquet table.
+
+    Raises:
+        ArgumentError: the file cannot be read, or has no key.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    file = epath.Path(path)
+    try:
+        if file.suffix.lower() == ".parquet":
+            data = io.BytesIO(file.read_bytes())
+            keys = parquet.read_table(data, columns=[KEY_COLUMN])[KEY_COLUMN].cast(pa.string()).to_pylist()
+        else:
+            keys = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError, KeyError, pa.ArrowException) as error:
+        raise ArgumentError(f"keys {path} cannot be read: {error}") from error
+    keys = [key for key in keys if key]
+    if not keys:
+        raise ArgumentError(f"keys {path} lists no key: give one in a line, or a Parquet table with a column 'key'.")
+    return keys
