@@ -1,10 +1,13 @@
 """Memory that is planned, ran out of, or too small; precision that is predicted, and refined where it must be."""
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.data
@@ -15,6 +18,7 @@ from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessS
 from jepa_jax.encoders.encoder import initialize_params, parameter_shapes
 from jepa_jax.jacobian.plan import JacobianPlan
 from jepa_jax.jacobian.precision import LADDER, Precision
+from jepa_jax.scoring import programs
 from jepa_jax.scoring.compute import compute_scores
 from jepa_jax.scoring.memory import estimate_memory, fit_plan
 from jepa_jax.scoring.options import Options
@@ -40,10 +44,17 @@ def exact(encoder: Encoder, batch: np.ndarray) -> np.ndarray:
     return np.asarray(jj.score(encoder, batch, precision="float64").score)
 
 
-@pytest.fixture(scope="module")
-def trained() -> tuple[Encoder, np.ndarray, np.ndarray]:
-    """The encoder that ships, pieces of photographs, flat ones among them, and their scores in float64."""
+@pytest.fixture(scope="module", params=["calibrated", "null direction"])
+def trained(request: pytest.FixtureRequest) -> tuple[Encoder, np.ndarray, np.ndarray]:
+    """The encoder that ships, pieces of photographs, flat ones among them, and their scores in float64.
+
+    Its projection leaves no null direction; without it there is one, which shows each image's own noise.
+    """
     encoder = jj.load_encoder("jepa-tiny")
+    if request.param == "null direction":
+        vit = dataclasses.replace(encoder.spec.vit, projection=None)
+        params = {name: value for name, value in encoder.params.items() if name != "projection"}
+        encoder = Encoder(dataclasses.replace(encoder.spec, vit=vit), params)
     photographs = skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()
     corners = [(i, j) for i in range(0, 256, 64) for j in range(0, 384, 64)]
     pieces = [photograph[i : i + 64, j : j + 64] for photograph in photographs for i, j in corners]
@@ -54,7 +65,7 @@ def trained() -> tuple[Encoder, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("precision", LADDER[:-1])
 def test_the_predicted_error_is_honest(trained, precision):
     encoder, batch, exact = trained
-    noise = jj.calibrate_noise(encoder, batch[:4], precision)
+    noise = None if encoder.null_direction_count else jj.calibrate_noise(encoder, batch[:4], precision)
     result = jj.score(encoder, batch, precision=precision, noise=noise)
     error = np.abs(np.asarray(result.score, np.float64) - exact)
     predicted = np.asarray(result.score_error, np.float64)
@@ -93,6 +104,21 @@ def test_a_tolerance_sends_images_up_the_ladder(encoder, batch, exact):
     everything = jj.score(encoder, batch, tolerance=1e-9)
     np.testing.assert_array_equal(everything.rung, LADDER.index("float64"))
     np.testing.assert_allclose(everything.score, exact, rtol=1e-7)  # rounded to the float32 of the others
+
+
+@pytest.mark.parametrize("precision", LADDER[:-1])
+def test_calibration_finds_what_a_null_direction_shows(batch, precision):
+    # Along it there is nothing but noise; other directions have a little more, as the Jacobian is larger there.
+    for make in ("class token", "patch mean"):
+        spec = MAKES[make]
+        encoder = Encoder(EncoderSpec("tiny", "vit", spec, PreprocessSpec(18, 16)), loud_params(spec, "float32"))
+        images = batch[:, :16, :16]
+        null = 1 / np.asarray(encoder.params["norm"]["scale"], np.float64)
+        jacobians = np.asarray(jj.jacobian(encoder, images, engine="rules", precision=precision), np.float64)
+        rows = jacobians.reshape(len(images), spec.width, -1)
+        shown = np.linalg.norm(null / np.linalg.norm(null) @ rows, axis=-1) / np.linalg.norm(rows, axis=(1, 2))
+        expected = np.sqrt(spec.width * np.mean(shown**2))
+        assert 0.9 <= jj.calibrate_noise(encoder, images, precision) / expected <= 1.6
 
 
 def test_an_encoder_without_nulls_is_calibrated(batch):
@@ -216,3 +242,52 @@ def test_peak_memory_is_as_planned():
     _, needed, measured, reports, rows = run_in_its_own_process()
     assert abs(measured / needed - 1) <= 0.2
     assert (reports, rows) == (0, 192)
+
+
+def wide(batch: jax.Array) -> jax.Array:
+    """Each row's pullback takes some hundred KiB."""
+    return jnp.sum(jnp.sin(jnp.repeat(batch, 1024, axis=1).reshape(-1, 48, 1024)) ** 2, axis=-1)
+
+
+def test_without_a_budget_a_program_over_half_of_the_free_memory_is_halved(monkeypatch):
+    batch = np.random.default_rng(0).standard_normal((4, 48)).astype(np.float32)
+    expected = jj.Scorer(wide, mode="reverse")
+    # Four images at once, 32 rows of each, as nothing else is said.
+    needed = expected.program(batch).peak_bytes
+    one = jj.Scorer(wide, mode="reverse", images_per_step=1, block_size=8).program(batch).peak_bytes
+
+    def scores_with(free: int, **options: Any) -> tuple[jj.ScoreResult, list[str]]:
+        monkeypatch.setattr(programs, "default_budget", lambda: free)
+        monkeypatch.setattr("jepa_jax.scoring.scorer._programs", {})
+        said: list[str] = []
+        return jj.Scorer(wide, mode="reverse", report=said.append, **options)(batch), said
+
+    found, said = scores_with(one)
+    steps = [(32, 4, 32, 2), (32, 2, 32, 1), (32, 1, 16, 1), (16, 1, 8, 1)]
+    assert said == [
+        f"{rows} rows of {images} image(s) at a time do not fit into memory; "
+        f"going on with {fewer} rows of {left} image(s)."
+        for rows, images, fewer, left in steps
+    ]
+    np.testing.assert_allclose(found.score, expected(batch).score, rtol=1e-6)
+    assert scores_with(needed)[1] == []
+    # Below that it is tried all the same: half of what is free is no limit.
+    found, said = scores_with(1000)
+    assert said[-1].endswith("going on with 1 rows of 1 image(s).")
+    np.testing.assert_allclose(found.score, expected(batch).score, rtol=1e-6)
+    # Numbers of the user's own are kept, unless a budget is set or the device refuses.
+    assert scores_with(1000, block_size=32)[1] == []
+
+
+@pytest.mark.parametrize("make", ["class token", "swiglu and registers", "pre-norm, quick GELU, projection"])
+def test_a_score_does_not_depend_on_its_batch(make):
+    spec = MAKES[make]
+    encoder = Encoder(EncoderSpec("tiny", "vit", spec, PreprocessSpec(18, 16)), loud_params(spec, "float32"))
+    images = np.random.default_rng(5).standard_normal((7, 16, 16, 3)).astype(np.float32)
+    alone = np.array([jj.score(encoder, image[None]).score[0] for image in images])
+    order = np.random.default_rng(6).permutation(7)
+    for size, at_once, engine in [(7, None, "rules"), (7, 3, "rules"), (4, 4, "rules"), (5, 2, "generic")]:
+        batch = images[order[:size]]
+        together = jj.score(encoder, batch, images_per_step=at_once, engine=engine)
+        # Other sums in another order, nothing else: a peer's scores move by a whole nat.
+        np.testing.assert_allclose(together.score, alone[order[:size]], rtol=0, atol=1e-4)

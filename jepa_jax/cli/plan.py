@@ -75,20 +75,15 @@ def plan(
 
 def _facts(plan: ScoringPlan, score_only: bool) -> Table:
     """What scoring would take, a line per fact."""
-    from jepa_jax.jacobian.reverse import DEFAULT_ROWS
-
     spec, jacobian, memory, program = plan.spec, plan.jacobian, plan.memory, plan.program
     outputs, side = spec.embedding_size, spec.image_size
-    forward = not plan.rules and jacobian.forward_mode(3 * side * side, outputs)
+    inputs = 3 * side * side
+    forward = not plan.rules and jacobian.forward_mode(inputs, outputs)
+    taken, of = jacobian.pass_size(inputs, outputs, ours=True), f"{inputs} columns" if forward else f"{outputs} rows"
     facts = Table(show_header=False, box=None)
     facts.add_row("encoder", f"{spec.name}, {side} x {side} pixels, {outputs} rows in a Jacobian")
     facts.add_row("batch", f"{plan.batch_size} images, {_images_per_step(plan)} side by side on each device")
-    facts.add_row(
-        "pass",
-        f"{min(jacobian.block_size or (outputs if plan.rules else DEFAULT_ROWS), outputs)} of {outputs} rows"
-        if not forward
-        else "columns, in forward mode",
-    )
+    facts.add_row("pass", f"{taken} of {of}")
     engine = "the layer rules" if plan.rules else "JAX's own differentiation"
     facts.add_row("Jacobian", f"by {engine}, in {jacobian.precision}")
     facts.add_row("spectrum", f"by {plan.method}{', the volume alone' * score_only}")

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 WHOLE_INPUT = 4096
 """Inputs of at most this many values go through `jax.jacfwd` at once; larger ones in blocks of columns."""
 
+DEFAULT_COLUMNS = 64
+"""Columns of a block."""
+
 
 def forward_jacobian(fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_size: int | None = None) -> jax.Array:
     """Jacobian of ``fn: [*input] -> [K]`` at one input, by forward mode.
@@ -21,7 +24,7 @@ def forward_jacobian(fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_s
     Args:
         fn: function of one example.
         x: the example, [*input].
-        block_size: columns per pass; by default all of a small input, else 64.
+        block_size: columns per pass; by default all of a small input, else `DEFAULT_COLUMNS`.
 
     Returns:
         [K, *input].
@@ -34,5 +37,5 @@ def forward_jacobian(fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_s
         tangent = jax.nn.one_hot(index, x.size, dtype=x.dtype).reshape(x.shape)
         return pushforward(tangent)
 
-    columns = jax.lax.map(column, jnp.arange(x.size), batch_size=min(block_size or 64, x.size))
+    columns = jax.lax.map(column, jnp.arange(x.size), batch_size=min(block_size or DEFAULT_COLUMNS, x.size))
     return jnp.moveaxis(columns, 0, -1).reshape(math.prod(output.shape), *x.shape)

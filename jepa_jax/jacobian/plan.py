@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from jepa_jax.errors import ArgumentError
+from jepa_jax.jacobian.forward import DEFAULT_COLUMNS, WHOLE_INPUT
 from jepa_jax.jacobian.precision import Precision, check_precision
+from jepa_jax.jacobian.reverse import DEFAULT_ROWS
 
 Mode = Literal["auto", "forward", "reverse"]
 Engine = Literal["auto", "rules", "generic"]
@@ -31,7 +33,7 @@ class JacobianPlan:
         precision: of the pullbacks' products, a rung of `jepa_jax.jacobian.precision.LADDER`. Rungs below
             ``float32`` need the rules.
         block_size: rows (or columns) in one pass; more is faster until memory or caches are full.
-            By default all with the rules, 32 without.
+            By default all with the rules, 32 without (in forward mode 64, and all of a small input).
         images_per_step: examples computed side by side; by default as many as fit a fixed number of
             Jacobian elements, so small problems are batched and large ones go one by one.
     """
@@ -70,6 +72,14 @@ class JacobianPlan:
     def forward_mode(self, inputs: int, outputs: int) -> bool:
         """Whether JAX's own differentiation goes forward."""
         return self.mode == "forward" or (self.mode == "auto" and inputs < outputs)
+
+    def pass_size(self, inputs: int, outputs: int, ours: bool) -> int:
+        """Rows (in forward mode columns) in one pass, for a function that is (or is not) one of our encoders."""
+        if self.uses_rules(ours):
+            return min(self.block_size or outputs, outputs)
+        if self.forward_mode(inputs, outputs):
+            return min(self.block_size or (inputs if inputs <= WHOLE_INPUT else DEFAULT_COLUMNS), inputs)
+        return min(self.block_size or DEFAULT_ROWS, outputs)
 
     def step(self, inputs: int, outputs: int, batch: int) -> int:
         """Examples computed side by side, for Jacobians of ``outputs`` x ``inputs``."""

@@ -147,9 +147,14 @@ def fit_plan(
     return dataclasses.replace(plan, block_size=rows, images_per_step=images)
 
 
-def halved(plan: JacobianPlan, outputs: int) -> JacobianPlan | None:
-    """The next smaller plan after one that did not fit, or None: half the images, then half the rows."""
-    if (plan.images_per_step or 1) > 1:
-        return dataclasses.replace(plan, images_per_step=(plan.images_per_step or 1) // 2)
-    rows = plan.block_size or outputs
+def halved(plan: JacobianPlan, images: int, rows: int) -> JacobianPlan | None:
+    """The next smaller plan after one that did not fit, or None: half the images, then half the rows.
+
+    Args:
+        plan: what was tried.
+        images: how many it took side by side.
+        rows: how many rows or columns in one pass.
+    """
+    if images > 1:
+        return dataclasses.replace(plan, images_per_step=images // 2)
     return dataclasses.replace(plan, block_size=math.ceil(rows / 2), images_per_step=1) if rows > 1 else None

@@ -19,9 +19,11 @@ Noise = float | Mapping[Precision, float]
 
 
 def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: Precision) -> float:
-    """Relative rounding error of the Jacobian at a precision, measured on a few images.
+    """Relative rounding noise of the Jacobian at a precision, as scores feel it, measured on a few images.
 
-    The reference is float32, and float64 for float32 itself.
+    Noise is larger along the directions of an embedding in which the Jacobian is larger, and small singular values
+    suffer most from it: it is averaged with the weights 1 / sigma^2 that it has in a sum of logs. The reference is
+    float32, and float64 for float32 itself.
 
     For encoders without null directions, whose images do not show their own noise: pass the result as ``noise`` to
     `jepa_jax.score`; with ``tolerance``, as ``{rung: calibrate_noise(encoder, batch, rung), ...}`` for every rung from
@@ -33,7 +35,8 @@ def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: 
         precision: the rung below ``float64`` to measure.
 
     Returns:
-        |error of J| / |J|, Frobenius norms over all images.
+        sqrt(K) |E^T u| / |J|, with J the Jacobian, E its error, and u a typical direction; the root of the mean square
+        over the images.
     """
     exact = precision == "float32"
     if precision not in LADDER[:-1]:
@@ -43,7 +46,20 @@ def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: 
     )
     with float64_scope(exact):
         wanted = np.asarray(jacobian(encoder, np.asarray(batch, np.float64 if exact else np.float32), engine="rules"))
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+    noises = [
+        _noise_in_logs(one.reshape(len(one), -1), other.reshape(len(other), -1).astype(np.float64), encoder)
+        for one, other in zip(found, wanted, strict=True)
+    ]
+    return float(np.sqrt(np.mean(np.square(noises))))
+
+
+def _noise_in_logs(found: np.ndarray, wanted: np.ndarray, encoder: Encoder) -> float:
+    """Of one Jacobian [K, D], relative to its size; null directions left out."""
+    directions, values, _ = np.linalg.svd(wanted @ wanted.T)  # squares of the singular values
+    kept = len(values) - encoder.null_direction_count
+    along = np.sum((directions.T[:kept] @ (found - wanted)) ** 2, axis=-1)
+    weights = 1 / np.maximum(values[:kept], values[0] * np.finfo(np.float32).eps)
+    return float(np.sqrt(len(found) * np.sum(weights * along) / np.sum(weights) / np.sum(wanted**2)))
 
 
 def noise_by_rung(noise: Noise | None, precision: Precision, *, climbs: bool) -> dict[Precision, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -85,18 +86,24 @@ class ProgramFactory:
         if lanes > 1:
             self.report(f"{lanes} images at a time do not fit into memory; going on with one at a time.")
             return self._fitting(options, plan, 1, batch)
-        outputs = jax.eval_shape(self.function, self.params, batch).shape[1]
-        smaller = halved(plan, outputs)
+        images, rows = self._sizes(plan, batch)
+        smaller = halved(plan, images, rows)
         if smaller is None:
             raise OutOfMemoryError(
                 f"one row of one Jacobian for a batch of shape {batch.shape} does not fit into memory "
                 f"({self.budget / 2**20:,.0f} MiB); use a smaller image_size or a device with more memory."
             )
         self.report(
-            f"{plan.block_size or 'all'} rows of {plan.images_per_step or 1} image(s) at a time do not fit into "
-            f"memory; going on with {smaller.block_size} rows of {smaller.images_per_step} image(s)."
+            f"{rows} rows of {images} image(s) at a time do not fit into memory; going on with "
+            f"{smaller.block_size or rows} rows of {smaller.images_per_step} image(s)."
         )
         return self._fitting(options, smaller, 1, batch)
+
+    def _sizes(self, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> tuple[int, int]:
+        """How many images side by side, and rows (in forward mode columns) in a pass, a plan comes to."""
+        inputs, outputs = math.prod(batch.shape[1:]), jax.eval_shape(self.function, self.params, batch).shape[1]
+        ours = isinstance(self.function, EncoderFunction)
+        return plan.step(inputs, outputs, batch.shape[0]), plan.pass_size(inputs, outputs, ours)
 
     def _fitting(self, options: Options, plan: JacobianPlan, lanes: int, batch: jax.ShapeDtypeStruct) -> Program:
         """Compile, and compile smaller where that runs out of memory or over a given budget."""
@@ -106,9 +113,17 @@ class ProgramFactory:
             if not out_of_memory(error):
                 raise
             return self.smaller(options, plan, lanes, batch)
-        if self.memory is not None and program.peak_bytes > self.memory:
+        if program.peak_bytes > self.budget and (self.memory is not None or self._may_shrink(options, plan, batch)):
             return self.smaller(options, plan, program.lanes, batch)
         return program
+
+    def _may_shrink(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> bool:
+        """Whether there is a smaller plan that the user has not ruled out by numbers of their own.
+
+        Where no budget was given, half of what is free is only a wish: the smallest plan is tried beyond it.
+        """
+        given = options.plan.block_size is not None or options.plan.images_per_step is not None
+        return not given and halved(plan, *self._sizes(plan, batch)) is not None
 
     def _compile(self, options: Options, lanes: int, batch: jax.ShapeDtypeStruct) -> Program:
         part = part_size(batch.shape[0], lanes)

@@ -34,7 +34,7 @@ TYPICAL_SPREAD = 10.0
 """`spread_of` a spectrum whose values are moved by one rounding unit of the products each; more with its root."""
 
 SHARED_DEVIATIONS = 3.0
-SLOPE_DEVIATIONS = 2.5
+SLOPE_DEVIATIONS = 2.0
 """Standard deviations that the prediction allows for."""
 
 LOST = 0.99
@@ -111,4 +111,5 @@ def predicted_error(
     """
     slope = gauge * jnp.sqrt(inverse_squares / inputs)
     shared = rank**0.5 * (unit * jnp.sqrt(spread / TYPICAL_SPREAD) + forward)
-    return jnp.sqrt(bias**2 + (SLOPE_DEVIATIONS * slope) ** 2 + (SHARED_DEVIATIONS * shared) ** 2)
+    # The bias is what noise adds on average; the rest scatters around it.
+    return bias + jnp.hypot(SLOPE_DEVIATIONS * slope, SHARED_DEVIATIONS * shared)
