@@ -11,9 +11,9 @@ def standings(race: dict[str, Any]) -> dict[str, Any]:
     """A race's results with relative speeds, shares of the ceiling and errors added to every row.
 
     Errors are against float64: PyTorch's where it took part, else ours. A score's stated error is what the package
-    predicts for it (``score_error``); for PyTorch, whose float32 is rounded like ours, what is predicted for our
-    rules in float32. PyTorch resizes position embeddings in float32 even in a float64 model, which moves every
-    logarithm by a rounding unit of float32 at most: that is the stated error of float64.
+    predicts for it (``score_error``); for PyTorch, whose errors in float32 are seen to be no larger than ours, what
+    is predicted for our rules in float32. PyTorch resizes position embeddings in float32 even in a float64 model,
+    which moves every logarithm by a rounding unit of float32 at most: that is the stated error of float64.
     """
     rows = [dict(row) for row in race["contestants"]]
     reference = _reference(rows)
@@ -35,7 +35,7 @@ def standings(race: dict[str, Any]) -> dict[str, Any]:
             row["flops"] / row["seconds_median"] / ceiling["flops_per_second_median"] if ceiling else None
         )
         scores = [reading["score"] for reading in row["readings"]]
-        row["run_to_run_nats"] = max(scores) - min(scores)
+        row["run_to_run_nats"] = max(scores) - min(scores) if len(scores) > 1 else None
         row["nulls_nats"] = row["readings"][0]["listing_score"] - scores[0]
         row["error_nats"] = scores[0] - reference["readings"][0]["score"] if reference else None
         row["stated_error_nats"] = _stated_error(row, rows, race["outputs"])

@@ -136,6 +136,7 @@ CPU = Suite(
                 rounds=3,
                 entries=(
                     Entry("listing", rounds=2),
+                    Entry("jacrev", chunk=16, rounds=1),
                     Entry("jacrev", chunk=32, rounds=2),
                     Entry("jacrev", chunk=64, rounds=2),
                     Entry("generic", rounds=2),
@@ -143,7 +144,7 @@ CPU = Suite(
                     Entry("rules", image_per_core=True, rounds=2),
                 ),
             ),
-            600,
+            720,
         ),
         Stage(
             "race-dinov2-base-112",

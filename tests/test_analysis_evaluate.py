@@ -171,6 +171,25 @@ def test_the_same_image_is_found_in_the_rounding_of_another_batch():
     assert not split.overlap(rest).any()
 
 
+def test_the_same_image_is_found_in_tables_of_float16():
+    rng = np.random.default_rng(0)
+    exact = rng.standard_normal((300, 64))
+    manifest = {"pinned": {"save_dtype": "float16"}}
+
+    def stored(name: str, rows: np.ndarray) -> ScoreTable:
+        noisy = (rows * (1 + 1e-6 * rng.standard_normal(rows.shape))).astype(np.float16).astype(np.float32)
+        return ScoreTable(name, f"/{name}", np.arange(len(rows)).astype(object), {}, 2, None, noisy, manifest=manifest)
+
+    assert (
+        ReferenceSplit.of(stored("one", exact[:200])).overlap(stored("other", exact)).tolist()
+        == [True] * 200 + [False] * 100
+    )
+    copies = stored("copies", np.r_[exact, exact])
+    split, rest = hold_out(copies, 0.3)
+    assert not split.overlap(rest).any()
+    assert not set(split.table.keys % 300) & set(rest.keys % 300)
+
+
 def test_a_held_out_share_never_meets_the_rest_even_with_copies():
     table = drawn_table("set", 50, 0, seed=0)
     doubled = table.take(np.r_[np.arange(50), np.arange(25)])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from scipy.stats import binom, chisquare, false_discovery_control
 from scored_sets import SPEC, VIT, Quiet, draw_pictures
 
@@ -162,9 +163,25 @@ def test_a_selection_can_be_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         table = read_table(again)
         assert table.keys.tolist() == selection["key"].to_pylist()
         np.testing.assert_allclose(table.scores["score"], selection["score"].to_numpy(), rtol=0, atol=1e-4)
-    done = run("score", "photos", "--keys", "photos.tar-list/selection.parquet", *common)
+    elsewhere = ("--model", tmp_path / "encoder", "--output", "none", "--workers", "0")
+    done = run("score", "photos", "--keys", "photos.tar-list/selection.parquet", *elsewhere)
     assert done.returncode == 2
     assert "10 of 10 keys are not in the input photos" in done.stderr
+
+
+def test_an_image_whose_name_is_no_text_is_selected(tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    for name in (b"a.png", b"\xff.png"):
+        with open(bytes(tmp_path / "photos") + b"/" + name, "wb") as file:
+            Image.fromarray(np.full((32, 32, 3), len(name) * 20, np.uint8)).save(file, "PNG")
+    run_job(Encoder(SPEC, initialize_params(VIT, 0)), open_source(tmp_path / "photos"), tmp_path / "scores", Quiet())
+    done = run("select", tmp_path / "scores", "--output", tmp_path / "list", "--between", "0", "1")
+    assert done.returncode == 0, done.stderr
+    rows = pq.read_table(tmp_path / "list" / "selection.parquet").to_pylist()
+    assert {row["key"]: row["path"] for row in rows} == {
+        "a.png": str(tmp_path / "photos" / "a.png"),
+        "\\xff.png": None,
+    }
 
 
 @pytest.mark.parametrize(

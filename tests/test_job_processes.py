@@ -61,9 +61,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compare(found: pa.Table, expected: pa.Table) -> None:
-    """Each key once, in order, and the same scores: float32 batches of another size agree to 1e-5 of a nat's tens."""
+    """Each key once, in order, and the same scores: the same programs ran, or halves of their batches."""
     assert found["key"].to_pylist() == expected["key"].to_pylist()
-    np.testing.assert_allclose(found["score"].to_numpy(), expected["score"].to_numpy(), rtol=1e-5)
+    np.testing.assert_allclose(found["score"].to_numpy(), expected["score"].to_numpy(), rtol=0, atol=1e-5)
 
 
 def test_processes_and_devices_write_the_table_of_one(

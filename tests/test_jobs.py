@@ -21,8 +21,9 @@ from PIL import Image
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.encoder import initialize_params
-from jepa_jax.jobs import JobOptions, open_source, run_job, runner
+from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job, runner
 from jepa_jax.jobs.shards import default_shard_size
+from jepa_jax.jobs.stopping import StopSignals
 
 
 @pytest.fixture(scope="module")
@@ -190,12 +191,54 @@ def test_temporary_files_of_others_who_still_write_are_left_alone(encoder: Encod
 
 def test_a_process_that_sees_another_directory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runner, "SEEN_WITHIN", 0.0)
-    with pytest.raises(jj.JobError, match="all processes must see one and the same directory"):
-        runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "tiny"})
-    (tmp_path / "manifest.json").write_text(json.dumps({"pinned": {"encoder": "tiny"}}))
-    runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "tiny"})
-    with pytest.raises(jj.JobError, match="one and the same directory"):
-        runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "other"})
+    with StopSignals() as signals:
+        with pytest.raises(jj.JobError, match="all processes must see one and the same directory"):
+            runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "tiny"}, signals)
+        (tmp_path / "manifest.json").write_text(json.dumps({"pinned": {"encoder": "tiny"}}))
+        runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "tiny"}, signals)
+        with pytest.raises(jj.JobError, match="one and the same directory"):
+            runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "other"}, signals)
+
+
+def test_a_process_that_waits_for_the_others_heeds_a_signal(tmp_path: Path):
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(JobInterrupted):
+            runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "tiny"}, signals)
+
+
+def test_a_selection_and_the_whole_are_two_jobs(encoder: Encoder, pictures: Path, tmp_path: Path):
+    everything = open_source(pictures)
+    some = everything.only(everything.keys[3:0:-1])
+    assert (len(some.keys), some.read(0)) == (3, everything.read(3))
+    run_job(encoder, some, tmp_path / "some", Silent())
+    assert table(tmp_path / "some")["key"].to_pylist() == list(everything.keys[3:0:-1])
+    with pytest.raises(jj.JobError, match="belongs to another job"):
+        run_job(encoder, everything, tmp_path / "some", Silent())
+    with pytest.raises(jj.JobError, match="belongs to another job"):
+        run_job(encoder, everything.only(everything.keys[1:4]), tmp_path / "some", Silent())
+    run_job(encoder, everything, tmp_path / "all", Silent())
+    with pytest.raises(jj.JobError, match="belongs to another job"):
+        run_job(encoder, some, tmp_path / "all", Silent())
+    with pytest.raises(jj.ArgumentError, match=r"keys has '.*' twice"):
+        everything.only([everything.keys[0]] * 2)
+
+
+def test_a_selection_is_resumed_when_one_of_it_has_vanished(encoder: Encoder, pictures: Path, tmp_path: Path):
+    shutil.copytree(pictures, tmp_path / "pictures")
+    everything = open_source(tmp_path / "pictures")
+    chosen = list(everything.keys[:4])
+    run_job(encoder, everything.only(chosen), tmp_path / "out", Silent(), JobOptions(shard_size=2))
+    next((tmp_path / "out").glob("part-00000-*")).unlink()
+    (tmp_path / "pictures" / chosen[0]).unlink()
+    left = open_source(tmp_path / "pictures").only(chosen)
+    run_job(encoder, left, tmp_path / "out", Silent(), JobOptions(shard_size=2))
+    assert table(tmp_path / "out")["key"].to_pylist() == chosen[1:]
+    (failure,) = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
+    assert failure["key"] == chosen[0]
+    assert "has vanished since" in failure["reason"]
+    with pytest.raises(jj.ArgumentError, match="1 of 4 keys are not in the input"):
+        run_job(encoder, left, tmp_path / "new", Silent())
 
 
 def test_a_table_that_lacks_parts_is_not_called_complete(encoder: Encoder, pictures: Path, tmp_path: Path):

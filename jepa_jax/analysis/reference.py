@@ -13,6 +13,9 @@ from jepa_jax.errors import ArgumentError
 SAME = 1e-5
 """Relative distance up to which two embeddings, or two spectra, are one image's: some hundred float32 roundings."""
 
+SAME_IN_FLOAT16 = 2.0**-10
+"""The same where a table was saved in float16: every value may be rounded the other way."""
+
 
 @dataclass(frozen=True)
 class ReferenceSplit:
@@ -101,29 +104,42 @@ def same_content(table: ScoreTable, other: ScoreTable) -> np.ndarray:
     for name in ("embedding", "singular_values"):
         rows, others = getattr(table, name), getattr(other, name)
         if rows is not None and others is not None:
-            return near(rows, others) if rows.shape[1] == others.shape[1] else np.zeros(len(rows), bool)
+            if rows.shape[1] != others.shape[1]:
+                return np.zeros(len(rows), bool)
+            return near(rows, others, SAME_IN_FLOAT16 if _in_float16(table) or _in_float16(other) else SAME)
     known = set(content_digests(other))
     return np.array([digest in known for digest in content_digests(table)], bool)
 
 
-def near(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """[N] mask: which rows [N, K] are those of another array [M, K] up to `SAME` of their length.
+def near(rows: np.ndarray, others: np.ndarray, same: float = SAME) -> np.ndarray:
+    """[N] mask: which rows [N, K] are those of another array [M, K] up to a share of their length.
 
-    Rows that are near one another are so along any direction: along one, the candidates of each are a window.
+    Rows that are near one another are so along any direction: along a first one, the candidates of each are a window;
+    those that are near along some more are compared in full.
     """
-    direction = np.random.default_rng(0).standard_normal(rows.shape[1])
-    direction /= np.linalg.norm(direction)
-    along, along_others = rows @ direction, others @ direction
-    order = np.argsort(along_others)
-    within = SAME * np.linalg.norm(rows, axis=1)
-    first = np.searchsorted(along_others[order], along - within)
-    last = np.searchsorted(along_others[order], along + within, side="right")
+    directions = np.random.default_rng(0).standard_normal((rows.shape[1], 4))
+    directions /= np.linalg.norm(directions, axis=0)
+    along, along_others = rows @ directions, others @ directions
+    order = np.argsort(along_others[:, 0])
+    ordered = along_others[order, 0]
+    within = same * np.linalg.norm(rows.astype(np.float64), axis=1)
+    first = np.searchsorted(ordered, along[:, 0] - within)
+    last = np.searchsorted(ordered, along[:, 0] + within, side="right")
     found = np.zeros(len(rows), bool)
-    for step in range(max(last - first, default=0)):
-        open_rows = np.flatnonzero((first + step < last) & ~found)
-        candidates = others[order[first[open_rows] + step]]
-        found[open_rows] = np.linalg.norm(rows[open_rows] - candidates, axis=1) <= within[open_rows]
+    waiting = np.flatnonzero(first < last)
+    step = 0
+    while waiting.size:
+        candidates = order[first[waiting] + step]
+        apart = np.abs(along[waiting] - along_others[candidates]).max(axis=1)
+        close, theirs = waiting[apart <= within[waiting]], candidates[apart <= within[waiting]]
+        found[close] = np.linalg.norm(rows[close].astype(np.float64) - others[theirs], axis=1) <= within[close]
+        step += 1
+        waiting = waiting[(first[waiting] + step < last[waiting]) & ~found[waiting]]
     return found
+
+
+def _in_float16(table: ScoreTable) -> bool:
+    return table.manifest.get("pinned", {}).get("save_dtype") == "float16"
 
 
 def _identities(table: ScoreTable) -> list[tuple[str, str]]:

@@ -27,8 +27,8 @@ def write(
 ) -> epath.Path:
     """Write ``keys.txt``, ``selection.parquet`` and ``selection.json``; returns the directory.
 
-    ``selection.parquet`` has ``key``, ``path`` (in full, of images that are files of their own), ``score``, and by
-    the rule ``group``, ``weight``, ``p_value`` or ``rank_in_group``.
+    ``selection.parquet`` has ``key``, ``path`` (in full, of images that are files of their own; null where a name is
+    no UTF-8), ``score``, and by the rule ``group``, ``weight``, ``p_value`` or ``rank_in_group``.
     """
     folder = epath.Path(directory)
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from etils import epath
 
 from jepa_jax.errors import JobError
-from jepa_jax.jobs.sources.records import Records, Unusable
+from jepa_jax.jobs.sources.records import VANISHED, Records
 from jepa_jax.jobs.writer import read_parquet, write_parquet_atomically
 
 NAME = "_records.parquet"
@@ -32,7 +32,7 @@ class _Rearranged(Sequence):
     def __getitem__(self, index: Any) -> Any:
         position = self.positions.get(str(self.keys[index]))
         if position is None:
-            return Unusable("it was in the input when the job began, and has vanished since")
+            return VANISHED
         return self.locators[position]
 
 
@@ -58,7 +58,7 @@ def pin_records(directory: epath.Path, source: Records) -> Records:
     known = set(keys)
     new = [key for key in source.keys if key not in known]
     vanished = known.difference(source.keys)
-    if new or source.positional:
+    if new or source.positional or source.selected:
         raise JobError(
             f"output {directory} belongs to another job (input: {len(keys)} records there and {len(source.keys)} now; "
             f"{_some(new)} new, {_some(sorted(vanished))} vanished). Score new records in a new output directory."

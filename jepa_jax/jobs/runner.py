@@ -114,6 +114,8 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
     old = read_manifest(directory)
     if old is not None:
         source = pin_records(directory, source)
+    else:
+        source.require_selected()
     pinned = old["pinned"] if old else {}
     size = options.shard_size or pinned.get("shard_size") or default_shard_size(len(source.keys))
     manifest = build_manifest(encoder, source, options, size)
@@ -160,12 +162,12 @@ def _agree(
         team.publish("plan", {"missing": to_runs(plan.missing), "pinned": plan.manifest["pinned"]})
         return plan
     agreed = team.wait_for("plan", signals.raise_if_received)
-    _wait_for_manifest(directory, agreed["pinned"])
+    _wait_for_manifest(directory, agreed["pinned"], signals)
     plan = make_plan(encoder, source, directory, options, write=False)
     return Plan(plan.source, plan.ranges, from_runs(agreed["missing"]), plan.writer, plan.manifest)
 
 
-def _wait_for_manifest(directory: epath.Path, pinned: dict[str, Any]) -> None:
+def _wait_for_manifest(directory: epath.Path, pinned: dict[str, Any], signals: StopSignals) -> None:
     """Wait until the coordinator's manifest is seen: a network file system may show it late.
 
     Raises:
@@ -178,6 +180,7 @@ def _wait_for_manifest(directory: epath.Path, pinned: dict[str, Any]) -> None:
                 f"output {directory} does not hold the manifest that process 0 wrote there "
                 f"{SEEN_WITHIN:.0f} s ago: all processes must see one and the same directory."
             )
+        signals.raise_if_received()
         time.sleep(0.5)
 
 

@@ -139,7 +139,7 @@ def fit_plan(
         raise ArgumentError(
             f"memory={budget / 2**20:,.0f} MiB is too small: {rows} row(s) of one image's Jacobian at "
             f"{image_shape[0]} x {image_shape[1]} pixels take about {need(rows, images) / 2**20:,.0f} MiB; "
-            "give more memory or a smaller image_size."
+            "give more memory (by default half of what is free), a smaller block_size or a smaller image_size."
         )
     if plan.images_per_step is None and jax.default_backend() != "cpu":
         while images < min(MOST_IMAGES, batch_shape[0]) and need(rows, images + 1) <= budget:

@@ -15,7 +15,8 @@ from jepa_jax.jacobian.precision import LADDER, Precision
 from jepa_jax.spectrum.spectrum import float64_scope
 
 Noise = float | Mapping[Precision, float]
-"""Relative error of the Jacobian: of the precision that is asked for, or of each rung by its name."""
+"""Relative noise of the Jacobian as `calibrate_noise` measures it: at the precision that is asked for, or at each rung
+by its name."""
 
 
 def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: Precision) -> float:

@@ -30,7 +30,7 @@ class Options:
         eps: clip of singular values before the log.
         spectrum: whether singular values are wanted, or the score alone.
         mesh: devices, with axes ``data`` and ``rows`` of any kind; None for the default device.
-        noise: relative error of the Jacobian at the plan's precision, for encoders without null directions.
+        noise: of the Jacobian at the plan's precision, relative, for encoders without null directions.
         gaussian: whether the encoder was trained to Gaussian embeddings.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from jepa_jax.scoring.lanes import Run, in_lanes, lane_count, part_size
 from jepa_jax.scoring.memory import default_budget, fit_plan, halved
 from jepa_jax.scoring.options import Differentiable, Options
 from jepa_jax.scoring.readings import ScoreResult
+
+WORTH_IT = 0.9
+"""Half a plan that takes more than this share of the memory is not worth its time: something else takes it."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,14 @@ class ProgramFactory:
     memory: int | None
     report: Callable[[str], None]
 
-    @property
+    @functools.cached_property
     def budget(self) -> int:
-        """Bytes that scoring may take."""
-        return default_budget() if self.memory is None else self.memory
+        """Bytes that scoring may take, parameters included; what is free is looked up once for each decision."""
+        if self.memory is not None:
+            return self.memory
+        resident = jax.default_backend() == "cpu"  # parameters have been taken from what is free already
+        held = sum(leaf.nbytes for leaf in jax.tree.leaves(self.params) if resident and isinstance(leaf, jax.Array))
+        return default_budget() + held
 
     def largest(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
         """The program of the largest plan that is expected to fit."""
@@ -86,44 +94,63 @@ class ProgramFactory:
         if lanes > 1:
             self.report(f"{lanes} images at a time do not fit into memory; going on with one at a time.")
             return self._fitting(options, plan, 1, batch)
-        images, rows = self._sizes(plan, batch)
-        smaller = halved(plan, images, rows)
+        smaller = halved(plan, *self._sizes(options, plan, batch))
         if smaller is None:
             raise OutOfMemoryError(
                 f"one row of one Jacobian for a batch of shape {batch.shape} does not fit into memory "
                 f"({self.budget / 2**20:,.0f} MiB); use a smaller image_size or a device with more memory."
             )
-        self.report(
-            f"{rows} rows of {images} image(s) at a time do not fit into memory; going on with "
-            f"{smaller.block_size or rows} rows of {smaller.images_per_step} image(s)."
-        )
+        self._report_change(options, plan, smaller, batch)
         return self._fitting(options, smaller, 1, batch)
 
-    def _sizes(self, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> tuple[int, int]:
-        """How many images side by side, and rows (in forward mode columns) in a pass, a plan comes to."""
+    def _report_change(
+        self, options: Options, plan: JacobianPlan, smaller: JacobianPlan, batch: jax.ShapeDtypeStruct
+    ) -> None:
+        (images, rows), (left, fewer) = (self._sizes(options, p, batch) for p in (plan, smaller))
+        self.report(
+            f"{rows} rows of {images} image(s) at a time do not fit into memory; going on with {fewer} rows of {left} "
+            "image(s)."
+        )
+
+    def _sizes(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> tuple[int, int]:
+        """How many images side by side, and rows (in forward mode columns) in a pass, a plan comes to on a device."""
         inputs, outputs = math.prod(batch.shape[1:]), jax.eval_shape(self.function, self.params, batch).shape[1]
-        ours = isinstance(self.function, EncoderFunction)
-        return plan.step(inputs, outputs, batch.shape[0]), plan.pass_size(inputs, outputs, ours)
+        images, ours = batch.shape[0], isinstance(self.function, EncoderFunction)
+        if options.mesh is not None:
+            sharing = options.mesh.shape
+            images, outputs = math.ceil(images / sharing["data"]), math.ceil(outputs / sharing["rows"])
+            if sharing["rows"] > 1 and not plan.uses_rules(ours):
+                plan = dataclasses.replace(plan, mode="reverse")  # there are no rows to share otherwise
+        return plan.step(inputs, outputs, images), plan.pass_size(inputs, outputs, ours)
 
     def _fitting(self, options: Options, plan: JacobianPlan, lanes: int, batch: jax.ShapeDtypeStruct) -> Program:
-        """Compile, and compile smaller where that runs out of memory or over a given budget."""
+        """Compile, and compile smaller where that runs out of memory or over the budget."""
         try:
             program = self._compile(dataclasses.replace(options, plan=plan), lanes, batch)
         except jax.errors.JaxRuntimeError as error:
             if not out_of_memory(error):
                 raise
             return self.smaller(options, plan, lanes, batch)
-        if program.peak_bytes > self.budget and (self.memory is not None or self._may_shrink(options, plan, batch)):
+        if program.peak_bytes <= self.budget:
+            return program
+        if self.memory is not None:
             return self.smaller(options, plan, program.lanes, batch)
+        if options.plan.block_size is not None or options.plan.images_per_step is not None:
+            return program  # the user's own numbers
+        return self._nearer(options, program, batch)
+
+    def _nearer(self, options: Options, program: Program, batch: jax.ShapeDtypeStruct) -> Program:
+        """A program nearer to the default budget, as far as smaller ones take less: it is a wish, and no limit."""
+        while program.peak_bytes > self.budget:
+            plan = halved(program.plan, *self._sizes(options, program.plan, batch))
+            if plan is None:
+                break
+            smaller = self._compile(dataclasses.replace(options, plan=plan), 1, batch)
+            if smaller.peak_bytes > WORTH_IT * program.peak_bytes:
+                break
+            self._report_change(options, program.plan, plan, batch)
+            program = smaller
         return program
-
-    def _may_shrink(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> bool:
-        """Whether there is a smaller plan that the user has not ruled out by numbers of their own.
-
-        Where no budget was given, half of what is free is only a wish: the smallest plan is tried beyond it.
-        """
-        given = options.plan.block_size is not None or options.plan.images_per_step is not None
-        return not given and halved(plan, *self._sizes(plan, batch)) is not None
 
     def _compile(self, options: Options, lanes: int, batch: jax.ShapeDtypeStruct) -> Program:
         part = part_size(batch.shape[0], lanes)

@@ -28,6 +28,10 @@ class Unusable:
     reason: str
 
 
+VANISHED = Unusable("it was in the input when the job began, and has vanished since")
+"""What a job that is resumed no longer finds."""
+
+
 @dataclass(frozen=True)
 class Records:
     """An ordered collection of pictures.
@@ -43,6 +47,8 @@ class Records:
         files: what must be there for any record to be readable.
         left_out: how many files were taken for no picture by their name.
         positional: whether the keys are mere positions, so that only the name tells one input from another.
+        selected: whether these are some records of an input, chosen by their keys.
+        absent: keys that were chosen and are not there.
     """
 
     name: str
@@ -52,6 +58,8 @@ class Records:
     files: tuple[str, ...] = ()
     left_out: int = 0
     positional: bool = False
+    selected: bool = False
+    absent: tuple[str, ...] = ()
 
     def read(self, index: int) -> bytes | np.ndarray:
         """The content of one record.
@@ -65,27 +73,37 @@ class Records:
         return self.reader(locator)
 
     def path(self, index: int) -> str | None:
-        """The file that holds this record and nothing else, or None where there is none."""
+        """The file that holds this record and nothing else; None where there is none, or its name is no UTF-8."""
         locator = self.locators[index]
-        if self.reader is not read_file or isinstance(locator, Unusable):
+        if self.reader is not read_file or isinstance(locator, Unusable) or _escaped(locator):
             return None
         return locator if "://" in locator else os.path.abspath(locator)
 
     def only(self, keys: Sequence[str]) -> Records:
         """Some of the records, in the order of the keys.
 
+        Keys that are not there are kept, as `VANISHED`: a job that had them is resumed, a new one is refused.
+
         Raises:
-            ArgumentError: a key is not there, or is given twice.
+            ArgumentError: there is no key, or one is given twice.
         """
         positions = {key: position for position, key in enumerate(self.keys)}
-        strange = [key for key, count in Counter(keys).items() if count > 1 or key not in positions]
-        if strange or not keys:
+        twice = [key for key, count in Counter(keys).items() if count > 1]
+        if twice or not keys:
+            given = f"keys has {twice[0]!r} twice" if twice else "keys has no key"
+            raise ArgumentError(f"{given}; give keys of a table of the input {self.name}, each once.")
+        chosen = _Chosen(self.locators, [positions.get(key) for key in keys])
+        absent = tuple(key for key in keys if key not in positions)
+        return replace(self, keys=list(keys), locators=chosen, selected=True, absent=absent)
+
+    def require_selected(self) -> None:
+        """Raise ArgumentError where keys were chosen that are not there."""
+        if self.absent:
+            some = ", ".join(map(repr, self.absent[:3]))
             raise ArgumentError(
-                f"{len(strange)} of {len(keys)} keys are not in the input {self.name}, or are given twice"
-                f"{''.join(f'; {key!r}' for key in strange[:3])}. Give keys of a table of the same input, each once."
+                f"{len(self.absent)} of {len(self.keys)} keys are not in the input {self.name}, such as {some}. Give "
+                "keys of a table of the same input."
             )
-        chosen = _Chosen(self.locators, [positions[key] for key in keys])
-        return replace(self, keys=list(keys), locators=chosen)
 
     def require_present(self) -> None:
         """Raise JobError where the input as a whole has vanished: no image is to blame then."""
@@ -100,13 +118,14 @@ class _Chosen(Sequence):
     """Locators of some records, each made when it is asked for."""
 
     locators: Sequence[Any]
-    positions: Sequence[int]
+    positions: Sequence[int | None]
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.locators[self.positions[index]]
+        position = self.positions[index]
+        return VANISHED if position is None else self.locators[position]
 
 
 def unique_records(entries: Iterable[tuple[str, Any]]) -> tuple[list[str], list[Any]]:
@@ -127,6 +146,15 @@ def unique_records(entries: Iterable[tuple[str, Any]]) -> tuple[list[str], list[
         keys.append(key)
         locators.append(Unusable(f"duplicate key: {given!r} is in the input before") if duplicate else locator)
     return keys, locators
+
+
+def _escaped(name: str) -> bool:
+    """Whether a file's name holds bytes that are no UTF-8, which no table can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def text_key(name: str) -> str:
