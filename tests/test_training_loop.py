@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
+from killed_training import ENCODER
 
 import jepa_jax as jj
-from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.encoders import EncoderSpec, PreprocessSpec
 from jepa_jax.errors import ArgumentError
 from jepa_jax.training.calibration import calibrate, embed_images
 from jepa_jax.training.config import Optimizer, TrainingConfig, load_config
@@ -26,16 +27,6 @@ from jepa_jax.training.state import initial_state
 from jepa_jax.training.views import Crops, ImageViews, VectorViews
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), np.uint8)
-VIT = ViTSpec(
-    width=16,
-    depth=1,
-    heads=2,
-    patch_size=4,
-    native_image_size=16,
-    mlp_width=32,
-    class_token=False,
-    pooling="mean_patches",
-)
 
 
 def test_each_epoch_sees_every_example_once():
@@ -62,7 +53,9 @@ def test_collapse_is_noticed(tmp_path: Path):
 
 def image_config(objective: JointEmbedding | MaskedPrediction, **changes) -> TrainingConfig:
     recipe = PreprocessSpec(resize_shortest=16, crop=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    vit = dataclasses.replace(VIT, projection=8) if isinstance(objective, JointEmbedding) else VIT
+    vit = ENCODER.vit
+    if isinstance(objective, JointEmbedding):
+        vit = dataclasses.replace(vit, projection=8)
     encoder = EncoderSpec("small", "vit", vit, recipe)
     return TrainingConfig("small", encoder, objective, steps=2, batch_size=16, **changes)
 

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 from etils import epath
 
 from jepa_jax.errors import JobError
-from jepa_jax.jobs.sources.records import VANISHED, Records
+from jepa_jax.jobs.sources.records import Records
 from jepa_jax.jobs.writer import read_parquet, write_parquet_atomically
 
 NAME = "_records.parquet"
 """Hidden from readers of the data set by its underscore."""
-
-
-@dataclass(frozen=True)
-class _Rearranged(Sequence):
-    """The locators of an input from which records have vanished."""
-
-    keys: Sequence[str]
-    positions: dict[str, int]
-    locators: Sequence[Any]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, index: Any) -> Any:
-        position = self.positions.get(str(self.keys[index]))
-        if position is None:
-            return VANISHED
-        return self.locators[position]
 
 
 def write_records(directory: epath.Path, source: Records) -> None:
@@ -63,10 +43,7 @@ def pin_records(directory: epath.Path, source: Records) -> Records:
             f"output {directory} belongs to another job (input: {len(keys)} records there and {len(source.keys)} now; "
             f"{_some(new)} new, {_some(sorted(vanished))} vanished). Score new records in a new output directory."
         )
-    positions = {key: position for position, key in enumerate(source.keys)}
-    return Records(
-        source.name, keys, _Rearranged(keys, positions, source.locators), source.reader, source.files, source.left_out
-    )
+    return source.arranged(keys)
 
 
 def keys_digest(keys: Sequence[str]) -> str:

@@ -87,14 +87,17 @@ class Records:
         Raises:
             ArgumentError: there is no key, or one is given twice.
         """
-        positions = {key: position for position, key in enumerate(self.keys)}
         twice = [key for key, count in Counter(keys).items() if count > 1]
         if twice or not keys:
             given = f"keys has {twice[0]!r} twice" if twice else "keys has no key"
             raise ArgumentError(f"{given}; give keys of a table of the input {self.name}, each once.")
-        chosen = _Chosen(self.locators, [positions.get(key) for key in keys])
-        absent = tuple(key for key in keys if key not in positions)
-        return replace(self, keys=list(keys), locators=chosen, selected=True, absent=absent)
+        absent = tuple(sorted(set(keys).difference(self.keys)))
+        return replace(self.arranged(keys), selected=True, absent=absent)
+
+    def arranged(self, keys: Sequence[str]) -> Records:
+        """The records of these keys in their order; `VANISHED` where there is none."""
+        positions = {key: position for position, key in enumerate(self.keys)}
+        return replace(self, keys=list(keys), locators=_Arranged(self.locators, [positions.get(key) for key in keys]))
 
     def require_selected(self) -> None:
         """Raise ArgumentError where keys were chosen that are not there."""
@@ -114,8 +117,8 @@ class Records:
 
 
 @dataclass(frozen=True)
-class _Chosen(Sequence):
-    """Locators of some records, each made when it is asked for."""
+class _Arranged(Sequence):
+    """Locators in another order, each made when it is asked for."""
 
     locators: Sequence[Any]
     positions: Sequence[int | None]
