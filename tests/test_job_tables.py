@@ -1,6 +1,8 @@
 """The output as other tools read it: one table in Arrow, DuckDB, Polars and pandas, typed as documented."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,27 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = JobOptions(batch_size=8, shard_size=8, columns=("singular_values", "embedding"), save_dtype="float16")
     run_job(tiny_encoder(), open_source(folder), target, Silent(), options)
     return target
+
+
+@pytest.mark.parametrize("columns", [None, ["key", "score"]])
+def test_a_program_that_ends_right_after_reading_ends_in_peace(columns: list[str] | None, output: Path):
+    program = f"""
+import os
+
+from etils import epath
+from jepa_jax.jobs.parquet import read_parquet
+
+statuses = []
+for _ in range(20):
+    if not (child := os.fork()):
+        read_parquet(epath.Path({str(output / "part-00000-of-00003.parquet")!r}), {columns})
+        break
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+else:
+    print(statuses)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{[0] * 20}\n", done.stderr
 
 
 def test_the_schema_says_what_each_column_is(output: Path):

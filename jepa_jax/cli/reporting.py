@@ -36,7 +36,7 @@ from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport, Summary
 from jepa_jax.jobs.dry_run import DryRun
-from jepa_jax.jobs.writer import read_parquet
+from jepa_jax.jobs.parquet import read_parquet
 from jepa_jax.views import Views
 
 

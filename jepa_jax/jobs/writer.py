@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import socket
 import time
@@ -20,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from etils import epath
 
 from jepa_jax.errors import JobError
+from jepa_jax.jobs.parquet import count_rows, parquet_bytes, read_parquet
 from jepa_jax.jobs.schema import FAILURE_SCHEMA
 
 FAILURES = "failures.parquet"
@@ -67,12 +66,12 @@ class PartWriter:
         if failures:
             self._failures.mkdir(parents=True, exist_ok=True)
             failed = pa.Table.from_pylist(list(failures), schema=FAILURE_SCHEMA)
-            write_bytes_atomically(self._failures / self.name(shard), _parquet_bytes(failed))
+            write_bytes_atomically(self._failures / self.name(shard), parquet_bytes(failed))
         else:  # of an earlier try, perhaps
             (self._failures / self.name(shard)).unlink(missing_ok=True)
         arrays = [_column(columns[field.name], field.type) for field in self.schema]
         scored = pa.Table.from_arrays(arrays, schema=self.schema)
-        write_bytes_atomically(self.directory / self.name(shard), _parquet_bytes(scored))
+        write_bytes_atomically(self.directory / self.name(shard), parquet_bytes(scored))
 
     def with_failures(self) -> list[int]:
         """Finished shards of which some record failed."""
@@ -100,7 +99,7 @@ class PartWriter:
         with_failures = set(self._shards_in(self._failures))
         for shard, size in enumerate(sizes):
             try:
-                found = _row_count(self.directory / self.name(shard))
+                found = count_rows(self.directory / self.name(shard))
                 if shard in with_failures:
                     tables.append(read_parquet(self._failures / self.name(shard)))
                     found += tables[-1].num_rows
@@ -112,7 +111,7 @@ class PartWriter:
                     "remove it, and give the same command."
                 )
         merged = pa.concat_tables(tables)
-        write_bytes_atomically(self.directory / FAILURES, _parquet_bytes(merged))
+        write_bytes_atomically(self.directory / FAILURES, parquet_bytes(merged))
         self._remove_leftovers()
         return merged.num_rows
 
@@ -153,14 +152,9 @@ def _runs(process: int) -> bool:
     return True
 
 
-def read_parquet(path: epath.Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """One Parquet file, wherever it lies."""
-    return pq.read_table(io.BytesIO(path.read_bytes()), columns=list(columns) if columns else None)
-
-
 def write_parquet_atomically(path: epath.Path, table: pa.Table) -> None:
     """Write one Parquet file whole or not at all."""
-    write_bytes_atomically(path, _parquet_bytes(table))
+    write_bytes_atomically(path, parquet_bytes(table))
 
 
 def write_bytes_atomically(path: epath.Path, data: bytes) -> None:
@@ -193,14 +187,3 @@ def _column(values: Any, dtype: pa.DataType) -> pa.Array:
         return pa.array(values, dtype)
     flat = np.ascontiguousarray(values, dtype.value_type.to_pandas_dtype()).reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=dtype)
-
-
-def _row_count(path: epath.Path) -> int:
-    with path.open("rb") as stream:
-        return pq.ParquetFile(stream).metadata.num_rows
-
-
-def _parquet_bytes(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
@@ -17,13 +15,13 @@ def read_keys(path: epath.PathLike) -> list[str]:
         ArgumentError: the file cannot be read, or has no key.
     """
     import pyarrow as pa
-    import pyarrow.parquet as parquet
+
+    from jepa_jax.jobs.parquet import read_parquet
 
     file = epath.Path(path)
     try:
         if file.suffix.lower() == ".parquet":
-            data = io.BytesIO(file.read_bytes())
-            keys = parquet.read_table(data, columns=[KEY_COLUMN])[KEY_COLUMN].cast(pa.string()).to_pylist()
+            keys = read_parquet(file, [KEY_COLUMN])[KEY_COLUMN].cast(pa.string()).to_pylist()
         else:
             keys = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError, KeyError, pa.ArrowException) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 
@@ -27,19 +28,17 @@ def open_listing(path: str) -> Records:
     """
     # Imported here: this module is loaded in worker processes, which need no Arrow.
     import pyarrow as pa
-    import pyarrow.csv as csv
-    import pyarrow.parquet as parquet
+
+    from jepa_jax.jobs.parquet import read_parquet
 
     file = epath.Path(path)
     try:
-        data = io.BytesIO(file.read_bytes())
         if file.suffix.lower() == ".parquet":
-            table = parquet.read_table(data)
-        else:  # everything is text: 0010 is no number
-            names = csv.open_csv(data).schema.names
-            as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-            table = csv.read_csv(io.BytesIO(data.getvalue()), convert_options=as_text)
-    except (pa.ArrowException, OSError) as error:
+            table = read_parquet(file)
+        else:
+            names, columns = _read_csv(file)
+            table = pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], names)
+    except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
         raise ArgumentError(f"input {path} cannot be read as a table: {error}") from error
     column = next((name for name in PATH_COLUMNS if name in table.column_names), None)
     if column is None and len(table.column_names) == 1:
@@ -61,6 +60,16 @@ def open_listing(path: str) -> Records:
         for row, (key, entry) in enumerate(zip(keys, paths, strict=True))
     )
     return Records(path, unique, locators, read_file)
+
+
+def _read_csv(file: epath.Path) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Names and columns, every value as the text it is: 0010 is no number."""
+    text = io.StringIO(file.read_bytes().decode("utf-8-sig"), newline="")
+    names, *rows = [row for row in csv.reader(text, strict=True) if row] or [[]]
+    for row in rows:
+        if len(row) != len(names):
+            raise ValueError(f"the first row has {len(names)} columns, and {','.join(row)[:100]!r} has {len(row)}")
+    return names, list(zip(*rows, strict=True)) or [()] * len(names)
 
 
 def _locate(folder: str, path: str | None) -> str | Unusable:

@@ -1,0 +1,36 @@
+"""Parquet files through epath, local or remote."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+
+def read_parquet(path: epath.Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """One file as a table, or some of its columns; a name that it lacks is left out.
+
+    The bytes are copied into Arrow's own memory, because Arrow's threads may hold them for a moment longer than this
+    call lasts. Were they Python's, a program that ends in that moment would be aborted ("terminate called without
+    an active exception", apache/arrow issue 34314) and not exit with its status: of the shortest, one in five was.
+    """
+    memory = pa.BufferOutputStream()
+    memory.write(path.read_bytes())
+    file = pq.ParquetFile(pa.BufferReader(memory.getvalue()))
+    return file.read(columns=None if columns is None else list(columns))
+
+
+def count_rows(path: epath.Path) -> int:
+    """Number of rows, from the footer alone."""
+    with path.open("rb") as stream:
+        return pq.ParquetFile(stream).metadata.num_rows
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The file that holds a table, compressed."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
