@@ -1,9 +1,11 @@
 """Hostile input: every good image is scored, everything else is recorded with a reason that names the cause."""
 
 import contextlib
+import dataclasses
 import importlib
 import io
 import os
+import resource
 import struct
 import subprocess
 import tarfile
@@ -19,6 +21,7 @@ from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.jobs import JobOptions, open_source, run_job
+from jepa_jax.jobs.sources.records import read_file
 
 RNG = np.random.default_rng(0)
 PICTURE = Image.fromarray(RNG.integers(0, 256, (60, 80, 3), np.uint8))
@@ -196,6 +199,27 @@ def test_unreadable_files_and_folders(open_folder: Path):
         "closed/": "the folder cannot be listed: Permission denied",
         "secret.png": "it cannot be read: Permission denied",
     }
+
+
+def test_a_machine_without_file_handles_is_not_the_images_fault(tmp_path: Path):
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(encoded("PNG"))
+    source, options = open_source(tmp_path), JobOptions(batch_size=8)
+
+    def reader(path: str) -> bytes:
+        """Of one file, while this process may open none."""
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if path.endswith("1.png"):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            return read_file(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    exhausted = dataclasses.replace(source, reader=reader)
+    with pytest.raises(jj.JobError, match=r"'1.png': it cannot be read: Too many open files. No image is to blame"):
+        run_job(tiny_encoder(), exhausted, tmp_path / "out", Silent(), options)
+    assert run_job(tiny_encoder(), source, tmp_path / "out", Silent(), options).failed == 0
 
 
 def test_a_hostile_tar(tmp_path: Path):

@@ -72,6 +72,10 @@ def score(
     tolerance: Annotated[
         float | None, typer.Option(help="Nats: images that may be off by more are scored again more exactly.")
     ] = None,
+    calibrate: Annotated[
+        int,
+        typer.Option(min=0, help="Measure rounding noise on so many images first, for score_error; 0: as is typical."),
+    ] = 0,
     memory: Annotated[
         float | None, typer.Option(help="GiB that scoring may take; by default what the device has.")
     ] = None,
@@ -148,6 +152,7 @@ def score(
     options = JobOptions(
         precision=precision.value,
         tolerance=tolerance,
+        calibrate=calibrate,
         memory=None if memory is None else int(memory * 2**30),
         score_only=score_only,
         columns=tuple(column.value for column in save or ()),

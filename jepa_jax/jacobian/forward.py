@@ -18,7 +18,7 @@ DEFAULT_COLUMNS = 64
 def forward_jacobian(fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_size: int | None = None) -> jax.Array:
     """Jacobian of ``fn: [*input] -> [K]`` at one input, by forward mode.
 
-    Small inputs are `jax.jacfwd`. Large ones go through `jax.linearize` once and are pushed forward
+    All columns at once are `jax.jacfwd`. Large inputs go through `jax.linearize` once and are pushed forward
     in blocks, so that only ``block_size`` tangents are alive at a time: it runs at any size.
 
     Args:
@@ -29,7 +29,8 @@ def forward_jacobian(fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_s
     Returns:
         [K, *input].
     """
-    if block_size is None and x.size <= WHOLE_INPUT:
+    columns = columns_per_pass(x.size, block_size)
+    if columns == x.size:
         return jax.jacfwd(fn)(x)
     output, pushforward = jax.linearize(fn, x)
 
@@ -37,5 +38,10 @@ def forward_jacobian(fn: Callable[[jax.Array], jax.Array], x: jax.Array, block_s
         tangent = jax.nn.one_hot(index, x.size, dtype=x.dtype).reshape(x.shape)
         return pushforward(tangent)
 
-    columns = jax.lax.map(column, jnp.arange(x.size), batch_size=min(block_size or DEFAULT_COLUMNS, x.size))
-    return jnp.moveaxis(columns, 0, -1).reshape(math.prod(output.shape), *x.shape)
+    found = jax.lax.map(column, jnp.arange(x.size), batch_size=columns)
+    return jnp.moveaxis(found, 0, -1).reshape(math.prod(output.shape), *x.shape)
+
+
+def columns_per_pass(inputs: int, block_size: int | None) -> int:
+    """How many of ``inputs`` columns are computed together, if ``block_size`` are asked for."""
+    return min(block_size or (inputs if inputs <= WHOLE_INPUT else DEFAULT_COLUMNS), inputs)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.forward import DEFAULT_COLUMNS, WHOLE_INPUT
+from jepa_jax.jacobian.forward import columns_per_pass
 from jepa_jax.jacobian.precision import Precision, check_precision
-from jepa_jax.jacobian.reverse import DEFAULT_ROWS
+from jepa_jax.jacobian.reverse import rows_per_pass
 
 Mode = Literal["auto", "forward", "reverse"]
 Engine = Literal["auto", "rules", "generic"]
@@ -78,8 +78,8 @@ class JacobianPlan:
         if self.uses_rules(ours):
             return min(self.block_size or outputs, outputs)
         if self.forward_mode(inputs, outputs):
-            return min(self.block_size or (inputs if inputs <= WHOLE_INPUT else DEFAULT_COLUMNS), inputs)
-        return min(self.block_size or DEFAULT_ROWS, outputs)
+            return columns_per_pass(inputs, self.block_size)
+        return rows_per_pass(outputs, self.block_size)
 
     def step(self, inputs: int, outputs: int, batch: int) -> int:
         """Examples computed side by side, for Jacobians of ``outputs`` x ``inputs``."""

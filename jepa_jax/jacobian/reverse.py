@@ -39,4 +39,9 @@ def reverse_jacobian(
         (cotangent,) = pullback(jax.nn.one_hot(index, output.size, dtype=output.dtype))
         return cotangent
 
-    return jax.lax.map(row, rows, batch_size=min(block_size or DEFAULT_ROWS, rows.size))
+    return jax.lax.map(row, rows, batch_size=rows_per_pass(rows.size, block_size))
+
+
+def rows_per_pass(rows: int, block_size: int | None) -> int:
+    """How many of ``rows`` are pulled back together, if ``block_size`` are asked for."""
+    return min(block_size or DEFAULT_ROWS, rows)

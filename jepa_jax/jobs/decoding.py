@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,12 @@ MAX_PIXELS = 89_478_485
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "TGA", "JPEG2000", "PPM")
 """What is opened, whatever a file is called. Pillow knows more: PostScript, which it has Ghostscript run."""
+
+
+OF_THE_MACHINE = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN)
+)
+"""Errors of a machine that is out of file handles or memory, or of a file system that is away: no image's own."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,14 @@ class Decoded:
         inputs: float32 [n, crop, crop, 3], or None.
         reason: why there are no inputs.
         unreadable: whether reading failed rather than decoding: the input itself may be gone.
+        no_fault_of_its_own: whether it failed for an error `OF_THE_MACHINE`.
     """
 
     index: int
     inputs: np.ndarray | None
     reason: str = ""
     unreadable: bool = False
+    no_fault_of_its_own: bool = False
 
 
 def decode_record(index: int, key: str, locator: Any, reader: Reader, recipe: InputRecipe) -> Decoded:
@@ -77,7 +86,8 @@ def decode_record(index: int, key: str, locator: Any, reader: Reader, recipe: In
     except ImageError as error:
         return Decoded(index, None, str(error))
     except OSError as error:
-        return Decoded(index, None, f"it cannot be read: {error.strerror or error}", unreadable=True)
+        reason = f"it cannot be read: {error.strerror or error}"
+        return Decoded(index, None, reason, unreadable=True, no_fault_of_its_own=error.errno in OF_THE_MACHINE)
     except Exception as error:  # a reader's library may raise anything at a damaged file
         return Decoded(index, None, f"it cannot be read: {type(error).__name__}: {error}", unreadable=True)
 

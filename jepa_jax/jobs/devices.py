@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jepa_jax.encoders import Encoder
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.scoring.meshes import local_mesh
+from jepa_jax.scoring.noise import Noise
 from jepa_jax.scoring.programs import Program, placing
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.scoring.scorer import Scorer
@@ -29,6 +30,7 @@ class Step:
         batch_size: images in a step, every view counted; it is made a whole number of records, and rounded up to a
             multiple of the local devices.
         report: is told in words when memory runs out and the step is made smaller.
+        noise: of the encoder's Jacobian, where it was measured.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Step:
         options: JobOptions,
         batch_size: int,
         report: Callable[[str], None] = lambda message: None,
+        noise: Noise | None = None,
     ):
         devices = jax.local_devices()
         self.recipe = options.input_recipe(encoder.spec)
@@ -51,6 +54,7 @@ class Step:
             mesh=mesh,
             memory=options.memory,
             tolerance=options.tolerance,
+            noise=noise,
             report=report,
         )
         place = devices[0] if mesh is None else NamedSharding(mesh, PartitionSpec())

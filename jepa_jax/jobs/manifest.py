@@ -15,6 +15,7 @@ from etils import epath
 from jepa_jax._version import __version__
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import JobError
+from jepa_jax.jacobian.precision import Precision
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import keys_digest
 from jepa_jax.jobs.sources import Records
@@ -26,8 +27,10 @@ NAME = "manifest.json"
 FORMAT_VERSION = 1
 
 
-def build_manifest(encoder: Encoder, source: Records, options: JobOptions, shard_size: int) -> dict[str, Any]:
-    """The manifest of a new job. Under ``pinned`` stands what a resumed job must share."""
+def build_manifest(
+    encoder: Encoder, source: Records, options: JobOptions, shard_size: int, noise: dict[Precision, float] | None
+) -> dict[str, Any]:
+    """The manifest of a job. Under ``pinned`` stands what a resumed job must share; ``noise`` is what was measured."""
     views = options.input_recipe(encoder.spec).views
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -50,7 +53,9 @@ def build_manifest(encoder: Encoder, source: Records, options: JobOptions, shard
             "jax": jax.__version__,
             "pillow": PIL.__version__,  # decodes and resizes
         }
-        | ({} if views is None else {"view_seed": views.seed, "view_recipe": asdict(views.recipe)}),
+        | ({} if views is None else {"view_seed": views.seed, "view_recipe": asdict(views.recipe)})
+        | ({"calibrate": options.calibrate} if options.calibrate else {}),
+        "noise": noise,
         "encoder_spec": encoder.spec.to_dict(),
         "left_out": source.left_out,
         "device": jax.local_devices()[0].device_kind,

@@ -21,6 +21,8 @@ class JobOptions:
     Attributes:
         precision: of the Jacobian's products, see `jepa_jax.score`.
         tolerance: nats; images whose predicted error is larger are scored again at a finer precision.
+        calibrate: images on which the encoder's rounding noise is measured when the job begins, for ``score_error``
+            and ``tolerance`` of encoders without null directions; 0 takes what is typical.
         memory: bytes that scoring may take; by default what the device has.
         score_only: without ``singular_values`` and ``listing_score``, which need an eigensolver.
         columns: optional columns, of ``singular_values`` and ``embedding``; with several views they are of the image
@@ -39,6 +41,7 @@ class JobOptions:
 
     precision: Precision = "float32"
     tolerance: float | None = None
+    calibrate: int = 0
     memory: int | None = None
     score_only: bool = False
     columns: tuple[str, ...] = ()
@@ -53,7 +56,7 @@ class JobOptions:
     retry_failed: bool = False
 
     def __post_init__(self):
-        for name, least in (("views", 1), ("batch_size", 1), ("shard_size", 1), ("workers", 0)):
+        for name, least in (("views", 1), ("calibrate", 0), ("batch_size", 1), ("shard_size", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ArgumentError(f"{name}={value} must be at least {least}.")

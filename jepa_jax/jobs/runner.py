@@ -17,6 +17,7 @@ from etils import epath
 from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import JepaJaxError, JobError
 from jepa_jax.jacobian.plan import default_images_per_step
+from jepa_jax.jobs.calibration import measure_noise, require_measurable
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
 from jepa_jax.jobs.options import JobOptions
@@ -118,7 +119,11 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
         source.require_selected()
     pinned = old["pinned"] if old else {}
     size = options.shard_size or pinned.get("shard_size") or default_shard_size(len(source.keys))
-    manifest = build_manifest(encoder, source, options, size)
+    require_measurable(encoder, options)
+    noise = old.get("noise") if old else None
+    if old is None and write and options.calibrate:
+        noise = measure_noise(encoder, source, options)
+    manifest = build_manifest(encoder, source, options, size, noise)
     if old is not None:
         require_same(directory, old, manifest)
     elif write:
@@ -199,12 +204,16 @@ def _score_missing(
     progress.start(*((len(keys), len(keys) - todo) if team.count == 1 else (todo, 0)))
     if not mine:
         return
-    step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec), progress.note)
+    noise = plan.manifest["noise"]
+    step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec), progress.note, noise)
     program = compile_step(step)
     progress.note(
         f"Compiled in {program.compile_seconds:.1f} s: batches of {step.batch_size}, "
         f"{program.plan.block_size or 'all'} rows of the Jacobian at a time, {program.peak_bytes / 2**20:,.0f} MiB."
     )
+    if noise:
+        rungs = ", ".join(f"{value:.2g} in {rung}" for rung, value in noise.items())
+        progress.note(f"Rounding noise of the Jacobian, measured on {options.calibrate} images: {rungs}.")
     clock = DeviceClock()
     decoding = decode_ahead(
         plan.source,
@@ -223,6 +232,11 @@ def _score_missing(
         ) as outcomes,
     ):
         for outcome in outcomes:
+            if outcome.record.no_fault_of_its_own:
+                raise JobError(
+                    f"{keys[outcome.record.index]!r}: {outcome.reason}. No image is to blame for that: once this "
+                    "machine can read again, the same command resumes the job."
+                )
             if outcome.record.unreadable:
                 plan.source.require_present()
             bad = int(outcome.row is None)

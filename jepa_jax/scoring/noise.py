@@ -42,16 +42,23 @@ def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: 
     exact = precision == "float32"
     if precision not in LADDER[:-1]:
         raise ArgumentError(f"precision={precision!r} cannot be calibrated; use one of {', '.join(LADDER[:-1])}.")
-    found = np.asarray(
-        jacobian(encoder, np.asarray(batch, np.float32), engine="rules", precision=precision), np.float64
-    )
-    with float64_scope(exact):
-        wanted = np.asarray(jacobian(encoder, np.asarray(batch, np.float64 if exact else np.float32), engine="rules"))
-    noises = [
-        _noise_in_logs(one.reshape(len(one), -1), other.reshape(len(other), -1).astype(np.float64), encoder)
-        for one, other in zip(found, wanted, strict=True)
-    ]
+    noises = []
+    for image in np.asarray(batch, np.float32)[:, None]:  # one at a time: a whole Jacobian each, and no plan of memory
+        found = np.asarray(jacobian(encoder, image, engine="rules", precision=precision)[0], np.float64)
+        with float64_scope(exact):
+            dtype = np.float64 if exact else np.float32
+            wanted = np.asarray(jacobian(encoder, image.astype(dtype), engine="rules")[0], np.float64)
+        noises.append(_noise_in_logs(found.reshape(len(found), -1), wanted.reshape(len(wanted), -1), encoder))
     return float(np.sqrt(np.mean(np.square(noises))))
+
+
+def measured_rungs(precision: Precision, *, climbs: bool) -> list[Precision]:
+    """The rungs whose noise matters: the one asked for and, with ``climbs``, those above it.
+
+    float64 is none of them: there is nothing finer to measure it against.
+    """
+    place = LADDER.index(precision)
+    return [rung for rung in LADDER[place : None if climbs else place + 1] if rung != "float64"]
 
 
 def _noise_in_logs(found: np.ndarray, wanted: np.ndarray, encoder: Encoder) -> float:
@@ -70,7 +77,6 @@ def noise_by_rung(noise: Noise | None, precision: Precision, *, climbs: bool) ->
         noise: as for `jepa_jax.score`.
         precision: the rung that is asked for.
         climbs: whether images may be scored again on the rungs above it, each of which has a noise of its own.
-            float64 needs none: there is nothing finer to measure it against.
 
     Raises:
         ArgumentError: a rung that is used is missing, or a noise is none.
@@ -83,8 +89,7 @@ def noise_by_rung(noise: Noise | None, precision: Precision, *, climbs: bool) ->
             raise ArgumentError(
                 f"noise={noise!r}: {rung!r}: {value!r} is no rung of {', '.join(LADDER)} and its noise."
             )
-    place = LADDER.index(precision)
-    used = [rung for rung in LADDER[place : None if climbs else place + 1] if rung != "float64"]
+    used = measured_rungs(precision, climbs=climbs)
     missing = [rung for rung in used if rung not in given]
     if missing:
         raise ArgumentError(
