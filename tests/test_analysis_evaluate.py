@@ -1,5 +1,6 @@
 """Evaluation against scikit-learn's definitions, the held-out rule, and the command on real jobs."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -169,6 +170,19 @@ def test_the_same_image_is_found_in_the_rounding_of_another_batch():
     both = ScoreTable("both", "/both", np.arange(400).astype(object), {}, 2, None, np.r_[table.embedding, rounded])
     split, rest = hold_out(both, 0.4)
     assert not split.overlap(rest).any()
+
+
+def test_the_split_is_the_same_in_another_rounding_and_order():
+    table = drawn_table("set", 200, 0, seed=0)
+    assert table.embedding is not None
+    rounded = dataclasses.replace(table, embedding=np.nextafter(table.embedding, np.float32(np.inf)))
+    split, rest = hold_out(table, 0.4)
+    assert len(split) == 80
+    for other in (rounded, table.take(np.random.default_rng(0).permutation(200))):
+        again, others = hold_out(other, 0.4)
+        assert again.identities == split.identities
+        assert set(others.keys) == set(rest.keys)
+    assert hold_out(table, 0.4, seed=1)[0].identities != split.identities
 
 
 def test_the_same_image_is_found_in_tables_of_float16():

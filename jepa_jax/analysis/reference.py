@@ -62,9 +62,9 @@ class ReferenceSplit:
 
 
 def hold_out(table: ScoreTable, share: float, seed: int = 0) -> tuple[ReferenceSplit, ScoreTable]:
-    """Split a table into a reference and the rest, the same way every time.
+    """Split a table into a reference and the rest, the same way every time and on every machine.
 
-    The content of an image decides its side, so that copies stay together.
+    The key of an image decides its side, and that of its first copy where there are some, so that they stay together.
 
     Args:
         table: the in-set.
@@ -76,8 +76,10 @@ def hold_out(table: ScoreTable, share: float, seed: int = 0) -> tuple[ReferenceS
     """
     if not 0 < share < 1:
         raise ArgumentError(f"reference_share={share} must lie between 0 and 1.")
-    digests = content_digests(table)
-    marks = [hashlib.sha256(digest + seed.to_bytes(8, "big")).digest()[:8] for digest in digests]
+    digests, keys = content_digests(table), [str(key) for key in table.keys]
+    first = {digest: key for key, digest in sorted(zip(keys, digests, strict=True), reverse=True)}
+    deciding = [first[digest].encode() + seed.to_bytes(8, "big") for digest in digests]
+    marks = [hashlib.sha256(text).digest()[:8] for text in deciding]
     uniform = np.array([int.from_bytes(mark, "big") for mark in marks], np.float64) / 2**64
     held_out = uniform < np.quantile(uniform, share)
     if held_out.any():  # copies that differ in rounding alone
