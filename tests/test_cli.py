@@ -127,3 +127,23 @@ def test_jepa_jax_never_imports_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        (("study", "synthetic", "--output", "out"), "matplotlib", "study"),
+        (("study", "card", "--cifar10", "a.npz", "--outliers", "b.npz"), "matplotlib", "study"),
+        (("evaluate", "--in", "a", "--out", "b"), "sklearn", "analysis"),
+    ],
+)
+def test_an_extra_that_is_not_installed_is_named(
+    command: tuple[str, ...], missing: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # As Python itself says that a module is not there: None in its place.
+    program = f"import sys; sys.modules[{missing!r}] = None; from jepa_jax.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert f"this command needs {missing}: pip install 'jepa-jax[{extra}]'" in " ".join(done.stderr.split())
