@@ -11,8 +11,9 @@ demo: $(VENV)/.demo
 	rm -rf build/demo
 	$(BIN)/jepa-jax demo --output build/demo
 
+# A test process that crashes ends the run: pytest-xdist 3.8 can wait for ever once it has replaced one.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,11 +1,13 @@
 """Settings for every test: strict promotion, quiet offline libraries."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -15,6 +17,19 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 pytest.register_assert_rewrite("conversion_files")  # before a test imports it
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drop_compiled_programs() -> Iterator[None]:
+    """After each file, forget what it compiled.
+
+    XLA keeps every compiled program mapped into memory, some tens of mappings each, and Linux grants a process 65,530
+    (vm.max_map_count). The whole suite in two processes came to 65,299, and past the limit XLA ends in a
+    segmentation fault.
+    """
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
