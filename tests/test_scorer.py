@@ -1,9 +1,12 @@
 """Memory that is planned, ran out of, or too small; precision that is predicted, and refined where it must be."""
 
 import dataclasses
+import gc
 import subprocess
 import sys
 import textwrap
+import weakref
+from collections import OrderedDict
 from typing import Any
 
 import jax
@@ -259,7 +262,7 @@ def test_without_a_budget_a_program_over_half_of_the_free_memory_is_halved(monke
 
     def scores_with(free: int, **options: Any) -> tuple[jj.ScoreResult, list[str]]:
         monkeypatch.setattr(programs, "default_budget", lambda: free)
-        monkeypatch.setattr("jepa_jax.scoring.scorer._programs", {})
+        monkeypatch.setattr("jepa_jax.scoring.scorer._programs", OrderedDict())
         said: list[str] = []
         return jj.Scorer(wide, mode="reverse", report=said.append, **options)(batch), said
 
@@ -278,6 +281,30 @@ def test_without_a_budget_a_program_over_half_of_the_free_memory_is_halved(monke
     np.testing.assert_allclose(found.score, expected(batch).score, rtol=1e-6)
     # Numbers of the user's own are kept, unless a budget is set or the device refuses.
     assert scores_with(1000, block_size=32)[1] == []
+
+
+def test_programs_long_unused_are_forgotten_with_what_they_closed_over(monkeypatch):
+    monkeypatch.setattr("jepa_jax.scoring.scorer._programs", kept := OrderedDict())
+    monkeypatch.setattr("jepa_jax.scoring.scorer._MOST_PROGRAMS", 2)
+    batch = np.ones((1, 4), np.float32)
+
+    def scored(seed: int) -> weakref.ref[jax.Array]:
+        weights = jax.random.normal(jax.random.key(seed), (4, 3))
+        jj.score(lambda x: x @ weights, batch)
+        return weakref.ref(weights)
+
+    weights = [scored(seed) for seed in range(4)]
+    jax.clear_caches()  # what JAX itself remembers of them
+    gc.collect()
+    assert len(kept) == 2
+    assert [each() is None for each in weights] == [True, True, False, False]
+    # The last used are kept, not the last compiled.
+    used, wide_used = jj.Scorer(wide), jj.Scorer(wide, method="svd")
+    first = used.program(np.ones((1, 48), np.float32))
+    wide_used.program(np.ones((1, 48), np.float32))
+    assert used.program(np.ones((1, 48), np.float32)) is first
+    scored(4)
+    assert first in kept.values()
 
 
 @pytest.mark.parametrize("make", ["class token", "swiglu and registers", "pre-norm, quick GELU, projection"])

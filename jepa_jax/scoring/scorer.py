@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -98,8 +99,12 @@ def score(
     return scorer(batch)
 
 
-_programs: dict[Any, Program] = {}
+_programs: OrderedDict[Any, Program] = OrderedDict()
 """By function, options, shapes and budget: compiled once, and what ran out of memory is not tried again."""
+
+_MOST_PROGRAMS = 32
+"""The last used are kept. One takes some hundred memory mappings, and Linux grants a process 65,530; its key holds
+the function, and with that whatever arrays a lambda has closed over."""
 
 _compiling = threading.RLock()
 """Of whoever changes them: batches may be scored in several threads."""
@@ -154,6 +159,9 @@ class Scorer:
             if key not in _programs:
                 with float64_scope(options.plan.precision == "float64"):
                     _programs[key] = self._factory.largest(options, batch)
+            _programs.move_to_end(key)
+            while len(_programs) > _MOST_PROGRAMS:
+                _programs.popitem(last=False)
             return _programs[key]
 
     def _key(self, options: Options, batch: jax.ShapeDtypeStruct) -> Any:
@@ -184,7 +192,7 @@ class Scorer:
         """Put a smaller program in the place of one that ran out of memory, unless another thread has done it."""
         key = self._key(options, shape)
         with _compiling:
-            if _programs[key] is program:
+            if _programs.get(key) is program:
                 _programs[key] = self._factory.smaller(options, program.plan, program.lanes, shape)
 
     def _refined(self, result: ScoreResult, batch: jax.Array | np.ndarray, tolerance: float) -> ScoreResult:
