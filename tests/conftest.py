@@ -23,9 +23,8 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 def drop_compiled_programs() -> Iterator[None]:
     """After each file, forget what it compiled.
 
-    XLA keeps every compiled program mapped into memory, some tens of mappings each, and Linux grants a process 65,530
-    (vm.max_map_count). The whole suite in two processes came to 65,299, and past the limit XLA ends in a
-    segmentation fault.
+    XLA keeps every compiled program mapped into memory, tens to hundreds of mappings each, and Linux grants a process
+    65,530 (vm.max_map_count). One of the two processes of the whole suite came to 65,299.
     """
     yield
     jax.clear_caches()

@@ -299,12 +299,12 @@ def test_programs_long_unused_are_forgotten_with_what_they_closed_over(monkeypat
     assert len(kept) == 2
     assert [each() is None for each in weights] == [True, True, False, False]
     # The last used are kept, not the last compiled.
-    used, wide_used = jj.Scorer(wide), jj.Scorer(wide, method="svd")
-    first = used.program(np.ones((1, 48), np.float32))
-    wide_used.program(np.ones((1, 48), np.float32))
-    assert used.program(np.ones((1, 48), np.float32)) is first
+    scorer, one, two = jj.Scorer(wide), np.ones((1, 48), np.float32), np.ones((2, 48), np.float32)
+    first, second = scorer.program(one), scorer.program(two)
+    assert scorer.program(one) is first
     scored(4)
     assert first in kept.values()
+    assert second not in kept.values()
 
 
 @pytest.mark.parametrize("make", ["class token", "swiglu and registers", "pre-norm, quick GELU, projection"])

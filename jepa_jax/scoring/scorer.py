@@ -100,11 +100,12 @@ def score(
 
 
 _programs: OrderedDict[Any, Program] = OrderedDict()
-"""By function, options, shapes and budget: compiled once, and what ran out of memory is not tried again."""
+"""By function, options, shapes and budget, the last used last: compiled once, and what ran out of memory is not tried
+again, for as long as it is remembered."""
 
 _MOST_PROGRAMS = 32
-"""The last used are kept. One takes some hundred memory mappings, and Linux grants a process 65,530; its key holds
-the function, and with that whatever arrays a lambda has closed over."""
+"""Remembered. One takes tens to hundreds of memory mappings, and Linux grants a process 65,530; its key holds the
+function, and with that whatever arrays a lambda has closed over."""
 
 _compiling = threading.RLock()
 """Of whoever changes them: batches may be scored in several threads."""
