@@ -12,11 +12,10 @@ from pathlib import Path
 
 import jax
 import pytest
+from development_data import SHARED_DATA
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 pytest.register_assert_rewrite("conversion_files")  # before a test imports it
-
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -112,7 +112,7 @@ def test_the_step_holds_no_collective(tmp_path: Path):
         assert "f32[4,56,56,3]" in text, "each device computes half of the batch"
         print("two halves")
     """
-    environment = os.environ | TWO_DEVICES | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = os.environ | TWO_DEVICES | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )

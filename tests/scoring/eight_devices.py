@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from test_rules import MAKES, TOLERANCE, loud_params
+from makes import MAKES, TOLERANCE, loud_params
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec

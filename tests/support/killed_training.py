@@ -1,6 +1,6 @@
 """Small runs of the shipped recipe's kind and of I-JEPA; as a program, one that kills itself without warning.
 
-python tests/killed_training.py RUN OUTPUT STEP
+python tests/support/killed_training.py RUN OUTPUT STEP
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from conftest import SHARED_DATA
+from development_data import SHARED_DATA
 
 import jepa_jax as jj
 

@@ -1,4 +1,4 @@
-"""Measures parity with PyTorch and writes the README's table: ``python tests/parity_table.py``.
+"""Measures parity with PyTorch and writes the README's table: ``python tests/reference/parity_table.py``.
 
 Published architectures at their true widths, with two blocks and random weights, on an image of 2 x 2 patches.
 Not a test; `test_parity_table.py` checks that what it wrote is current.
@@ -23,7 +23,7 @@ import jepa_jax as jj
 from convert_weights.convert import STATE_DICTS
 from jepa_jax.encoders import ENCODERS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "benchmarks" / "results" / "parity.json"
 README = ROOT / "README.md"
 SECTION = re.compile(r"(<!-- parity: .*? -->\n).*?(<!-- end of parity -->)", re.DOTALL)

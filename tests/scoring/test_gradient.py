@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_rules import MAKES, loud_params
+from makes import MAKES, loud_params
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec

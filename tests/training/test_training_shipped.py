@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+from development_data import SHARED_DATA
 
 import jepa_jax as jj
 from jepa_jax.encoders import ENCODERS
@@ -21,7 +22,7 @@ from jepa_jax.training.config import load_config
 from jepa_jax.training.data import load_labelled_images
 
 DIRECTORY = shipped_directory("jepa-tiny")
-CIFAR10 = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10_subset.npz"
+CIFAR10 = SHARED_DATA / "cifar10_subset.npz"
 
 
 def test_it_is_small_and_comes_with_its_papers():

@@ -172,7 +172,7 @@ def test_a_class_of_a_tfds_data_set_is_found_by_name_and_number(tmp_path: Path):
 
 
 STUDIES = ("card", "study", "evaluation", "eps", "imagenet", "ood", "views")
-RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
 
 @pytest.mark.parametrize(

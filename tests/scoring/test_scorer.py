@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.data
-from test_rules import MAKES, loud_params
+from makes import MAKES, loud_params
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec

@@ -1,0 +1,43 @@
+"""Small vision transformers of every make: what each family does to its tokens, in few dimensions."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_jax.encoders import ViTSpec
+from jepa_jax.encoders.encoder import initialize_params
+
+# Both ways are exact and differ by rounding alone: some hundreds of dependent sums of at most a few dozen terms
+# each, which add up like a random walk to some tens of rounding units.
+TOLERANCE = {"float64": 1e-11, "float32": 1e-5}
+
+PLAIN = ViTSpec(width=24, depth=3, heads=2, patch_size=4, native_image_size=16, mlp_width=40, layer_scale=True)
+change = functools.partial(dataclasses.replace, PLAIN)
+
+MAKES = {
+    "class token": PLAIN,
+    "swiglu and registers": change(activation="swiglu", register_tokens=2),
+    "patch mean": change(class_token=False, pooling="mean_patches", layer_scale=False),
+    "patch mean beside class token and registers": change(register_tokens=3, pooling="mean_patches"),
+    "pre-norm, quick GELU, projection": change(
+        pre_norm=True, projection=10, layer_scale=False, patch_bias=False, activation="quick_gelu"
+    ),
+    "projection wider than the tokens, normalised": change(pre_norm=True, projection=30, l2_normalize=True),
+    "one block": change(depth=1),
+    "MLP too wide to fold": change(mlp_width=400),
+    "one head wider than the sequence": change(heads=1, width=32),
+    "without query, key and value biases": change(qkv_bias=False),
+}
+
+
+def loud_params(spec: ViTSpec, dtype: str) -> dict:
+    """Random parameters large enough that every nonlinearity bends and every gain and bias shows."""
+    rng = np.random.default_rng(1)
+
+    def louder(leaf: jax.Array) -> jax.Array:
+        return jnp.asarray(2.0 * np.asarray(leaf) + 0.1 * rng.standard_normal(leaf.shape), dtype)
+
+    return jax.tree.map(louder, initialize_params(spec, 0))
