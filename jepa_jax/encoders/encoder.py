@@ -15,10 +15,12 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from jepa_jax.encoders import null_directions, preprocessing
+from jepa_jax.encoders import preprocessing
 from jepa_jax.encoders.specs import EncoderSpec, KernelDtype, ViTSpec
-from jepa_jax.encoders.vit import ViT
-from jepa_jax.errors import CheckpointError
+from jepa_jax.encoders.vit import POOLINGS, ViT
+from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.layers import Cost, Layer, Schedule
+from jepa_jax.layers.patches import to_pixels
 
 Params = dict[Any, Any]
 """Nested parameters: names, and block numbers as ints, to arrays."""
@@ -34,11 +36,45 @@ class EncoderFunction:
         """[B, H, W, 3] -> [B, K]."""
         return build_module(self.vit, params)(images)
 
-    def embed_with_nulls(self, params: Params, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Embedding [K] of one image [H, W, 3], and the structural null directions [K, m] of the Jacobian there."""
-        stages = build_module(self.vit, params).intermediates(image[None])
-        embedding = stages["embedding"][0]
-        return embedding, null_directions.null_directions(self.vit, params, stages["pooled"][0], embedding)
+    layered = True
+
+    @property
+    def averages_tokens(self) -> bool:
+        """Whether the embedding is a mean over tokens."""
+        return POOLINGS[self.vit.pooling].averages
+
+    @property
+    def depth(self) -> int:
+        """Number of transformer blocks."""
+        return self.vit.depth
+
+    def layers(self, params: Params, shape: tuple[int, ...]) -> tuple[Layer, ...]:
+        """The layers around given parameters, for one image of a shape (H, W, 3)."""
+        return build_module(self.vit, params).layers(self._grid(shape))
+
+    def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, itemsize: int = 4) -> Cost:
+        """What one image of a shape (H, W, 3) costs with so many rows of its Jacobian in a pass."""
+        costs: list[Cost] = []
+
+        def add_up(params: Params) -> None:
+            module, grid = build_module(self.vit, params), self._grid(shape)
+            sizes = module.sizes(grid, rows, schedule, itemsize)
+            costs.extend(layer.cost(sizes) for layer in module.layers(grid))
+
+        jax.eval_shape(add_up, parameter_shapes(self.vit))  # costs hang on shapes alone
+        return sum(costs, Cost())
+
+    def to_input(self, rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Rows of a Jacobian by patches, [P, R, 3pp], to images [R, H, W, 3]."""
+        return to_pixels(rows, self.vit.patch_size, shape)
+
+    def check_batch(self, shape: tuple[int, ...]) -> None:
+        """Refuse what is no batch of images."""
+        if 0 in shape or len(shape) != 4:
+            raise ArgumentError(f"batch has shape {shape}; it must be [B, H, W, 3], with one example at least.")
+
+    def _grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        return shape[0] // self.vit.patch_size, shape[1] // self.vit.patch_size
 
 
 class Encoder:
@@ -77,7 +113,7 @@ class Encoder:
     @property
     def null_direction_count(self) -> int:
         """Number m of structural null directions; a score sums K - m singular values."""
-        return null_directions.null_direction_count(self.spec.vit)
+        return null_direction_count(self.spec.vit)
 
     def module(self) -> ViT:
         """The Flax module, holding these parameters."""
@@ -121,6 +157,21 @@ def build_module(spec: ViTSpec, params: Params) -> ViT:
     state = jax.tree.map(lambda leaf: leaf, state)  # a copy: the cached one stays abstract
     nnx.replace_by_pure_dict(state, jax.tree.map(_widened, params))
     return nnx.merge(graph, state)
+
+
+@functools.lru_cache(maxsize=64)
+def null_direction_count(spec: ViTSpec) -> int:
+    """Number m of structural null directions of an architecture's Jacobian (see `jepa_jax.layers.layer_norm`)."""
+
+    def shared(params: Params) -> jax.Array:
+        module = build_module(spec, params)
+        nulls, token = None, jnp.zeros((1, spec.width), module.norm.scale.dtype)
+        for layer in [module.norm, *module.head((1, 1))]:
+            token, _ = layer.linearize(token)
+            nulls = layer.null_directions(nulls, token)
+        return nulls.shared
+
+    return jax.eval_shape(shared, parameter_shapes(spec)).shape[-1]
 
 
 def _widened(leaf: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.layers.positions import PositionResize
 
 Pooling = Literal["class_token", "mean_patches"]
 Activation = Literal["gelu", "quick_gelu", "swiglu"]
@@ -21,9 +22,6 @@ Interpolation = Literal["bicubic", "bilinear"]
 
 KernelDtype = Literal["float32", "bfloat16"]
 """Dtypes that kernels may be stored in; every other parameter is stored in float32."""
-
-PositionResize = Literal["bicubic_offset", "bicubic", "bicubic_antialias"]
-"""How position embeddings are resized to another patch grid (see ``positions.py``)."""
 
 
 @dataclass(frozen=True)

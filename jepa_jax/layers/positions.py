@@ -1,4 +1,6 @@
-"""Resizing position embeddings to another patch grid, as the reference implementations do it.
+"""Tokens of an image: patches with their positions, behind a class token and registers.
+
+Position embeddings are resized to another patch grid as the reference implementations do it.
 
 A resize is linear in the embeddings and separable, so it is two small matrices, built here in
 float64. Three ways are in use, and they give different embeddings:
@@ -16,15 +18,66 @@ At the native grid all three leave the embeddings untouched.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_jax.encoders.specs import PositionResize
+from jepa_jax.layers.layer import Cost, Layer, Sizes
+from jepa_jax.layers.schedule import Schedule
+from jepa_jax.numerics.products import Products
+
+PositionResize = Literal["bicubic_offset", "bicubic", "bicubic_antialias"]
+"""How position embeddings are resized to another patch grid; see the text of this module."""
 
 OFFICIAL_OFFSET = 0.1
 """``interpolate_offset`` of the official DINOv2 hub models without registers."""
+
+
+@dataclass(frozen=True)
+class Positions(Layer):
+    """Adds positions to patches and puts class token and registers before them. On the way back these fall away.
+
+    Attributes:
+        prefix: tokens that stand before the patches, [prefix, d]: class token (with its position), then registers.
+        embedding: of the native square grid, [M, M, d].
+        grid: rows and columns of the patches.
+        resize: how the embedding is fitted to the grid.
+    """
+
+    prefix: jax.Array
+    embedding: jax.Array
+    grid: tuple[int, int]
+    resize: PositionResize
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Patches [B, P, d] -> tokens [B, N, d]."""
+        positions = resize_positions(self.embedding, self.grid, self.resize)
+        patches = tokens + positions.reshape(-1, positions.shape[-1])
+        prefix = jnp.broadcast_to(self.prefix, (tokens.shape[0], *self.prefix.shape))
+        return jnp.concatenate([prefix, patches], axis=1)
+
+    def linearize(self, tokens: jax.Array) -> tuple[jax.Array, tuple[()]]:
+        """[P, d] -> [N, d]; nothing is kept."""
+        return self(tokens[None])[0], ()
+
+    def pullback(
+        self, kernels: None, residuals: tuple[()], cotangent: jax.Array, products: Products, schedule: Schedule
+    ) -> jax.Array:
+        """See `Layer.pullback`: [N, R, d] -> [P, R, d]."""
+        del kernels, residuals, products, schedule
+        return cotangent[self.prefix.shape[0] :]
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """Of resizing, where the grid is not the native one."""
+        side, _, width = self.embedding.shape
+        if self.grid == (side, side):
+            return Cost()
+        (rows, columns), values = self.grid, side * width
+        least = min(rows * side * values + rows * columns * values, columns * side * values + rows * columns * values)
+        return Cost(forward=least)
 
 
 def resize_positions(positions: jax.Array, grid: tuple[int, int], method: PositionResize) -> jax.Array:
