@@ -8,7 +8,7 @@ import numpy as np
 import jepa_jax as jj
 from benchmarks.contest import Contest
 from benchmarks.peers import Contestant, Entry, Reading
-from jepa_jax.spectrum.spectrum import float64_scope
+from jepa_jax.numerics.float64 import float64_scope
 
 
 def our_contestant(contest: Contest, entry: Entry) -> Contestant:

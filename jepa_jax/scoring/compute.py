@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -15,10 +16,13 @@ from jepa_jax.encoders import Encoder, EncoderFunction
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.jacobian import BatchFunction, output_size, spectral_columns
 from jepa_jax.jacobian.precision import working_dtype
+from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.scoring.meshes import require_threads
 from jepa_jax.scoring.options import Differentiable, Options, pure_function, score_options
 from jepa_jax.scoring.readings import Measured, ScoreResult, read_scores
-from jepa_jax.spectrum.spectrum import algorithm_scope, for_each, resolve_method
+from jepa_jax.spectrum.factor import Factor
+from jepa_jax.spectrum.methods import resolve_method
+from jepa_jax.spectrum.spectrum import for_each
 
 Parallel = Literal["shard_map", "pmap"]
 
@@ -44,6 +48,7 @@ def score_fn(
         if chosen.mesh is not None:
             raise ArgumentError("parallel='pmap' uses all local devices and takes no mesh; use parallel='shard_map'.")
         require_threads(jax.local_devices())
+        chosen = dataclasses.replace(chosen, platform=platform_of(jax.local_devices()))
         return functools.partial(_score_by_pmap, function, chosen), params
     if parallel != "shard_map":
         raise ArgumentError(f"parallel={parallel!r} is unknown; use 'shard_map' or 'pmap'.")
@@ -113,7 +118,7 @@ def _score_here(function: Differentiable, options: Options, params: Any, batch: 
         # A batch axis of one would turn plain products into batched ones, which are slower.
         measured = _added_axis(measure(images[0])) if images.shape[0] == 1 else jax.vmap(measure)(images)
         embedding, nulls, columns = measured
-        factor = for_each(functools.partial(_compressed, options, outputs), columns)
+        factor = for_each(functools.partial(_compressed, options, outputs), columns, platform=options.platform)
         width = jnp.full(embedding.shape[:1], columns.shape[1], embedding.dtype)
         input_rms = jnp.sqrt(jnp.mean(images**2, axis=tuple(range(1, images.ndim))))
         return read_scores(options, inputs, rank, vit, Measured(embedding, nulls, factor, width, input_rms))
@@ -149,17 +154,17 @@ def _measure(
     return embedding, nulls, spectral_columns(function, params, image, options.plan, rows)
 
 
-def _compressed(options: Options, outputs: int, columns: jax.Array) -> jax.Array:
+def _compressed(options: Options, outputs: int, columns: jax.Array) -> Factor:
     """The factor of one Jacobian; of what all devices have computed of it, where they share its rows."""
     dtype = columns.dtype
-    algorithm = resolve_method(options.method, dtype)
+    algorithm = resolve_method(options.method, dtype, options.platform)
     devices = options.mesh.shape["rows"] if options.mesh else 1
     if devices > 1:  # from some rows and all inputs to all rows and some inputs
         columns = jnp.pad(columns, ((0, -columns.shape[0] % devices), (0, 0)))
         columns = jax.lax.all_to_all(columns, "rows", split_axis=0, concat_axis=1, tiled=True)[:, :outputs]
-    with algorithm_scope(algorithm, dtype):
+    with algorithm.scope(dtype):
         factor = algorithm.compress(columns)
-        return factor if devices == 1 else algorithm.merge(jax.lax.all_gather(factor, "rows"))
+        return factor if devices == 1 else type(factor).merge(jax.lax.all_gather(factor, "rows"))
 
 
 def cast_floating(tree: Any, dtype: jnp.dtype) -> Any:

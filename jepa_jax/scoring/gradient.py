@@ -33,11 +33,12 @@ from jepa_jax.jacobian.plan import Engine, Mode
 from jepa_jax.jacobian.precision import Precision, working_dtype
 from jepa_jax.jacobian.reverse import DEFAULT_ROWS
 from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
+from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.scoring.compute import cast_floating
 from jepa_jax.scoring.options import Differentiable, Options, pure_function, score_options
 from jepa_jax.spectrum import Method
+from jepa_jax.spectrum.methods import resolve_method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
-from jepa_jax.spectrum.spectrum import algorithm_scope, float64_scope, resolve_method
 
 
 def score_gradient(
@@ -132,11 +133,11 @@ def _rows(function: Differentiable, options: Options, params: Any, image: jax.Ar
 
 def _inverse_square(options: Options, matrix: jax.Array, nulls: jax.Array) -> jax.Array:
     """C, [K, K], of a Jacobian [K, D] and its null directions [K, m]."""
-    algorithm = resolve_method(options.method, matrix.dtype)
-    with algorithm_scope(algorithm, matrix.dtype):
+    algorithm = resolve_method(options.method, matrix.dtype, options.platform)
+    with algorithm.scope(matrix.dtype):
         factor = algorithm.compress(matrix.T)
         basis = complement_basis(nulls.astype(factor.dtype))
-        vectors, values = algorithm.left_vectors(factor, basis)
+        vectors, values = factor.left_vectors(basis)
         rank = min(basis.shape[1], matrix.shape[1])
         vectors, values = basis @ vectors[:, :rank], values[:rank]
         counts = ~(values < options.eps)  # a NaN counts, and shows

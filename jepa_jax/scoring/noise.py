@@ -12,7 +12,7 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian import jacobian
 from jepa_jax.jacobian.precision import LADDER, Precision
-from jepa_jax.spectrum.spectrum import float64_scope
+from jepa_jax.numerics.float64 import float64_scope
 
 Noise = float | Mapping[Precision, float]
 """Relative noise of the Jacobian as `calibrate_noise` measures it: at the precision that is asked for, or at each rung

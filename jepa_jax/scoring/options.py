@@ -14,6 +14,7 @@ from jepa_jax.jacobian import require_sound_backend
 from jepa_jax.jacobian.jacobian import BatchFunction
 from jepa_jax.jacobian.plan import Engine, JacobianPlan, Mode
 from jepa_jax.jacobian.precision import Precision
+from jepa_jax.numerics.platforms import Platform, platform_of
 from jepa_jax.scoring.meshes import usable_mesh
 from jepa_jax.scoring.noise import Noise, noise_by_rung
 from jepa_jax.spectrum import Method
@@ -26,6 +27,7 @@ class Options:
 
     Attributes:
         plan: how the Jacobian is computed.
+        platform: of the devices that compute, on which choices depend that are left open.
         method: the spectrum's algorithm.
         eps: clip of singular values before the log.
         spectrum: whether singular values are wanted, or the score alone.
@@ -35,6 +37,7 @@ class Options:
     """
 
     plan: JacobianPlan
+    platform: Platform
     method: Method = "auto"
     eps: float = DEFAULT_EPS
     spectrum: bool = True
@@ -94,6 +97,7 @@ def score_options(
     engine: Engine = "auto",
     block_size: int | None = None,
     images_per_step: int | None = None,
+    mesh: Mesh | None = None,
     noise: Noise | None = None,
     **others: Any,
 ) -> Options:
@@ -102,4 +106,6 @@ def score_options(
     ours = isinstance(encoder, Encoder)
     plan.uses_rules(ours)
     of_rung = noise_by_rung(noise, precision, climbs=False).get(precision)
-    return Options(plan, noise=of_rung, **others, gaussian=ours and encoder.spec.gaussian_embedding)
+    platform = platform_of(None if mesh is None else mesh.devices.flat)
+    gaussian = ours and encoder.spec.gaussian_embedding
+    return Options(plan, platform, mesh=mesh, noise=of_rung, **others, gaussian=gaussian)

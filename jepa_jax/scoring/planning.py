@@ -13,12 +13,14 @@ from jepa_jax.encoders.encoder import parameter_shapes
 from jepa_jax.jacobian.counting import naive_multiplications, planned_multiplications
 from jepa_jax.jacobian.plan import JacobianPlan
 from jepa_jax.jacobian.precision import working_dtype
+from jepa_jax.numerics.float64 import float64_scope
+from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.scoring.memory import MemoryEstimate, estimate_memory, fit_plan
 from jepa_jax.scoring.meshes import local_mesh
 from jepa_jax.scoring.options import Options
 from jepa_jax.scoring.programs import Program, ProgramFactory
 from jepa_jax.spectrum import Method
-from jepa_jax.spectrum.spectrum import float64_scope, method_name
+from jepa_jax.spectrum.methods import method_name
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ def plan_scoring(
     factory = ProgramFactory(function, params, memory, report)
     chosen = fit_plan(function, params, jacobian, shape, factory.budget)
     rules = chosen.uses_rules(ours=True)
+    mesh = local_mesh()
+    platform = platform_of(None if mesh is None else mesh.devices.flat)
     program = None
     with float64_scope(jacobian.precision == "float64"):
         dtype = np.dtype(working_dtype(jacobian.precision))
         if compiled:
-            options = Options(jacobian, method, spectrum=spectrum, mesh=local_mesh())
+            options = Options(jacobian, platform, method, spectrum=spectrum, mesh=mesh)
             program = factory.largest(options, jax.ShapeDtypeStruct(shape, np.float32))
             chosen = program.plan
         widened = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params)
@@ -97,7 +101,7 @@ def plan_scoring(
             rules,
             factory.budget,
             estimate_memory(spec.vit, chosen, shape[1:], params) if rules else None,
-            method_name(method, dtype),
+            method_name(method, dtype, platform),
             planned_multiplications(function, widened, image, chosen),
             naive_multiplications(function, widened, image),
             program,

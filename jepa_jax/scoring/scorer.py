@@ -19,13 +19,13 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.jacobian import BatchFunction
 from jepa_jax.jacobian.plan import Engine, Mode
 from jepa_jax.jacobian.precision import Precision, next_rung
+from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.scoring.noise import Noise, noise_by_rung
 from jepa_jax.scoring.options import Options, pure_function, score_options
 from jepa_jax.scoring.programs import Program, ProgramFactory, out_of_memory, placing
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.spectrum import Method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
-from jepa_jax.spectrum.spectrum import float64_scope
 
 
 def score(
@@ -62,7 +62,7 @@ def score(
         engine: ``rules`` or ``generic``.
         block_size: rows or columns in one pass.
         images_per_step: images side by side.
-        method: ``svd``, ``gram``, ``cholesky_qr`` or ``auto`` (see `jepa_jax.singular_values`).
+        method: the spectrum's algorithm, see `jepa_jax.singular_values`.
         eps: clip of singular values before the log.
         spectrum: False computes ``score`` alone, without an eigensolver.
         mesh: devices to share the work, with axes ``data`` (images) and ``rows`` (rows of each image's

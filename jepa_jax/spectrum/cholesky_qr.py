@@ -15,26 +15,20 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jepa_jax.spectrum import svd
+from jepa_jax.spectrum.algorithm import Algorithm
+from jepa_jax.spectrum.factor import TriangleFactor
 
 SHIFTS = (32.0, 8.0, 8.0)
 """Shift of each round, in rounding units: of the first, where G is worst, times trace(G) / sqrt(K); later ones,
 where all columns have nearly unit length, times trace(G) / K. The last one raises the volume by K / 2 times itself:
 4e-4 nats at K = 768."""
 
-merge = svd.merge
-singular_values = svd.singular_values
-left_vectors = svd.left_vectors
-triangle = svd.triangle
-size = svd.size
-residual = svd.residual
 
-
-def compress(columns: jax.Array) -> jax.Array:
-    """J^T, [D, K], to a factor F [K, K] with F F^T = J J^T."""
+def compress(columns: jax.Array) -> TriangleFactor:
+    """J^T, [D, K], to F with F F^T = J J^T."""
     inputs, outputs = columns.shape
     if outputs >= inputs:
-        return svd.compress(columns)
+        return TriangleFactor.of(columns)
     unit = jnp.finfo(columns.dtype).eps
     scale = jnp.max(jnp.abs(columns))
     orthogonal = columns / jnp.where(scale > 0, scale, 1)
@@ -46,4 +40,7 @@ def compress(columns: jax.Array) -> jax.Array:
         lower = jnp.linalg.cholesky(gram + shift * jnp.eye(outputs, dtype=columns.dtype))
         orthogonal = jax.lax.linalg.triangular_solve(lower, orthogonal, left_side=False, lower=True, transpose_a=True)
         product = jnp.matmul(lower.T, product, precision=jax.lax.Precision.HIGHEST)
-    return product.T
+    return TriangleFactor(product.T)
+
+
+ALGORITHM = Algorithm(compress)

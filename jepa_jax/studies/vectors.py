@@ -16,14 +16,15 @@ import optax
 
 from jepa_jax.jacobian import require_sound_backend
 from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.scoring.compute import Options, compute_scores
+from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.scoring.compute import compute_scores
+from jepa_jax.scoring.options import Options
 from jepa_jax.studies.densities import Density
 from jepa_jax.training.mlp import MLP, Params
 from jepa_jax.training.objectives import LeJEPA, VICReg
 from jepa_jax.training.views import VectorViews
 
-SCORING = Options(JacobianPlan(images_per_step=256), gaussian=True)
-"""``gaussian_score`` is computed for every criterion; for VICReg's embeddings it is no more than a guess."""
+PLAN = JacobianPlan(images_per_step=256)
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ class TrainedVectors:
     def scores(self, vectors: jax.Array) -> dict[str, np.ndarray]:
         """``score``, ``log_normal`` = -|f(x)|^2 / 2, and ``gaussian_score``, the sum but for a constant; [B]."""
         require_sound_backend()
-        result = compute_scores(VectorEncoder(self.encoder), SCORING, (self.params, self.units), vectors)
+        # Gaussian for every criterion; for VICReg's embeddings that is no more than a guess.
+        options = Options(PLAN, platform_of(), gaussian=True)
+        result = compute_scores(VectorEncoder(self.encoder), options, (self.params, self.units), vectors)
         return {
             "score": np.asarray(result.score),
             "log_normal": -0.5 * np.sum(np.asarray(result.embedding) ** 2, axis=1),

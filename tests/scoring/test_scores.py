@@ -14,8 +14,9 @@ import jepa_jax as jj
 from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
 from jepa_jax.encoders.encoder import parameter_shapes
 from jepa_jax.jacobian.precision import LADDER, NOISE, ROUNDING
+from jepa_jax.scoring.forward_error import FORWARD_UNITS
 from jepa_jax.spectrum import gaussian_score
-from jepa_jax.spectrum.error import FORWARD_UNITS, LOST, noise_bias, predicted_error, spread_of
+from jepa_jax.spectrum.error import LOST, noise_bias, predicted_error, spread_of
 
 # Scores made of singular values
 
@@ -316,12 +317,12 @@ def test_the_predicted_error_is_honest_on_published_spectra(spectra, rung):
             # In the basis of its left singular vectors, the last two of them null.
             shared = 1 + (ROUNDING[rung] + 12 * U32 / 2) * rng.standard_normal(size - 2)
             columns = np.concatenate([right[:, :-2] * values * shared, np.zeros((inputs, 2))], axis=1) + noise
-            gauge = np.linalg.norm(columns[:, -1])
+            noise_norm = np.linalg.norm(columns[:, -1])
             kept = np.sqrt(np.linalg.eigvalsh(columns[:, :-2].T @ columns[:, :-2])[::-1])
             predicted = predicted_error(
-                noise_bias(jnp.asarray(kept, jnp.float32), jnp.float32(gauge)),
+                noise_bias(jnp.asarray(kept, jnp.float32), jnp.float32(noise_norm)),
                 jnp.float32(np.sum(kept**-2)),
-                jnp.float32(gauge),
+                jnp.float32(noise_norm),
                 spread_of(jnp.float32(np.linalg.norm(kept)), jnp.float32(np.sum(kept**-2)), size - 2),
                 rank=size - 2,
                 inputs=jnp.float32(inputs),
