@@ -12,7 +12,7 @@ import jepa_jax as jj
 from benchmarks.contest import Contest, make_contest
 from benchmarks.images import natural_pictures
 from jepa_jax.encoders import Encoder
-from jepa_jax.jacobian.precision import LADDER, Precision
+from jepa_jax.numerics.precision import LEVELS, Precision
 
 TRAINED = "jepa-tiny"
 
@@ -33,7 +33,7 @@ class Accuracy:
     """
 
     images: int = 32
-    rungs: tuple[Precision, ...] = LADDER[:-1]
+    rungs: tuple[Precision, ...] = LEVELS[:-1]
     model: str = "dinov2-small"
     image_size: int = 112
     batch: int = 3

@@ -18,7 +18,7 @@ from benchmarks.contest import Contest, make_contest
 from benchmarks.images import natural_pictures
 from jepa_jax.encoders.null_directions import complement_basis
 from jepa_jax.jacobian.jacobian import spectral_columns
-from jepa_jax.jacobian.plan import JacobianPlan
+from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.jobs.decoding import InputRecipe, decode
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.spectrum.factor import Factor
@@ -80,7 +80,7 @@ def _parts(contest: Contest, jpeg_size: int, whole: bool) -> dict[str, Callable[
     function, params, image = encoder.function, jax.device_put(encoder.params), jax.device_put(images[0])
     file = io.BytesIO()
     Image.fromarray(natural_pictures(1, jpeg_size)[0]).save(file, "JPEG", quality=90)
-    recipe, plan = InputRecipe(encoder.spec.preprocess), JacobianPlan()
+    recipe, plan = InputRecipe(encoder.spec.preprocess), JacobianOptions()
     algorithm = resolve_method("auto", images.dtype, platform_of())
 
     @jax.jit

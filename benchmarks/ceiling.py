@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.contest import encoder_spec
 from benchmarks.environment import version
-from jepa_jax.jacobian.precision import Precision, einsum_of
+from jepa_jax.numerics.precision import Precision, einsum_of
 
 Shape = tuple[int, int, int]
 """[m, k] x [k, n]."""

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.precision import Precision
+from jepa_jax.numerics.precision import Precision
 from jepa_jax.scoring.scorer import Scorer
 from jepa_jax.views import ViewRecipe, Views, ViewsResult, combine_views, draw_views, view_recipe
 

@@ -54,7 +54,7 @@ def plan(
 ) -> None:
     """Print what the memory planner would do: images and rows at a time, bytes by part, arithmetic."""
     from jepa_jax.encoders import ENCODERS
-    from jepa_jax.jacobian.plan import JacobianPlan
+    from jepa_jax.jacobian.options import JacobianOptions
     from jepa_jax.jobs.runner import default_batch_size
     from jepa_jax.loading import load_encoder
     from jepa_jax.scoring.planning import plan_scoring
@@ -64,7 +64,7 @@ def plan(
     planned = plan_scoring(
         spec,
         batch_size or default_batch_size(spec),
-        JacobianPlan(mode.value, engine.value, precision.value),
+        JacobianOptions(mode.value, engine.value, precision.value),
         spectrum=not score_only,
         memory=None if memory is None else int(memory * 2**30),
         compiled=compile,

@@ -28,9 +28,15 @@ Params = dict[Any, Any]
 
 @dataclass(frozen=True)
 class EncoderFunction:
-    """The pure function (params, images) -> embeddings of an architecture; equal specs are equal functions."""
+    """The pure function (params, images) -> embeddings of an architecture; equal specs are equal functions.
+
+    Attributes:
+        vit: the architecture.
+        gaussian: whether it was trained to embeddings distributed as N(0, I).
+    """
 
     vit: ViTSpec
+    gaussian: bool = False
 
     def __call__(self, params: Params, images: jax.Array) -> jax.Array:
         """[B, H, W, 3] -> [B, K]."""
@@ -96,7 +102,7 @@ class Encoder:
             )
         self.spec = spec
         self.params = params
-        self.function = EncoderFunction(spec.vit)
+        self.function = EncoderFunction(spec.vit, spec.gaussian_embedding)
 
     def __repr__(self) -> str:
         return f"Encoder({self.spec.name!r}, image_size={self.spec.image_size}, K={self.spec.embedding_size})"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_jax.errors import BackendError
-from jepa_jax.jacobian.reverse import reverse_jacobian
+from jepa_jax.jacobian.generic import reverse_jacobian
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ class Differentiable(Protocol):
         """Number of transformer blocks, where it has any."""
         ...
 
+    @property
+    def gaussian(self) -> bool:
+        """Whether it was trained to embeddings distributed as N(0, I), so that ``gaussian_score`` applies."""
+        ...
+
     def __call__(self, params: Any, images: jax.Array) -> jax.Array:
         """[B, *input] -> [B, K]."""
         ...
@@ -57,19 +62,13 @@ class Differentiable(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class PlainFunction:
-    """A user's function without parameters; its Jacobian is taken to have full rank."""
+class OpaqueFunction:
+    """What is known of a function that is not composed of our layers: nothing. Its Jacobian has full rank."""
 
-    fn: BatchFunction
     layered = False
     averages_tokens = False
-    depth = None
-
-    def __call__(self, params: Any, images: jax.Array) -> jax.Array:
-        """[B, *input] -> [B, K]."""
-        del params
-        return self.fn(images)
+    depth: int | None = None
+    gaussian = False
 
     def layers(self, params: Any, shape: tuple[int, ...]) -> tuple[Layer, ...]:
         """None are known."""
@@ -88,6 +87,18 @@ class PlainFunction:
         """A batch of something."""
         if 0 in shape:
             raise ArgumentError(f"batch has shape {shape}; it must be [B, ...], with one example at least.")
+
+
+@dataclass(frozen=True)
+class PlainFunction(OpaqueFunction):
+    """A user's function without parameters."""
+
+    fn: BatchFunction
+
+    def __call__(self, params: Any, images: jax.Array) -> jax.Array:
+        """[B, *input] -> [B, K]."""
+        del params
+        return self.fn(images)
 
 
 def pure_function(encoder: Encoder | BatchFunction) -> tuple[Differentiable, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError, JobError
-from jepa_jax.jacobian.precision import Precision
+from jepa_jax.numerics.precision import Precision
 from jepa_jax.jobs.decoding import InputRecipe, decode_record
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.sources import Records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jepa_jax.jacobian.precision import LADDER
+from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.jobs.decoding import InputRecipe
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.views import combine_views
@@ -40,7 +40,7 @@ def record_columns(
         found |= {name: values[:, 0] for name, values in arrays.items()}
     else:
         found |= _combined({name: values[:, int(recipe.plain) :] for name, values in arrays.items()})
-    found["precision"] = np.array(LADDER)[found.pop("rung")]
+    found["precision"] = np.array(LEVELS)[found.pop("rung")]
     found["log_volume_rank"] = np.full(records, result.log_volume_rank, np.int32)
     return found
 

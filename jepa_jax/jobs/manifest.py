@@ -15,7 +15,7 @@ from etils import epath
 from jepa_jax._version import __version__
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import JobError
-from jepa_jax.jacobian.precision import Precision
+from jepa_jax.numerics.precision import Precision
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import keys_digest
 from jepa_jax.jobs.sources import Records

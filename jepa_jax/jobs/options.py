@@ -7,7 +7,7 @@ from typing import get_args
 
 from jepa_jax.encoders import EncoderSpec
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.precision import Precision
+from jepa_jax.numerics.precision import Precision
 from jepa_jax.jobs.decoding import InputRecipe
 from jepa_jax.jobs.schema import SAVABLE, SAVE_DTYPES, SaveDtype
 from jepa_jax.jobs.stopping import FailureLimit

@@ -16,7 +16,7 @@ from etils import epath
 
 from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import JepaJaxError, JobError
-from jepa_jax.jacobian.plan import default_images_per_step
+from jepa_jax.jacobian.options import default_images_per_step
 from jepa_jax.jobs.calibration import measure_noise, require_measurable
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest

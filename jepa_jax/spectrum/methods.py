@@ -25,6 +25,12 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
+def check_method(method: str) -> None:
+    """Refuse an unknown method."""
+    if method not in get_args(Method):
+        raise ArgumentError(f"method={method!r} is unknown; use one of {', '.join(map(repr, get_args(Method)))}.")
+
+
 def method_name(method: Method, dtype: jnp.dtype, platform: Platform) -> str:
     """The name of an algorithm, or of the one that ``auto`` stands for.
 
@@ -40,8 +46,7 @@ def method_name(method: Method, dtype: jnp.dtype, platform: Platform) -> str:
         if dtype == jnp.float64:
             return "svd"
         return "cholesky_qr" if platform == "tpu" else "gram"
-    if method not in ALGORITHMS:
-        raise ArgumentError(f"method={method!r} is unknown; use one of {', '.join(map(repr, get_args(Method)))}.")
+    check_method(method)
     return method
 
 

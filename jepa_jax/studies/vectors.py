@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from jepa_jax.jacobian import require_sound_backend
-from jepa_jax.jacobian.plan import JacobianPlan
+from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.scoring.compute import compute_scores
 from jepa_jax.scoring.options import Options
@@ -24,7 +24,7 @@ from jepa_jax.training.mlp import MLP, Params
 from jepa_jax.training.objectives import LeJEPA, VICReg
 from jepa_jax.training.views import VectorViews
 
-PLAN = JacobianPlan(images_per_step=256)
+PLAN = JacobianOptions(images_per_step=256)
 
 
 @dataclass(frozen=True)

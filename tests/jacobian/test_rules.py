@@ -15,8 +15,8 @@ from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessS
 from jepa_jax.encoders.encoder import parameter_shapes
 from jepa_jax.jacobian import pullbacks
 from jepa_jax.jacobian.counting import multiplications, naive_multiplications, planned_multiplications
-from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.jacobian.precision import einsum_of
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.numerics.precision import einsum_of
 from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
 
 
@@ -149,7 +149,7 @@ def test_the_rules_do_less_arithmetic_than_one_pullback_per_row(image_size: int)
     params = parameter_shapes(spec)
     image = jax.ShapeDtypeStruct((image_size, image_size, 3), jnp.float32)
 
-    rules = planned_multiplications(EncoderFunction(spec), params, image, JacobianPlan())
+    rules = planned_multiplications(EncoderFunction(spec), params, image, JacobianOptions())
     assert rules <= 0.75 * naive_multiplications(EncoderFunction(spec), params, image)
 
 

@@ -16,7 +16,7 @@ from jepa_jax.analysis import evaluate, read_table
 from jepa_jax.cli.reporting import print_dry_run
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.encoder import initialize_params
-from jepa_jax.jacobian.precision import LADDER
+from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.columns import record_columns
 from jepa_jax.jobs.decoding import InputRecipe
@@ -156,7 +156,7 @@ def test_scores_errors_and_precisions_of_views_are_joined():
     assert np.isnan(found["gaussian_score"][1]), "one of its views has none"
     bound = (weights * errors[[[1, 2, 3], [5, 6, 7]]]).sum(axis=1)
     np.testing.assert_allclose(found["score_error"], bound, rtol=1e-6)
-    assert list(found["precision"]) == [LADDER[1], LADDER[3]]
+    assert list(found["precision"]) == [LEVELS[1], LEVELS[3]]
     np.testing.assert_array_equal(found["embedding"], [[0, 1], [8, 9]])
     assert list(found["log_volume_rank"]) == [4, 4]
     assert "singular_values" not in found

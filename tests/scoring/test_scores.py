@@ -13,7 +13,7 @@ from known_spectra import METHODS, PUBLISHED, U32, U64, log_volume, matrix_with,
 import jepa_jax as jj
 from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
 from jepa_jax.encoders.encoder import parameter_shapes
-from jepa_jax.jacobian.precision import LADDER, NOISE, ROUNDING
+from jepa_jax.numerics.precision import LEVELS, NOISE, ROUNDING
 from jepa_jax.scoring.forward_error import FORWARD_UNITS
 from jepa_jax.spectrum import gaussian_score
 from jepa_jax.spectrum.error import LOST, noise_bias, predicted_error, spread_of
@@ -301,7 +301,7 @@ def test_the_score_alone_does_not_depend_on_the_batch():
         np.testing.assert_array_equal(alone.score_error[0], together.score_error[image])
 
 
-@pytest.mark.parametrize("rung", LADDER[:-1])
+@pytest.mark.parametrize("rung", LEVELS[:-1])
 def test_the_predicted_error_is_honest_on_published_spectra(spectra, rung):
     # Rounding as noise of the rung's size in every entry of the Jacobian, which one null direction shows, and as
     # a relative error of each value: what all rows share. Of float32 the prediction is three deviations, 4.4 times the
