@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +13,7 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from jepa_jax.encoders import null_directions, preprocessing
+from jepa_jax.encoders import identity, null_directions, preprocessing
 from jepa_jax.encoders.specs import EncoderSpec, KernelDtype, ViTSpec
 from jepa_jax.encoders.vit import ViT
 from jepa_jax.errors import CheckpointError
@@ -95,15 +93,8 @@ class Encoder:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over all that decides a score: architecture, recipe and every parameter. Names do not count."""
-        spec = self.spec.to_dict()
-        deciding = {name: spec[name] for name in ("vit", "preprocess", "kernel_dtype", "gaussian_embedding")}
-        state = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode())
-        for name, array in sorted(named_arrays(self.params)):
-            value = np.ascontiguousarray(array)
-            state.update(f"{name} {value.dtype} {value.shape}".encode())
-            state.update(value.view(np.uint8).data if value.size else b"")
-        return state.hexdigest()
+        """SHA-256 over all that decides a score (see `identity.digest`)."""
+        return identity.digest(self.spec, named_arrays(self.params))
 
 
 @functools.partial(jax.jit, static_argnums=0)
