@@ -16,10 +16,10 @@ from PIL import Image
 import jepa_jax as jj
 from benchmarks.contest import Contest, make_contest
 from benchmarks.images import natural_pictures
-from jepa_jax.encoders.null_directions import complement_basis
-from jepa_jax.jacobian.jacobian import spectral_columns
+from jepa_jax.jacobian.jacobian import embed_with_nulls, prepare, spectral_columns
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.jobs.decoding import InputRecipe, decode
+from jepa_jax.numerics.bases import complement_basis
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.spectrum.factor import Factor
 from jepa_jax.spectrum.methods import resolve_method
@@ -80,18 +80,19 @@ def _parts(contest: Contest, jpeg_size: int, whole: bool) -> dict[str, Callable[
     function, params, image = encoder.function, jax.device_put(encoder.params), jax.device_put(images[0])
     file = io.BytesIO()
     Image.fromarray(natural_pictures(1, jpeg_size)[0]).save(file, "JPEG", quality=90)
-    recipe, plan = InputRecipe(encoder.spec.preprocess), JacobianOptions()
+    recipe, options = InputRecipe(encoder.spec.preprocess), JacobianOptions()
     algorithm = resolve_method("auto", images.dtype, platform_of())
 
     @jax.jit
-    def forward(params: Any, image: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def forward(params: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
         with jax.default_matmul_precision("highest"):
-            return function.embed_with_nulls(params, image)
+            return embed_with_nulls(function, params, image)
 
     @jax.jit
     def jacobian(params: Any, image: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("highest"):
-            return spectral_columns(function, params, image, plan)
+            prepared = prepare(function, params, image.shape, options, compact=True)
+            return spectral_columns(function, params, prepared, image, options).columns
 
     columns, nulls = jax.block_until_ready(jacobian(params, image)), forward(params, image)[1]
     size = images[0].size

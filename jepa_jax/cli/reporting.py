@@ -31,7 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
-from jepa_jax.encoders.null_directions import null_direction_count
+from jepa_jax.encoders.function import null_direction_count
 from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport, Summary

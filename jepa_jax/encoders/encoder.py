@@ -3,84 +3,18 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from PIL import Image
 
-from jepa_jax.encoders import preprocessing
-from jepa_jax.encoders.specs import EncoderSpec, KernelDtype, ViTSpec
-from jepa_jax.encoders.vit import POOLINGS, ViT
-from jepa_jax.errors import ArgumentError, CheckpointError
-from jepa_jax.layers import Cost, Layer, Schedule
-from jepa_jax.layers.patches import to_pixels
-
-Params = dict[Any, Any]
-"""Nested parameters: names, and block numbers as ints, to arrays."""
-
-
-@dataclass(frozen=True)
-class EncoderFunction:
-    """The pure function (params, images) -> embeddings of an architecture; equal specs are equal functions.
-
-    Attributes:
-        vit: the architecture.
-        gaussian: whether it was trained to embeddings distributed as N(0, I).
-    """
-
-    vit: ViTSpec
-    gaussian: bool = False
-
-    def __call__(self, params: Params, images: jax.Array) -> jax.Array:
-        """[B, H, W, 3] -> [B, K]."""
-        return build_module(self.vit, params)(images)
-
-    layered = True
-
-    @property
-    def averages_tokens(self) -> bool:
-        """Whether the embedding is a mean over tokens."""
-        return POOLINGS[self.vit.pooling].averages
-
-    @property
-    def depth(self) -> int:
-        """Number of transformer blocks."""
-        return self.vit.depth
-
-    def layers(self, params: Params, shape: tuple[int, ...]) -> tuple[Layer, ...]:
-        """The layers around given parameters, for one image of a shape (H, W, 3)."""
-        return build_module(self.vit, params).layers(self._grid(shape))
-
-    def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, itemsize: int = 4) -> Cost:
-        """What one image of a shape (H, W, 3) costs with so many rows of its Jacobian in a pass."""
-        costs: list[Cost] = []
-
-        def add_up(params: Params) -> None:
-            module, grid = build_module(self.vit, params), self._grid(shape)
-            sizes = module.sizes(grid, rows, schedule, itemsize)
-            costs.extend(layer.cost(sizes) for layer in module.layers(grid))
-
-        jax.eval_shape(add_up, parameter_shapes(self.vit))  # costs hang on shapes alone
-        return sum(costs, Cost())
-
-    def to_input(self, rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Rows of a Jacobian by patches, [P, R, 3pp], to images [R, H, W, 3]."""
-        return to_pixels(rows, self.vit.patch_size, shape)
-
-    def check_batch(self, shape: tuple[int, ...]) -> None:
-        """Refuse what is no batch of images."""
-        if 0 in shape or len(shape) != 4:
-            raise ArgumentError(f"batch has shape {shape}; it must be [B, H, W, 3], with one example at least.")
-
-    def _grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        return shape[0] // self.vit.patch_size, shape[1] // self.vit.patch_size
+from jepa_jax.encoders import identity, preprocessing
+from jepa_jax.encoders.function import EncoderFunction, null_direction_count
+from jepa_jax.encoders.parameters import Params, build_module, check_params, named_arrays
+from jepa_jax.encoders.specs import EncoderSpec
+from jepa_jax.encoders.vit import ViT
+from jepa_jax.errors import CheckpointError
 
 
 class Encoder:
@@ -137,102 +71,10 @@ class Encoder:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over all that decides a score: architecture, recipe and every parameter. Names do not count."""
-        spec = self.spec.to_dict()
-        deciding = {name: spec[name] for name in ("vit", "preprocess", "kernel_dtype", "gaussian_embedding")}
-        state = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode())
-        for name, array in sorted(named_arrays(self.params)):
-            value = np.ascontiguousarray(array)
-            state.update(f"{name} {value.dtype} {value.shape}".encode())
-            state.update(value.view(np.uint8).data if value.size else b"")
-        return state.hexdigest()
+        """SHA-256 over all that decides a score (see `identity.digest`)."""
+        return identity.digest(self.spec, named_arrays(self.params))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _embed(function: EncoderFunction, params: Params, images: jax.Array) -> jax.Array:
     return function(params, images)
-
-
-def build_module(spec: ViTSpec, params: Params) -> ViT:
-    """The ViT of a spec around given parameters, without initialising any.
-
-    This is where parameters enter a computation, and where kernels that are stored in bfloat16 are widened to
-    float32: bfloat16 saves space, and never narrows a product.
-    """
-    graph, state = _abstract(spec)
-    state = jax.tree.map(lambda leaf: leaf, state)  # a copy: the cached one stays abstract
-    nnx.replace_by_pure_dict(state, jax.tree.map(_widened, params))
-    return nnx.merge(graph, state)
-
-
-@functools.lru_cache(maxsize=64)
-def null_direction_count(spec: ViTSpec) -> int:
-    """Number m of structural null directions of an architecture's Jacobian (see `jepa_jax.layers.layer_norm`)."""
-
-    def shared(params: Params) -> jax.Array:
-        module = build_module(spec, params)
-        nulls, token = None, jnp.zeros((1, spec.width), module.norm.scale.dtype)
-        for layer in [module.norm, *module.head((1, 1))]:
-            token, _ = layer.linearize(token)
-            nulls = layer.null_directions(nulls, token)
-        return nulls.shared
-
-    return jax.eval_shape(shared, parameter_shapes(spec)).shape[-1]
-
-
-def _widened(leaf: jax.Array) -> jax.Array:
-    return leaf.astype(jnp.float32) if leaf.dtype == jnp.bfloat16 else leaf
-
-
-def initialize_params(spec: ViTSpec, seed: int) -> Params:
-    """Random parameters, as before training."""
-    return nnx.to_pure_dict(nnx.state(ViT(spec, rngs=nnx.Rngs(seed))))
-
-
-def parameter_shapes(spec: ViTSpec, kernel_dtype: KernelDtype = "float32") -> Params:
-    """The parameters' shapes and stored dtypes (`jax.ShapeDtypeStruct`), without allocating any."""
-
-    def shape(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, stored_dtype(path[-1].key, kernel_dtype))
-
-    return jax.tree.map_with_path(shape, nnx.to_pure_dict(_abstract(spec)[1]))
-
-
-def stored_dtype(name: str, kernel_dtype: KernelDtype) -> jnp.dtype:
-    """What a parameter of this (dotted) name is stored in: only kernels ever leave float32.
-
-    Norms, biases, tokens, positions and layer scales are a thousandth of the bytes, and their rounding would
-    touch every token.
-    """
-    return jnp.dtype(kernel_dtype if name.split(".")[-1] == "kernel" else "float32")
-
-
-def check_params(spec: ViTSpec, params: Params) -> None:
-    """Compare every path and shape with the architecture, and accept floats alone; nnx itself would take anything."""
-    wanted = dict(named_arrays(parameter_shapes(spec)))
-    found = dict(named_arrays(params))
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    if missing or extra:
-        raise CheckpointError(
-            f"the parameters do not fit the architecture: missing {missing[:5]}, unknown {extra[:5]}."
-        )
-    for name, leaf in wanted.items():
-        if tuple(found[name].shape) != tuple(leaf.shape):
-            raise CheckpointError(f"parameter {name} has shape {found[name].shape}, expected {leaf.shape}.")
-        if not jnp.issubdtype(found[name].dtype, jnp.floating):
-            raise CheckpointError(f"parameter {name} has dtype {found[name].dtype}, expected a float.")
-
-
-def named_arrays(params: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf with its dotted name, such as ``blocks.0.norm1.scale``."""
-    for key, value in params.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from named_arrays(value, f"{name}.")
-        else:
-            yield name, value
-
-
-@functools.lru_cache(maxsize=64)
-def _abstract(spec: ViTSpec) -> tuple[Any, Any]:
-    return nnx.split(nnx.eval_shape(lambda: ViT(spec, rngs=nnx.Rngs(0))))

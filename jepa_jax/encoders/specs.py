@@ -1,17 +1,17 @@
 """What an encoder is, as frozen data: architecture, preprocessing, origin.
 
-Specs are hashable, so that compiled functions are cached per architecture, and they travel as JSON
-beside every converted checkpoint.
+Specs are hashable, so that compiled functions are cached per architecture. What of them is stored and hashed stands
+in `identity`; a new field needs a default, and then changes no checkpoint, digest or job that was there before.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from jepa_jax.encoders import identity
 from jepa_jax.errors import ArgumentError, CheckpointError
 from jepa_jax.layers.positions import PositionResize
 
@@ -194,50 +194,19 @@ class EncoderSpec:
         return dataclasses.replace(self, vit=dataclasses.replace(self.vit, l2_normalize=l2_normalize))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return dataclasses.asdict(self)
+        """The fields that are not their defaults, as plain data for JSON."""
+        return identity.stored_form(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> EncoderSpec:
-        """The inverse of `to_dict`; unknown or missing fields are errors, not defaults."""
-        return _from_plain(cls, data, where="encoder")
+    def from_dict(cls, data: Any, format_version: int = identity.FORMAT_VERSION) -> EncoderSpec:
+        """The inverse of `to_dict`, for plain data of older formats too.
 
-
-def _from_plain(cls: type, data: Any, where: str) -> Any:
-    """Rebuild a dataclass from plain JSON data, strictly."""
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{where}: expected an object, found {data!r}.")
-    hints = typing.get_type_hints(cls)
-    names = {f.name for f in dataclasses.fields(cls)}
-    if set(data) != names:
-        missing, unknown = sorted(names - set(data)), sorted(set(data) - names)
-        raise CheckpointError(
-            f"{where}: missing fields {missing}, unknown fields {unknown}. It was written by another "
-            "version of jepa_jax: convert the weights again."
-        )
-    values = {name: _value_from_plain(hints[name], data[name], f"{where}.{name}") for name in names}
-    try:
-        return cls(**values)
-    except ArgumentError as error:
-        raise CheckpointError(f"{where}: {error} Convert the weights again.") from error
-
-
-def _value_from_plain(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _from_plain(typing.cast(type, hint), value, where)
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        hints = typing.get_args(hint)
-        if not isinstance(value, list | tuple) or len(value) != len(hints):
-            raise CheckpointError(f"{where}: {value!r} is not a list of {len(hints)} values.")
-        return tuple(_value_from_plain(h, v, where) for h, v in zip(hints, value, strict=True))
-    if origin is Literal:
-        if value not in typing.get_args(hint):
-            raise CheckpointError(f"{where}: {value!r} is none of {typing.get_args(hint)}.")
-        return value
-    accepted = typing.get_args(hint) if origin is types.UnionType else (hint,)
-    if float in accepted and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, tuple(accepted)) or (isinstance(value, bool) and bool not in accepted):
-        raise CheckpointError(f"{where}: {value!r} is not of type {hint}.")
-    return value
+        Raises:
+            CheckpointError: a field is unknown, is of another type, or has no default and is missing.
+        """
+        try:
+            return identity.from_plain(cls, identity.migrated(data, format_version), "encoder")
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}. It was written by another version of jepa_jax, or is damaged: convert the weights again."
+            ) from error

@@ -8,11 +8,11 @@ import numpy as np
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError, JobError
-from jepa_jax.numerics.precision import Precision
 from jepa_jax.jobs.decoding import InputRecipe, decode_record
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.sources import Records
-from jepa_jax.scoring.noise import calibrate_noise, measured_rungs
+from jepa_jax.numerics.precision import Precision
+from jepa_jax.scoring.noise import calibrate_noise, measured_levels
 
 
 def require_measurable(encoder: Encoder, options: JobOptions) -> None:
@@ -29,7 +29,7 @@ def require_measurable(encoder: Encoder, options: JobOptions) -> None:
 
 
 def measure_noise(encoder: Encoder, source: Records, options: JobOptions) -> dict[Precision, float]:
-    """Noise of every rung that the job may use, by `jepa_jax.calibrate_noise`, on the first images that can be used.
+    """Noise of every level that the job may use, by `jepa_jax.calibrate_noise`, on the first images that can be used.
 
     Raises:
         JobError: there is none.
@@ -41,5 +41,5 @@ def measure_noise(encoder: Encoder, source: Records, options: JobOptions) -> dic
     batch = list(itertools.islice(images, options.calibrate))
     if not batch:
         raise JobError(f"none of the {len(source.keys)} images of {source.name} can be decoded to measure noise on.")
-    rungs = measured_rungs(options.precision, climbs=options.tolerance is not None)
-    return {rung: calibrate_noise(encoder, np.concatenate(batch), rung) for rung in rungs}
+    levels = measured_levels(options.precision, climbs=options.tolerance is not None)
+    return {level: calibrate_noise(encoder, np.concatenate(batch), level) for level in levels}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.jobs.decoding import InputRecipe
+from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.views import combine_views
 

@@ -66,11 +66,11 @@ class Step:
         return self.scorer(images)
 
     def batches_at_once(self) -> int:
-        """How many to compute at the same time: in lanes, two, so that none of them waits for the end of a batch.
+        """How many to compute at the same time: of parts computed concurrently, two, so that none of them waits for the end of a batch.
 
         The second takes none of the memory that is planned, but for its images and results.
         """
-        return 2 if self.compile().lanes > 1 and self.scorer.tolerance is None else 1
+        return 2 if self.compile().at_once > 1 and self.scorer.options.tolerance is None else 1
 
     def compile(self) -> Program:
         """The compiled step, with its plan, memory and compile time, without running it."""

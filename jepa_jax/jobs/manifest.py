@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -14,14 +13,15 @@ from etils import epath
 
 from jepa_jax._version import __version__
 from jepa_jax.encoders import Encoder
+from jepa_jax.encoders.identity import pinned_form
 from jepa_jax.errors import JobError
-from jepa_jax.numerics.precision import Precision
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import keys_digest
 from jepa_jax.jobs.sources import Records
 from jepa_jax.jobs.sources.records import text_key
 from jepa_jax.jobs.sources.tfds import PREFIX
 from jepa_jax.jobs.writer import write_bytes_atomically
+from jepa_jax.numerics.precision import Precision
 
 NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -38,7 +38,7 @@ def build_manifest(
             "encoder": encoder.spec.name,
             "encoder_digest": encoder.digest,
             "image_size": encoder.spec.image_size,
-            "preprocessing": encoder.spec.to_dict()["preprocess"],
+            "preprocessing": pinned_form(encoder.spec.preprocess),
             "precision": options.precision,
             "tolerance": options.tolerance,
             "score_only": options.score_only,
@@ -53,10 +53,10 @@ def build_manifest(
             "jax": jax.__version__,
             "pillow": PIL.__version__,  # decodes and resizes
         }
-        | ({} if views is None else {"view_seed": views.seed, "view_recipe": asdict(views.recipe)})
+        | ({} if views is None else {"view_seed": views.seed, "view_recipe": pinned_form(views.recipe)})
         | ({"calibrate": options.calibrate} if options.calibrate else {}),
         "noise": noise,
-        "encoder_spec": encoder.spec.to_dict(),
+        "encoder_spec": pinned_form(encoder.spec),
         "left_out": source.left_out,
         "device": jax.local_devices()[0].device_kind,
         "platform": platform.platform(),

@@ -7,10 +7,10 @@ from typing import get_args
 
 from jepa_jax.encoders import EncoderSpec
 from jepa_jax.errors import ArgumentError
-from jepa_jax.numerics.precision import Precision
 from jepa_jax.jobs.decoding import InputRecipe
 from jepa_jax.jobs.schema import SAVABLE, SAVE_DTYPES, SaveDtype
 from jepa_jax.jobs.stopping import FailureLimit
+from jepa_jax.numerics.precision import Precision
 from jepa_jax.views import ViewRecipe, Views, view_recipe
 
 

@@ -31,7 +31,8 @@ from jepa_jax.jobs.stopping import StopSignals
 from jepa_jax.jobs.stream import DeviceClock, compile_step, score_stream
 from jepa_jax.jobs.team import Team
 from jepa_jax.jobs.writer import PartWriter
-from jepa_jax.scoring.lanes import lane_count
+from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.scoring.concurrency import concurrency_of
 from jepa_jax.scoring.memory import MOST_IMAGES
 
 SEEN_WITHIN = 90.0
@@ -154,8 +155,10 @@ def default_batch_size(spec: EncoderSpec) -> int:
     """Images that the engine may compute at the same time; more in one call gains nothing."""
     side = spec.image_size
     side_by_side = min(LARGEST_BATCH, default_images_per_step(3 * side * side, spec.embedding_size))
-    on_cpu = jax.default_backend() == "cpu"
-    return max(side_by_side, lane_count(LARGEST_BATCH) if on_cpu else MOST_IMAGES * jax.local_device_count())
+    platform = platform_of(jax.local_devices())
+    if platform == "cpu":
+        return max(side_by_side, concurrency_of(LARGEST_BATCH, platform))
+    return max(side_by_side, MOST_IMAGES * jax.local_device_count())
 
 
 def _agree(

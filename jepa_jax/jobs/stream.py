@@ -1,7 +1,8 @@
 """From decoded records to outcomes: batches are formed, computed while the next is made, and fetched.
 
-Threads keep the device at work; the next batch lies ready when it has finished one. On a CPU that scores in lanes
-(`jepa_jax.scoring.lanes`), two batches are under way, so that no lane waits for the other at the end of one.
+Threads keep the device at work; the next batch lies ready when it has finished one. On a CPU that scores parts of
+a batch concurrently (`jepa_jax.scoring.concurrency`), two batches are under way, so that no core waits for the other
+at the end of one.
 """
 
 from __future__ import annotations

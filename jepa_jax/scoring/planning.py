@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jepa_jax.encoders import EncoderFunction, EncoderSpec
-from jepa_jax.encoders.encoder import parameter_shapes
+from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.layers import Cost
 from jepa_jax.numerics.float64 import float64_scope

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_jax.encoders import ViTSpec
-from jepa_jax.encoders.encoder import Params
+from jepa_jax.encoders.parameters import Params
 from jepa_jax.encoders.vit import ViT, layer_norm, transformer_block
 from jepa_jax.errors import ArgumentError
 from jepa_jax.training.models import Model, pixels

@@ -10,7 +10,7 @@ from scored_sets import SPEC, VIT
 import jepa_jax as jj
 from jepa_jax.analysis.views import score_views
 from jepa_jax.encoders import Encoder
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.views import RECIPES, ViewRecipe, Views, combine_views, crop_box, draw_view, draw_views
 
 

@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jepa_jax.jacobian.counting import multiplications, naive_multiplications, planned_multiplications
+from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
 from makes import MAKES, PLAIN, TOLERANCE, loud_params
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
-from jepa_jax.encoders.encoder import parameter_shapes
+from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.jacobian import pullbacks
-from jepa_jax.jacobian.counting import multiplications, naive_multiplications, planned_multiplications
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.precision import einsum_of
-from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
 
 
 def rules_jacobian(spec: ViTSpec, params: dict, image: jax.Array, **how: Any) -> jax.Array:

@@ -20,7 +20,7 @@ from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, save_encoder
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job, runner
 from jepa_jax.jobs.shards import default_shard_size
 from jepa_jax.jobs.stopping import StopSignals

@@ -27,7 +27,7 @@ import torch_reference as reference
 import jepa_jax as jj
 from convert_weights.convert import read_source
 from jepa_jax.encoders import ENCODERS
-from jepa_jax.encoders.encoder import build_module, named_arrays
+from jepa_jax.encoders.parameters import build_module, named_arrays
 
 FLOAT32_TOLERANCE = 1e-5
 FLOAT64_TOLERANCE = 1e-12

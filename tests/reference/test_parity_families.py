@@ -24,7 +24,7 @@ import torch_reference as reference
 
 import jepa_jax as jj
 from jepa_jax.encoders import ENCODERS
-from jepa_jax.encoders.encoder import build_module
+from jepa_jax.encoders.parameters import build_module
 
 FLOAT32_TOLERANCE = 1e-5
 FLOAT64_TOLERANCE = 1e-11

@@ -18,7 +18,7 @@ from makes import MAKES, loud_params
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
-from jepa_jax.encoders.encoder import initialize_params, parameter_shapes
+from jepa_jax.encoders.parameters import initialize_params, parameter_shapes
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.precision import LEVELS, Precision
 from jepa_jax.scoring import programs
@@ -216,7 +216,7 @@ OWN_PROCESS = """
     import jax, numpy as np
     import jepa_jax as jj
     from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
-    from jepa_jax.encoders.encoder import initialize_params
+    from jepa_jax.encoders.parameters import initialize_params
 
     spec = ViTSpec(width=192, depth=2, heads=3, patch_size=8, native_image_size=192, mlp_width=768)
     encoder = Encoder(EncoderSpec("small", "dinov2", spec, PreprocessSpec(192, 192)), initialize_params(spec, 0))

@@ -12,7 +12,7 @@ from known_spectra import METHODS, PUBLISHED, U32, U64, log_volume, matrix_with,
 
 import jepa_jax as jj
 from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
-from jepa_jax.encoders.encoder import parameter_shapes
+from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.numerics.precision import LEVELS, NOISE, ROUNDING
 from jepa_jax.scoring.forward_error import FORWARD_UNITS
 from jepa_jax.spectrum import gaussian_score

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from known_spectra import METHODS, U32, U64, log_volume, matrix_with, numpy_spectrum, orthonormal
 
-from jepa_jax.encoders.null_directions import complement_basis
+from jepa_jax.numerics.bases import complement_basis
 from jepa_jax.spectrum.factor import Factor, GramFactor
 from jepa_jax.spectrum.methods import ALGORITHMS
 from jepa_jax.spectrum.spectrum import all_values, for_each, structural_values

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_jax.encoders import ViTSpec
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 
 # Both ways are exact and differ by rounding alone: some hundreds of dependent sums of at most a few dozen terms
 # each, which add up like a random walk to some tens of rounding units.
