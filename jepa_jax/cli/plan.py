@@ -38,7 +38,7 @@ def plan(
         str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")
     ] = "jepa-tiny",
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice.float32,
+    precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice("float32"),
     memory: Annotated[
         float | None, typer.Option(help="GiB that scoring may take; by default what the device has.")
     ] = None,

@@ -11,16 +11,10 @@ from typing import Annotated
 import typer
 
 from jepa_jax.cli.app import app, console, errors
+from jepa_jax.numerics.precision import LEVELS
 
-
-class PrecisionChoice(StrEnum):
-    """Values of --precision, from fast to exact."""
-
-    bfloat16 = "bfloat16"
-    tensorfloat32 = "tensorfloat32"
-    bfloat16_3x = "bfloat16_3x"
-    float32 = "float32"
-    float64 = "float64"
+PrecisionChoice = StrEnum("PrecisionChoice", [(level, level) for level in LEVELS])
+"""Values of --precision, from fast to exact."""
 
 
 class ColumnChoice(StrEnum):
@@ -68,7 +62,7 @@ def score(
         typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice.float32,
+    precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice("float32"),
     tolerance: Annotated[
         float | None, typer.Option(help="Nats: images that may be off by more are scored again more exactly.")
     ] = None,
@@ -148,13 +142,16 @@ def score(
     from jepa_jax.jobs.sources.keys import read_keys
     from jepa_jax.jobs.sources.records import text_key
     from jepa_jax.loading import load_encoder
+    from jepa_jax.scoring.options import ScoreOptions
 
     options = JobOptions(
-        precision=precision.value,
-        tolerance=tolerance,
+        score=ScoreOptions(
+            precision.value,
+            spectrum=not score_only,
+            tolerance=tolerance,
+            memory=None if memory is None else int(memory * 2**30),
+        ),
         calibrate=calibrate,
-        memory=None if memory is None else int(memory * 2**30),
-        score_only=score_only,
         columns=tuple(column.value for column in save or ()),
         views=views,
         seed=seed,

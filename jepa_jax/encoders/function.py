@@ -13,6 +13,7 @@ from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.encoders.vit import POOLINGS
 from jepa_jax.errors import ArgumentError
 from jepa_jax.layers import Cost, Layer, Schedule
+from jepa_jax.layers.layer import no_null_directions
 from jepa_jax.layers.patches import to_pixels
 
 
@@ -79,7 +80,8 @@ def null_direction_count(spec: ViTSpec) -> int:
 
     def shared(params: Params) -> jax.Array:
         module = build_module(spec, params)
-        nulls, token = None, jnp.zeros((1, spec.width), module.norm.scale.dtype)
+        token = jnp.zeros((1, spec.width), module.norm.scale.dtype)
+        nulls = no_null_directions(token)
         for layer in [module.norm, *module.head((1, 1))]:
             token, _ = layer.linearize(token)
             nulls = layer.null_directions(nulls, token)

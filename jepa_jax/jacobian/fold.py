@@ -1,7 +1,7 @@
 """The Jacobian of an encoder by an explicit reverse sweep over its layers: layers outside, all rows inside.
 
-Equal to `generic.reverse_jacobian` up to rounding, at 0.72 of its multiplications for a ViT-S; and the intermediates of
-the hidden layer never exist for all rows. Each layer states its own rule, see `jepa_jax.layers`.
+Equal to `generic.reverse_jacobian` up to rounding, at 0.72 of its multiplications for a ViT-S; and the intermediates
+of the hidden layer never exist for all rows. Each layer states its own rule, see `jepa_jax.layers`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_jax.layers import Layer, Schedule
+from jepa_jax.layers.layer import no_null_directions
 from jepa_jax.numerics.products import Products
 
 Kernels = tuple[Any, ...]
@@ -47,12 +48,11 @@ def prepare(layers: Sequence[Layer], compact: bool) -> Kernels:
 
 def linearize(layers: Sequence[Layer], image: jax.Array) -> Linearization:
     """The forward pass of one image, [*input] -> [1, K]."""
-    value, nulls, residuals = image, None, []
+    value, nulls, residuals = image, no_null_directions(image.reshape(1, -1)), []
     for layer in layers:
         value, kept = layer.linearize(value)
         nulls = layer.null_directions(nulls, value)
         residuals.append(kept)
-    assert nulls is not None
     return Linearization(value[0], nulls.shared, tuple(residuals))
 
 

@@ -24,7 +24,7 @@ def require_measurable(encoder: Encoder, options: JobOptions) -> None:
             f"calibrate={options.calibrate}: each image of {encoder.spec.name} shows its own noise, along directions "
             "that the encoder cannot reach. Leave it out."
         )
-    if options.precision == "float64":
+    if options.score.precision == "float64":
         raise ArgumentError(f"calibrate={options.calibrate}: there is nothing finer than float64. Leave it out.")
 
 
@@ -41,5 +41,5 @@ def measure_noise(encoder: Encoder, source: Records, options: JobOptions) -> dic
     batch = list(itertools.islice(images, options.calibrate))
     if not batch:
         raise JobError(f"none of the {len(source.keys)} images of {source.name} can be decoded to measure noise on.")
-    levels = measured_levels(options.precision, climbs=options.tolerance is not None)
+    levels = measured_levels(options.score.precision, climbs=options.score.tolerance is not None)
     return {level: calibrate_noise(encoder, np.concatenate(batch), level) for level in levels}

@@ -39,9 +39,9 @@ def build_manifest(
             "encoder_digest": encoder.digest,
             "image_size": encoder.spec.image_size,
             "preprocessing": pinned_form(encoder.spec.preprocess),
-            "precision": options.precision,
-            "tolerance": options.tolerance,
-            "score_only": options.score_only,
+            "precision": options.score.precision,
+            "tolerance": options.score.tolerance,
+            "score_only": not options.score.spectrum,
             "input": _place(source.name),  # another folder may hold files of the same names
             "records": len(source.keys),
             "keys_sha256": keys_digest(source.keys),

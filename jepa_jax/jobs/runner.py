@@ -139,7 +139,12 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
     spec = encoder.spec
     columns = sorted(options.columns)
     schema = score_schema(
-        spec.embedding_size, spec.gaussian_embedding, columns, options.save_dtype, options.score_only, options.views
+        spec.embedding_size,
+        spec.gaussian_embedding,
+        columns,
+        options.save_dtype,
+        not options.score.spectrum,
+        options.views,
     )
     ranges = shard_ranges(len(source.keys), size)
     writer = PartWriter(directory, len(ranges), schema)

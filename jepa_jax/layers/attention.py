@@ -55,18 +55,21 @@ class Attention(Layer, nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """[B, N, d] -> [B, N, d]."""
-        batch, length, width = tokens.shape
-        qkv = self.qkv(tokens).reshape(batch, length, 3, self.heads, self.head_width)
+        return self._attend(self.qkv(tokens))
+
+    def _attend(self, qkv: jax.Array) -> jax.Array:
+        """[B, N, 3d] -> [B, N, d]."""
+        qkv = qkv.reshape(*qkv.shape[:2], 3, self.heads, self.head_width)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         logits = jnp.einsum("bqhd,bkhd->bhqk", query, key) * self.head_width**-0.5
         mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(logits, axis=-1), value)
-        return self.out(mixed.reshape(batch, length, width))
+        return self.out(mixed.reshape(*mixed.shape[:2], self.width))
 
     def linearize(self, tokens: jax.Array) -> tuple[jax.Array, AttentionResiduals]:
         """[N, d] -> [N, d], and `AttentionResiduals`."""
-        qkv = self.qkv(tokens).reshape(-1, 3, self.heads, self.head_width)
-        query, key, value = qkv.transpose(1, 2, 0, 3)
-        return self(tokens[None])[0], AttentionResiduals(query * self.head_width**-0.5, key, value)
+        qkv = self.qkv(tokens)
+        query, key, value = qkv.reshape(-1, 3, self.heads, self.head_width).transpose(1, 2, 0, 3)
+        return self._attend(qkv[None])[0], AttentionResiduals(query * self.head_width**-0.5, key, value)
 
     def prepare(self, norm: LayerNorm | None = None, layer_scale: jax.Array | None = None) -> AttentionKernels:
         """The kernels of the way back, with a norm before and a scale of the outputs [d] behind folded in."""
@@ -109,7 +112,7 @@ class Attention(Layer, nnx.Module):
     def pullback_heads(
         self, residuals: AttentionResiduals, outputs: Heads, products: Products, schedule: Schedule
     ) -> tuple[Heads, ...]:
-        """Through softmax(q k^T) v of all heads: the cotangents of the first A outputs to those of q (A), k and v (N)."""
+        """Through softmax(q k^T) v of all heads: cotangents of A outputs to those of A queries, N keys and values."""
 
         def rule(head: AttentionResiduals, output: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             return pullback_head(products, output, head._replace(query=head.query[: output.shape[0]]))

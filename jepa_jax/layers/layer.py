@@ -1,7 +1,7 @@
 """What every layer can do, and what it costs.
 
-A layer is stated once, in one file: forward, what the way back needs of the forward pass, the way back for many rows of
-a Jacobian at once, and the cost of both. An encoder's Jacobian is a fold of these over its layers
+A layer is stated once, in one file: forward, what the way back needs of the forward pass, the way back for many rows
+of a Jacobian at once, and the cost of both. An encoder's Jacobian is a fold of these over its layers
 (`jepa_jax.jacobian.fold`). Cotangents are arrays [tokens, rows, width]: a kernel is then applied as one product over
 rows, and heads are cut from the last axis. Each pullback is exact; tests hold every layer to `jax.vjp`.
 """
@@ -101,6 +101,12 @@ class NullDirections(NamedTuple):
     own: jax.Array
 
 
+def no_null_directions(output: jax.Array) -> NullDirections:
+    """What is known of tokens [M, e] before anything is."""
+    tokens, width = output.shape
+    return NullDirections(jnp.zeros((width, 0), output.dtype), jnp.zeros((tokens, width, 0), output.dtype))
+
+
 class Layer:
     """What an encoder is composed of. N tokens go in, M come out; d and e are their widths.
 
@@ -136,8 +142,7 @@ class Layer:
     def null_directions(self, before: NullDirections, output: jax.Array) -> NullDirections:
         """Null directions of the output [M, e], given those of the input. By default none are known."""
         del before
-        tokens, width = output.shape
-        return NullDirections(jnp.zeros((width, 0), output.dtype), jnp.zeros((tokens, width, 0), output.dtype))
+        return no_null_directions(output)
 
     def cost(self, sizes: Sizes) -> Cost:
         """Multiplications and bytes for one image."""

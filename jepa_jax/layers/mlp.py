@@ -4,10 +4,10 @@ With the activation's derivatives D = diag(da / dh) at a token, the pullback of 
 
     c W2^T D W1^T,
 
-and for gated units the same with both halves of the hidden layer: D of 2h values and W2 twice. What stands between the
-rows and the token is one matrix M = W2^T D W1^T, d x d. Building it costs d^2 h multiplications and applying it to R
-rows R d^2, against 2 R d h layer by layer: with h = 4 d, 5 against 8 at R = d. So where it is cheaper, the MLP *is* one
-matrix for each token, and the hidden layer never exists for all rows.
+and for gated units the same with both halves of the hidden layer: D of 2h values and W2 twice. What stands between
+the rows and the token is one matrix M = W2^T D W1^T, d x d. Building it costs d^2 h multiplications and applying it to
+R rows R d^2, against 2 R d h layer by layer: with h = 4 d, 5 against 8 at R = d. So where it is cheaper, the MLP *is*
+one matrix for each token, and the hidden layer never exists for all rows.
 """
 
 from __future__ import annotations

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = TypeVar("Array", jax.Array, np.ndarray)
 
-
-def filled(batch: Array, size: int) -> Array:
-    """A batch [B, ...] as [size, ...]: for programs that take one size alone. A copy is a sound example, unlike zeros."""
+def filled(batch: Any, size: int) -> Any:
+    """A batch [B, ...] as [size, ...], for programs of one size. A copy is a sound example, unlike zeros."""
     surplus = size - batch.shape[0]
     if surplus == 0:
         return batch

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-import jax.numpy as jnp
+import numpy as np
 
 from jepa_jax.errors import ArgumentError
 
@@ -47,9 +47,9 @@ def check_precision(precision: str) -> None:
         raise ArgumentError(f"precision={precision!r} is unknown; use one of {', '.join(LEVELS)}.")
 
 
-def working_dtype(precision: Precision) -> Any:
+def working_dtype(precision: Precision) -> type[np.floating[Any]]:
     """What parameters, images and cotangents are stored in."""
-    return jnp.float64 if precision == "float64" else jnp.float32
+    return np.float64 if precision == "float64" else np.float32
 
 
 def next_level(precision: Precision) -> Precision | None:

@@ -15,8 +15,8 @@ from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.numerics.precision import LEVELS, Precision
 
 Noise = float | Mapping[Precision, float]
-"""Relative noise of the Jacobian as `calibrate_noise` measures it: at the precision that is asked for, or at each level
-by its name."""
+"""Relative noise of the Jacobian as `calibrate_noise` measures it: at the precision that is asked for, or at each
+level by its name."""
 
 
 def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: Precision) -> float:
@@ -27,8 +27,8 @@ def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: 
     float32, and float64 for float32 itself.
 
     For encoders without null directions, whose images do not show their own noise: pass the result as ``noise`` to
-    `jepa_jax.score`; with ``tolerance``, as ``{level: calibrate_noise(encoder, batch, level), ...}`` for every level from
-    ``precision`` to ``float32``.
+    `jepa_jax.score`; with ``tolerance``, as ``{level: calibrate_noise(encoder, batch, level), ...}`` for every level
+    from ``precision`` to ``float32``.
 
     Args:
         encoder: the encoder.

@@ -101,7 +101,7 @@ def plan_scoring(
 
 
 def multiplications(cost: Cost, rows: int, outputs: int) -> int:
-    """Of one image's Jacobian by the layers' pullbacks, in equal passes of ``rows`` rows, its forward pass included."""
+    """Of one image's Jacobian by the layers' pullbacks, in passes of ``rows`` rows, and of its forward pass."""
     return cost.forward + math.ceil(outputs / rows) * cost.pullback
 
 

@@ -64,18 +64,19 @@ class Scorer:
 
     Args:
         encoder: an `Encoder` or any function, as for `score`.
+        options: how.
         report: is told in words when a plan has to be changed.
-        options: the fields of `ScoreOptions`.
+        changes: fields of `ScoreOptions`, in place of those of ``options``.
     """
 
     def __init__(
         self,
         encoder: Encoder | BatchFunction,
-        *,
+        options: ScoreOptions | None = None,
         report: Callable[[str], None] = lambda message: None,
-        **options: Unpack[ScoreKeywords],
+        **changes: Unpack[ScoreKeywords],
     ):
-        self.options = ScoreOptions(**options)
+        self.options = dataclasses.replace(options or ScoreOptions(), **changes)
         self.function, self.params = pure_function(encoder)
         self.options.numerics.jacobian.uses_rules(self.function.layered)
         self.report = report

@@ -135,11 +135,11 @@ def test_scores_errors_and_precisions_of_views_are_joined():
     """Two records of three views after the image itself, and two inputs that fill the batch up."""
     rng = np.random.default_rng(0)
     scores, errors = rng.normal(-50, 1, 10), rng.uniform(0, 0.1, 10)
-    rungs = np.array([4, 3, 3, 1, 4, 3, 3, 4, 0, 0], np.int32)
+    levels = np.array([4, 3, 3, 1, 4, 3, 3, 4, 0, 0], np.int32)
     result = ScoreResult(
         score=jnp.asarray(scores, jnp.float32),
         score_error=jnp.asarray(errors, jnp.float32),
-        rung=jnp.asarray(rungs),
+        level=jnp.asarray(levels),
         listing_score=jnp.asarray(scores - 20, jnp.float32),
         singular_values=jnp.zeros((10, 5)),
         embedding=jnp.arange(20.0).reshape(10, 2),

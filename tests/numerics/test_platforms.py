@@ -9,7 +9,7 @@ import pytest
 import jepa_jax as jj
 from jepa_jax.numerics import platforms
 from jepa_jax.numerics.platforms import platform_of
-from jepa_jax.scoring.options import score_options
+from jepa_jax.scoring.options import ScoreOptions
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_what_lies_on_a_cpu_beside_an_accelerator_gets_a_cpus_choices(monkeypatc
     matrix = jnp.ones((3, 5), jnp.float32)
     mesh = jax.make_mesh((1, 1), ("data", "rows"))
     monkeypatch.setattr(platforms, "_default_device", lambda: SimpleNamespace(platform="tpu"))
-    assert score_options(jnp.sin).platform == "tpu"
-    assert score_options(jnp.sin, mesh=mesh).platform == "cpu"
+    assert ScoreOptions().platform == "tpu"
+    assert ScoreOptions(mesh=mesh).platform == "cpu"
     # While a program is traced, its arrays lie nowhere yet.
     assert "f64" in jax.jit(lambda: jj.singular_values(matrix)).lower().as_text()
     assert "f64" not in jax.jit(jj.singular_values).lower(matrix).as_text()

@@ -41,3 +41,8 @@ def loud_params(spec: ViTSpec, dtype: str) -> dict:
         return jnp.asarray(2.0 * np.asarray(leaf) + 0.1 * rng.standard_normal(leaf.shape), dtype)
 
     return jax.tree.map(louder, initialize_params(spec, 0))
+
+
+def relative(found: jax.Array, expected: jax.Array) -> float:
+    """Error relative to the whole."""
+    return float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))

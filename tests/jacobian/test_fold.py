@@ -1,4 +1,4 @@
-"""The layer rules against JAX's own differentiation: each pullback alone, and whole encoders of every make."""
+"""The fold over layers against JAX's own differentiation: whole encoders of every make."""
 
 import functools
 from collections.abc import Callable
@@ -8,37 +8,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jepa_jax.jacobian.counting import multiplications, naive_multiplications, planned_multiplications
-from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
-from makes import MAKES, PLAIN, TOLERANCE, loud_params
+from makes import MAKES, PLAIN, TOLERANCE, loud_params, relative
 
 import jepa_jax as jj
-from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
-from jepa_jax.encoders.parameters import parameter_shapes
-from jepa_jax.jacobian import pullbacks
+from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.jacobian.jacobian import jacobian_rows, prepare
 from jepa_jax.jacobian.options import JacobianOptions
-from jepa_jax.numerics.precision import einsum_of
 
 
-def rules_jacobian(spec: ViTSpec, params: dict, image: jax.Array, **how: Any) -> jax.Array:
-    return columns_to_jacobian(spec, rules_columns(spec, params, image, **how), image.shape)
-
-
-def relative(found: jax.Array, expected: jax.Array) -> float:
-    return float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))
+def jacobian_of_layers(spec: ViTSpec, params: dict, image: jax.Array, **how: Any) -> jax.Array:
+    function, options = EncoderFunction(spec), JacobianOptions(engine="rules", **how)
+    prepared = prepare(function, params, image.shape, options, compact=False)
+    return jacobian_rows(function, params, prepared, image, options=options)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("make", MAKES)
-def test_rules_equal_jax(make: str, dtype: str):
+def test_the_fold_equals_jax(make: str, dtype: str):
     spec = MAKES[make]
     with jax.enable_x64(dtype == "float64"):
         params = loud_params(spec, dtype)
         image = jnp.asarray(np.random.default_rng(2).standard_normal((12, 20, 3)), dtype)
         function = EncoderFunction(spec)
         expected = jax.jit(jax.jacrev(lambda value: function(params, value[None])[0]))(image)
-        for block_size in (None, 5):
-            found = jax.jit(functools.partial(rules_jacobian, spec, block_size=block_size))(params, image)
+        for schedule, block_size in (("looped", None), ("looped", 5), ("batched", None), ("batched", 5)):
+            how = {"precision": dtype, "schedule": schedule, "block_size": block_size}
+            found = jax.jit(functools.partial(jacobian_of_layers, spec, **how))(params, image)
             assert found.shape == (spec.embedding_size, 12, 20, 3)
             assert found.dtype == dtype
             assert relative(found, expected) <= TOLERANCE[dtype]
@@ -63,51 +58,6 @@ def check_along_a_direction(fn: Callable[[jax.Array], jax.Array], image: jax.Arr
     values = jax.jit(fn)(image + shifts[:, None, None, None] * direction)
     differences = jnp.tensordot(jnp.array([*weights.values()]), values[:4] - values[4:], 1) / step
     assert relative(found, differences) <= TOLERANCE["float64"]
-
-
-@pytest.mark.parametrize("rows", [2, 40])
-def test_the_mlp_rule_equals_vjp_folded_or_not(rows: int):
-    width, hidden = 12, 30
-    assert (width * hidden + rows * width < 2 * rows * hidden) == (rows == 40)  # one of each way
-    with jax.enable_x64(True):
-        keys = jax.random.split(jax.random.key(0), 6)
-        token, gain, layer_scale = (jax.random.normal(key, (width,)) for key in keys[:3])
-        first = jax.random.normal(keys[3], (width, hidden))
-        second = jax.random.normal(keys[4], (hidden, width))
-        cotangent = jax.random.normal(keys[5], (width, rows))
-
-        def normalize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            inverse_std = jax.lax.rsqrt(jnp.var(x) + 1e-6)
-            return (x - jnp.mean(x)) * inverse_std, inverse_std
-
-        def branch(x: jax.Array) -> jax.Array:
-            return (jnp.tanh((normalize(x)[0] * gain) @ first) @ second) * layer_scale
-
-        normalized, inverse_std = normalize(token)
-        slopes = 1 - jnp.tanh((normalized * gain) @ first) ** 2
-        inward = pullbacks.centered(first * gain[:, None])
-        outward = second * layer_scale
-        found = pullbacks.mlp(einsum_of("float64"), cotangent, slopes, outward, inward, normalized, inverse_std)
-        _, pullback = jax.vjp(branch, token)
-        expected = jax.vmap(lambda row: pullback(row)[0], in_axes=1, out_axes=1)(cotangent)
-        assert relative(found, expected) <= 1e-13
-
-
-@pytest.mark.parametrize(("queries", "keys", "width"), [(7, 7, 3), (1, 7, 3), (5, 5, 9)])
-def test_the_attention_rule_equals_vjp(queries: int, keys: int, width: int):
-    def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        return jax.nn.softmax(query @ key.T, axis=-1) @ value
-
-    with jax.enable_x64(True):
-        seeds = jax.random.split(jax.random.key(0), 4)
-        query = jax.random.normal(seeds[0], (queries, width))
-        key, value = (jax.random.normal(seed, (keys, width)) for seed in seeds[1:3])
-        cotangent = jax.random.normal(seeds[3], (queries, width, 4))
-        _, pullback = jax.vjp(attend, query, key, value)
-        expected = jax.vmap(pullback, in_axes=2, out_axes=2)(cotangent)
-        of_query, of_key, of_value = pullbacks.attention(einsum_of("float64"), cotangent, query, key, value)
-        for found, wanted in zip((of_query, of_key.transpose(1, 0, 2), of_value), expected, strict=True):
-            assert relative(found, wanted) <= 1e-13
 
 
 @pytest.fixture(scope="module")
@@ -141,25 +91,6 @@ def test_a_score_does_not_depend_on_the_batch(encoder: Encoder):
     turned = np.asarray(jj.score(encoder, batch[::-1]).score)[::-1]
     np.testing.assert_allclose(together, alone, atol=1e-4)
     np.testing.assert_allclose(together, turned, atol=1e-4)
-
-
-@pytest.mark.parametrize("image_size", [112, 224])
-def test_the_rules_do_less_arithmetic_than_one_pullback_per_row(image_size: int):
-    spec = find_spec("dinov2-small").vit
-    params = parameter_shapes(spec)
-    image = jax.ShapeDtypeStruct((image_size, image_size, 3), jnp.float32)
-
-    rules = planned_multiplications(EncoderFunction(spec), params, image, JacobianOptions())
-    assert rules <= 0.75 * naive_multiplications(EncoderFunction(spec), params, image)
-
-
-def test_multiplications_are_those_of_the_products():
-    kernel = jnp.ones((5, 3))
-
-    def twice(x: jax.Array) -> jax.Array:
-        return jax.lax.scan(lambda c, _: (c @ kernel @ kernel.T, None), x, None, length=7)[0]
-
-    assert multiplications(jax.make_jaxpr(twice)(jnp.ones((2, 5))).jaxpr) == 7 * 2 * (2 * 5 * 3)
 
 
 def test_impossible_combinations_are_named(encoder: Encoder):
