@@ -17,9 +17,9 @@ import jepa_jax as jj
 from benchmarks.contest import Contest, make_contest
 from benchmarks.images import natural_pictures
 from jepa_jax.encoders.null_directions import complement_basis
+from jepa_jax.images.decoding import InputRecipe, decode
 from jepa_jax.jacobian.jacobian import spectral_columns
 from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.jobs.decoding import InputRecipe, decode
 from jepa_jax.spectrum.spectrum import algorithm_scope, all_values, log_volume, resolve_method, structural_values
 
 

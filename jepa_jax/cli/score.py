@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from jepa_jax.cli.app import app, console, errors
+from jepa_jax.images.sources import accepted
 
 
 class PrecisionChoice(StrEnum):
@@ -55,8 +56,8 @@ def score(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="Folder of images (recursive), WebDataset tars (shard-{000..127}.tar), ArrayRecord, tfds:NAME/SPLIT, "
-            "tfds:DIR/SPLIT, .parquet or .csv list of paths, .npy or .npz arrays.",
+            help=f"What to score: {accepted()}. Folders are searched recursively; "
+            "several archives are one input: shard-{000..127}.tar.",
         ),
     ],
     output: Annotated[str, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
@@ -142,11 +143,12 @@ def score(
 
     from jepa_jax.cli.reporting import ConsoleProgress, JsonProgress, Quiet, print_dry_run, print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
-    from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job
+    from jepa_jax.images.sources import open_source
+    from jepa_jax.images.sources.keys import read_keys
+    from jepa_jax.images.sources.records import text_key
+    from jepa_jax.jobs import JobInterrupted, JobOptions, run_job
     from jepa_jax.jobs.dry_run import dry_run as try_out
     from jepa_jax.jobs.launch import launch_here, together
-    from jepa_jax.jobs.sources.keys import read_keys
-    from jepa_jax.jobs.sources.records import text_key
     from jepa_jax.loading import load_encoder
 
     options = JobOptions(

@@ -15,10 +15,11 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from jepa_jax.encoders import null_directions, preprocessing
+from jepa_jax.encoders import null_directions
 from jepa_jax.encoders.specs import EncoderSpec, KernelDtype, ViTSpec
 from jepa_jax.encoders.vit import ViT
 from jepa_jax.errors import CheckpointError
+from jepa_jax.images.preprocessing import preprocess
 
 Params = dict[Any, Any]
 """Nested parameters: names, and block numbers as ints, to arrays."""
@@ -72,7 +73,7 @@ class Encoder:
 
     def preprocess(self, images: Sequence[Image.Image | np.ndarray]) -> np.ndarray:
         """Pictures to this encoder's input, float32 [B, H, W, 3], by its own recipe (see `preprocessing`)."""
-        return preprocessing.preprocess(images, self.spec.preprocess)
+        return preprocess(images, self.spec.preprocess)
 
     @property
     def null_direction_count(self) -> int:
