@@ -16,9 +16,9 @@ from PIL import Image
 import jepa_jax as jj
 from benchmarks.contest import Contest, make_contest
 from benchmarks.images import natural_pictures
+from jepa_jax.images.decoding import InputRecipe, decode
 from jepa_jax.jacobian.jacobian import embed_with_nulls, prepare, spectral_columns
 from jepa_jax.jacobian.options import JacobianOptions
-from jepa_jax.jobs.decoding import InputRecipe, decode
 from jepa_jax.numerics.bases import complement_basis
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.spectrum.factor import Factor

@@ -12,11 +12,11 @@ from PIL import Image
 
 from jepa_jax.analysis.table import ScoreTable, named_path
 from jepa_jax.encoders.identity import from_plain
-from jepa_jax.encoders.preprocessing import preprocess_one, to_rgb
-from jepa_jax.encoders.specs import PreprocessSpec
 from jepa_jax.errors import ArgumentError, CheckpointError, ImageError, JobError
-from jepa_jax.jobs import open_source
-from jepa_jax.jobs.decoding import open_encoded
+from jepa_jax.images.decoding import open_encoded
+from jepa_jax.images.preprocessing import preprocess_one, to_rgb
+from jepa_jax.images.recipe import PreprocessSpec
+from jepa_jax.images.sources import open_source
 from jepa_jax.jobs.manifest import input_place
 
 UNREADABLE = (ImageError, OSError, Image.DecompressionBombError)

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console
-from jepa_jax.cli.score import PrecisionChoice
+from jepa_jax.numerics.precision import Precision
 
 if TYPE_CHECKING:
     from jepa_jax.scoring.planning import ScoringPlan
@@ -38,7 +38,7 @@ def plan(
         str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")
     ] = "jepa-tiny",
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice("float32"),
+    precision: Annotated[Precision, typer.Option(help="Of the scores.")] = "float32",
     memory: Annotated[
         float | None, typer.Option(help="GiB that scoring may take; by default what the device has.")
     ] = None,
@@ -66,7 +66,7 @@ def plan(
         spec,
         batch_size or default_batch_size(spec),
         ScoreOptions(
-            precision.value,
+            precision,
             mode.value,
             engine.value,
             spectrum=not score_only,

@@ -32,12 +32,12 @@ from rich.text import Text
 
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
 from jepa_jax.encoders.function import null_direction_count
+from jepa_jax.images.views import Views
 from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport, Summary
 from jepa_jax.jobs.dry_run import DryRun
-from jepa_jax.jobs.parquet import read_parquet
-from jepa_jax.views import Views
+from jepa_jax.parquet import read_parquet
 
 
 class _Rate(ProgressColumn):

@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jepa_jax.encoders import identity, preprocessing
+from jepa_jax.encoders import identity
 from jepa_jax.encoders.function import EncoderFunction, null_direction_count
 from jepa_jax.encoders.parameters import Params, build_module, check_params, named_arrays
 from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.encoders.vit import ViT
 from jepa_jax.errors import CheckpointError
+from jepa_jax.images.preprocessing import preprocess
 
 
 class Encoder:
@@ -48,7 +49,7 @@ class Encoder:
 
     def preprocess(self, images: Sequence[Image.Image | np.ndarray]) -> np.ndarray:
         """Pictures to this encoder's input, float32 [B, H, W, 3], by its own recipe (see `preprocessing`)."""
-        return preprocessing.preprocess(images, self.spec.preprocess)
+        return preprocess(images, self.spec.preprocess)
 
     @property
     def null_direction_count(self) -> int:

@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 from jepa_jax.encoders import identity
 from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.layers.positions import PositionResize
 
 Pooling = Literal["class_token", "mean_patches"]
 Activation = Literal["gelu", "quick_gelu", "swiglu"]
-
-Interpolation = Literal["bicubic", "bilinear"]
 
 KernelDtype = Literal["float32", "bfloat16"]
 """Dtypes that kernels may be stored in; every other parameter is stored in float32."""
@@ -96,40 +95,6 @@ class ViTSpec:
     def prefix_tokens(self) -> int:
         """Tokens that stand before the patches: class token and registers."""
         return int(self.class_token) + self.register_tokens
-
-
-@dataclass(frozen=True)
-class PreprocessSpec:
-    """The encoder's own recipe from an image to its input.
-
-    Attributes:
-        resize_shortest: the image is resized so that its shorter side has this many pixels.
-        crop: side of the square cut from the middle: the encoder's input size.
-        interpolation: Pillow filter of the resize; Pillow antialiases when it shrinks.
-        mean, std: per-channel normalisation of values in [0, 1], RGB.
-        squeeze: the picture is resized to the square itself, whatever its shape, and nothing is cut off
-            (`transformers`' ``ViTImageProcessor``); ``resize_shortest`` then equals ``crop``.
-    """
-
-    resize_shortest: int = 256
-    crop: int = 224
-    interpolation: Interpolation = "bicubic"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    squeeze: bool = False
-
-    def __post_init__(self):
-        if self.squeeze and self.resize_shortest != self.crop:
-            raise ArgumentError(
-                f"squeeze=True resizes to {self.crop} pixels; resize_shortest={self.resize_shortest} cannot differ."
-            )
-        if not 0 < self.crop <= self.resize_shortest:
-            raise ArgumentError(f"crop={self.crop} must lie between 1 and resize_shortest={self.resize_shortest}.")
-
-    def at_image_size(self, size: int) -> PreprocessSpec:
-        """The same recipe for inputs of another size: the share of the image that is kept stays the same."""
-        resize = max(size, round(self.resize_shortest * size / self.crop))
-        return dataclasses.replace(self, resize_shortest=resize, crop=size)
 
 
 @dataclass(frozen=True)

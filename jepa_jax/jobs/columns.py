@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from jepa_jax.jobs.decoding import InputRecipe
+from jepa_jax.images.decoding import InputRecipe
+from jepa_jax.images.views import combine_views
 from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.readings import ScoreResult
-from jepa_jax.views import combine_views
 
 Row = dict[str, np.ndarray]
 """One record's values by column."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from jepa_jax.encoders import EncoderSpec
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.decoding import InputRecipe
+from jepa_jax.images.decoding import InputRecipe
+from jepa_jax.images.views import ViewRecipe, Views, view_recipe
 from jepa_jax.jobs.schema import SAVABLE, SAVE_DTYPES, SaveDtype
 from jepa_jax.jobs.stopping import FailureLimit
 from jepa_jax.scoring.options import ScoreOptions
-from jepa_jax.views import ViewRecipe, Views, view_recipe
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class JobOptions:
             itself, which is one input more.
         views: random views of each image whose scores are combined; 1 scores the image itself.
         seed: of the views.
-        view_recipe: how views are drawn; by default as the encoder's family was trained, see `jepa_jax.views`.
+        view_recipe: how views are drawn; by default as the encoder's family was trained, see `jepa_jax.images.views`.
         save_dtype: of the optional columns' values.
         batch_size: images per step of this process, every view counted; by default as many as fill the device.
         shard_size: records per part; by default about 64 parts of 8 to 1,024 records.

@@ -16,17 +16,17 @@ from etils import epath
 
 from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import JepaJaxError, JobError
+from jepa_jax.images.pipeline import decode_ahead
+from jepa_jax.images.sources import Records
 from jepa_jax.jacobian.options import default_images_per_step
 from jepa_jax.jobs.calibration import measure_noise, require_measurable
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import pin_records, write_records
-from jepa_jax.jobs.pipeline import decode_ahead
 from jepa_jax.jobs.progress import Progress, ShardReport, Summary
 from jepa_jax.jobs.schema import score_schema
 from jepa_jax.jobs.shards import OpenShard, default_shard_size, from_runs, shard_ranges, to_runs
-from jepa_jax.jobs.sources import Records
 from jepa_jax.jobs.stopping import StopSignals
 from jepa_jax.jobs.stream import DeviceClock, compile_step, score_stream
 from jepa_jax.jobs.team import Team

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_jax.errors import JobError, OutOfMemoryError
+from jepa_jax.images.decoding import Decoded
 from jepa_jax.jobs.columns import Row, record_columns
-from jepa_jax.jobs.decoding import Decoded
 from jepa_jax.jobs.devices import Step
 from jepa_jax.scoring.programs import Program
 from jepa_jax.scoring.readings import ScoreResult

@@ -108,10 +108,11 @@ def no_null_directions(output: jax.Array) -> NullDirections:
 
 
 class Layer:
-    """What an encoder is composed of. N tokens go in, M come out; d and e are their widths.
+    """What an encoder is composed of. N tokens go in, M come out; d and e are their widths."""
 
-    Besides the methods here, a layer is called on batches, [B, N, d] -> [B, M, e]: plainly written, the reference.
-    """
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """The plain layer, [B, N, d] -> [B, M, e]: the reference."""
+        raise NotImplementedError
 
     def linearize(self, tokens: jax.Array) -> tuple[jax.Array, Any]:
         """Of one image: [N, d] -> [M, e] and the residuals, a tree of arrays that `pullback` needs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -57,7 +58,7 @@ class Stack(Layer):
 
     def cost(self, sizes: Sizes) -> Cost:
         """All blocks see all tokens, but for the last one, which may be pruned."""
-        whole = Sizes(**vars(sizes) | {"active": sizes.tokens})
+        whole = dataclasses.replace(sizes, active=sizes.tokens)
         block = self.blocks[0]
         return block.cost(whole).times(len(self.blocks) - 1) + block.cost(sizes)
 

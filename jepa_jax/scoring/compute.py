@@ -44,12 +44,13 @@ def score_fn(
         it under ``jax.enable_x64(True)``.
     """
     function, params = pure_function(encoder)
+    chosen = ScoreOptions(**options)
     for name in ("memory", "tolerance"):
         if options.get(name) is not None:
             raise ArgumentError(
                 f"{name}={options[name]!r}: a pure function plans nothing; leave it to jepa_jax.score."
             )
-    numerics = ScoreOptions(**options).numerics
+    numerics = chosen.numerics
     numerics.jacobian.uses_rules(function.layered)
     if parallel == "pmap":
         if numerics.mesh is not None:

@@ -16,11 +16,11 @@ from jepa_jax.analysis.images import UNREADABLE, ImageReader, open_picture
 from jepa_jax.analysis.table import ScoreTable, drawn_rows, named_path
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.identity import pinned_form
-from jepa_jax.encoders.preprocessing import to_rgb
 from jepa_jax.errors import ArgumentError, ImageError
-from jepa_jax.jobs import open_source
+from jepa_jax.images.preprocessing import to_rgb
+from jepa_jax.images.sources import open_source
+from jepa_jax.images.sources.tfds import PREFIX, rows_of_class
 from jepa_jax.jobs.columns import SCORES
-from jepa_jax.jobs.sources.tfds import PREFIX, rows_of_class
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from jepa_jax.images.views import combine_views
 from jepa_jax.studies.baselines import baselines
 from jepa_jax.studies.correlations import correlation, rank_correlation
 from jepa_jax.studies.densities import Density, correlated_gaussian, random_mixture, ring, student, two_spirals
@@ -26,7 +27,6 @@ from jepa_jax.studies.outputs import Ledger, rich_table, study_progress
 from jepa_jax.studies.synthetic_pages import median_row, shown, write_pages
 from jepa_jax.studies.vectors import Recipe, TrainedVectors, train_vectors
 from jepa_jax.training.objectives import LeJEPA, VICReg
-from jepa_jax.views import combine_views
 
 SEEDS = (1, 2, 3)
 """Each has its own start, training data, and held-out points; and its own density in the rows ``drawn anew``."""

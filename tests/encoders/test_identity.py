@@ -23,6 +23,7 @@ from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, PreprocessSpec, Vi
 from jepa_jax.encoders.identity import FORMAT_1, digest, from_plain, pinned_form, stored_form
 from jepa_jax.encoders.parameters import named_arrays
 from jepa_jax.encoders.shipped import shipped_directory
+from jepa_jax.images.views import RECIPES, ViewRecipe
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.manifest import build_manifest
 from jepa_jax.training.config import Optimizer, TrainingConfig
@@ -31,7 +32,6 @@ from jepa_jax.training.mlp import MLP
 from jepa_jax.training.objectives import LeJEPA
 from jepa_jax.training.run_files import differing_fields
 from jepa_jax.training.views import VectorViews
-from jepa_jax.views import RECIPES, ViewRecipe
 
 GROWN = (EncoderSpec, ViTSpec, PreprocessSpec, ViewRecipe)
 END_LATER = f"""

@@ -12,8 +12,8 @@ from PIL import Image
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.images.decoding import open_encoded
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.decoding import open_encoded
 from jepa_jax.scoring.options import ScoreOptions
 
 

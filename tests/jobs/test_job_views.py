@@ -16,14 +16,14 @@ from jepa_jax.analysis import evaluate, read_table
 from jepa_jax.cli.reporting import print_dry_run
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.images.decoding import InputRecipe
+from jepa_jax.images.views import RECIPES, ViewRecipe, Views, combine_views, draw_views
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.columns import record_columns
-from jepa_jax.jobs.decoding import InputRecipe
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.dry_run import dry_run
 from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.readings import ScoreResult
-from jepa_jax.views import RECIPES, ViewRecipe, Views, combine_views, draw_views
 
 VIEWS = Views(3, 5, RECIPES["dinov2"])
 OPTIONS = JobOptions(views=3, seed=5, columns=("embedding", "singular_values"), batch_size=8, shard_size=2)

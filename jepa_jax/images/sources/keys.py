@@ -5,7 +5,7 @@ from __future__ import annotations
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.sources.listing import KEY_COLUMN
+from jepa_jax.images.sources.listing import KEY_COLUMN
 
 
 def read_keys(path: epath.PathLike) -> list[str]:
@@ -16,7 +16,7 @@ def read_keys(path: epath.PathLike) -> list[str]:
     """
     import pyarrow as pa
 
-    from jepa_jax.jobs.parquet import read_parquet
+    from jepa_jax.parquet import read_parquet
 
     file = epath.Path(path)
     try:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.sources.records import Records, Unusable, read_file, text_key, unique_records
+from jepa_jax.images.sources.kind import SourceKind
+from jepa_jax.images.sources.records import Records, Unusable, read_file, text_key, unique_records
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .tga".split()
@@ -46,7 +47,7 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def open_folder(path: epath.PathLike) -> Records:
+def open_folder(name: str, files: Sequence[str]) -> Records:
     """Every image below a folder, ordered by path; the key is the path below the folder, with slashes.
 
     Linked folders are not entered, since they may lead back: such a link is recorded as a failure, and so is
@@ -55,24 +56,25 @@ def open_folder(path: epath.PathLike) -> Records:
     Raises:
         ArgumentError: it holds no image.
     """
+    path = epath.Path(name)
     root = os.fspath(path).rstrip("/") or "/"
-    walk = _walk_remote(epath.Path(path)) if "://" in root else _walk_local(root)
+    walk = _walk_remote(path) if "://" in root else _walk_local(root)
     found: list[tuple[str, str | Unusable]] = []
     left_out = 0
-    for name, problem in walk:
-        if problem or is_image(name):
-            found.append((text_key(name), problem or name))
+    for file, problem in walk:
+        if problem or is_image(file):
+            found.append((text_key(file), problem or file))
         else:
             left_out += 1
-    if not any(isinstance(name, str) for _, name in found):
-        reasons = "".join(f"; {key}: {name.reason}" for key, name in found[:3] if isinstance(name, Unusable))
+    if not any(isinstance(file, str) for _, file in found):
+        reasons = "".join(f"; {key}: {file.reason}" for key, file in found[:3] if isinstance(file, Unusable))
         raise ArgumentError(
             f"input {path} holds no image ({left_out} other files{reasons}); "
             f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}."
         )
     found.sort(key=lambda entry: entry[0])
-    keys, names = unique_records(found)
-    others = {i: name for i, (key, name) in enumerate(zip(keys, names, strict=True)) if name != key}
+    keys, below = unique_records(found)
+    others = {i: file for i, (key, file) in enumerate(zip(keys, below, strict=True)) if file != key}
     return Records(str(path), keys, _Paths(root, keys, others), read_file, (root,), left_out)
 
 
@@ -100,3 +102,7 @@ def _walk_remote(root: epath.Path) -> Iterator[tuple[str, None]]:
     for folder, _, files in root.walk():
         for file in files:
             yield "/".join((*folder.relative_to(root).parts, file)), None
+
+
+FOLDER = SourceKind(wording="a folder of images", read=open_folder)
+"""Any folder that no other kind claims."""

@@ -17,8 +17,9 @@ from typing import IO, Any
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.sources.folder import is_image
-from jepa_jax.jobs.sources.records import Records, Unusable, read_slice, text_key, unique_records
+from jepa_jax.images.sources.folder import is_image
+from jepa_jax.images.sources.kind import SourceKind
+from jepa_jax.images.sources.records import Records, Unusable, read_slice, text_key, unique_records
 
 DAMAGE = "#damage"
 """The key under which what an archive has lost is recorded."""
@@ -107,3 +108,10 @@ def _locate(archive: str, member: tarfile.TarInfo) -> tuple[str, int, int] | Unu
     if not member.isreg() or member.issparse():
         return Unusable("the member is no regular file")
     return archive, member.offset_data, member.size
+
+
+def _is_tar(name: str) -> bool:
+    return name.endswith(".tar")
+
+
+WEBDATASET = SourceKind(wording=".tar (WebDataset)", read=open_webdataset, is_file=_is_tar, several=True)

@@ -166,6 +166,11 @@ def text_key(name: str) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
+def full_path(path: str) -> str:
+    """A path wherever the command is given: a local one in full."""
+    return path if "://" in path else text_key(os.path.abspath(path))
+
+
 def read_file(path: str) -> bytes:
     """A whole file, local or remote.
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jepa_jax.encoders.preprocessing import preprocess_rgb, to_rgb
-from jepa_jax.encoders.specs import PreprocessSpec
 from jepa_jax.errors import ImageError
-from jepa_jax.jobs.sources.records import Reader, Unusable
-from jepa_jax.views import Views, draw_views
+from jepa_jax.images.preprocessing import preprocess_rgb, to_rgb
+from jepa_jax.images.recipe import PreprocessSpec
+from jepa_jax.images.sources.records import Reader, Unusable
+from jepa_jax.images.views import Views, draw_views
 
 MAX_PIXELS = 89_478_485
 """Pillow's own threshold of a likely decompression bomb: 256 MiB of RGB."""

@@ -1,4 +1,4 @@
-"""What a job scores: one file per kind of input, each turned into `Records`."""
+"""What is scored: one file per kind of input, each of which turns an input into `Records`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,30 @@ from collections.abc import Sequence
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.sources.array_record import open_array_record
-from jepa_jax.jobs.sources.arrays import open_arrays
-from jepa_jax.jobs.sources.folder import is_image, open_folder
-from jepa_jax.jobs.sources.listing import open_listing
-from jepa_jax.jobs.sources.records import Records
-from jepa_jax.jobs.sources.tfds import PREFIX, open_tfds
-from jepa_jax.jobs.sources.webdataset import open_webdataset
+from jepa_jax.images.sources.array_record import ARRAY_RECORD
+from jepa_jax.images.sources.arrays import ARRAYS
+from jepa_jax.images.sources.folder import FOLDER, is_image
+from jepa_jax.images.sources.kind import SourceKind
+from jepa_jax.images.sources.listing import LISTING
+from jepa_jax.images.sources.records import Records, full_path
+from jepa_jax.images.sources.tfds import TFDS
+from jepa_jax.images.sources.webdataset import WEBDATASET
 
-KINDS = (
-    "a folder of images, .tar (WebDataset), .array_record, tfds:NAME/SPLIT, tfds:DIR/SPLIT, "
-    "a .parquet or .csv list of paths, or .npy/.npz arrays"
+KINDS: tuple[SourceKind, ...] = (
+    FOLDER,
+    WEBDATASET,
+    ARRAY_RECORD,
+    TFDS,
+    LISTING,
+    ARRAYS,
 )
+"""Every kind of input, in the order in which messages name them. The first that recognises an input opens it."""
+
+
+def accepted() -> str:
+    """All kinds in words, as messages name them after "give"."""
+    *others, last = (kind.wording for kind in KINDS)
+    return f"{', '.join(others)}, or {last}"
 
 
 def open_source(path: epath.PathLike) -> Records:
@@ -34,8 +46,8 @@ def open_source(path: epath.PathLike) -> Records:
         ArgumentError: it is nothing that can be scored, or holds no record.
     """
     name = os.fspath(path)
-    if name.startswith(PREFIX):
-        return open_tfds(name)
+    if kind := _named(name):
+        return kind.open(name)
     source = epath.Path(path)
     if source.is_dir():
         return _open_directory(name, source)
@@ -44,42 +56,39 @@ def open_source(path: epath.PathLike) -> Records:
     files = expand(name)
     if files != [name]:
         return _open_files(name, files)
-    raise ArgumentError(f"input {name} does not exist; give {KINDS}.")
+    raise ArgumentError(f"input {name} does not exist; give {accepted()}.")
+
+
+def name_in_full(name: str) -> str:
+    """An input's name wherever the command is given: local paths in full."""
+    kind = _named(name)
+    return kind.in_full(name) if kind else full_path(name)
+
+
+def _named(name: str) -> SourceKind | None:
+    return next((kind for kind in KINDS if kind.is_named(name)), None)
 
 
 def _open_directory(name: str, directory: epath.Path) -> Records:
-    if (directory / "dataset_info.json").exists():
-        raise ArgumentError(f"input {name} is a TFDS directory; give the split as well: tfds:{name}/SPLIT.")
     entries = sorted(entry.name for entry in directory.iterdir())
-    archives = [entry for entry in entries if _is_tar(entry) or _is_array_record(entry)]
-    if archives and not any(is_image(entry) for entry in entries):
+    for kind in KINDS:
+        if kind.is_folder(entries):
+            return kind.open(name, [name])
+    archives = [entry for entry in entries if any(kind.several and kind.is_file(entry) for kind in KINDS)]
+    if archives and not any(map(is_image, entries)):
         return _open_files(name, [os.path.join(name, entry) for entry in archives])
-    return open_folder(directory)
+    return FOLDER.open(name, [name])
 
 
 def _open_files(name: str, files: Sequence[str]) -> Records:
     missing = [file for file in files if not epath.Path(file).is_file()]
     if missing:
         raise ArgumentError(f"input {name} names {len(missing)} files that do not exist, such as {missing[0]}.")
-    if all(map(_is_tar, files)):
-        return open_webdataset(name, files)
-    if all(map(_is_array_record, files)):
-        return open_array_record(name, files)
-    suffix = epath.Path(files[0]).suffix.lower()
-    if len(files) == 1 and suffix in (".parquet", ".csv"):
-        return open_listing(name)
-    if len(files) == 1 and suffix in (".npy", ".npz"):
-        return open_arrays(name)
+    for kind in KINDS:
+        if kind.are_files(files):
+            return kind.open(name, files)
     hint = " Decompress it first." if name.endswith((".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")) else ""
-    raise ArgumentError(f"input {name} is of no known kind; give {KINDS}.{hint}")
-
-
-def _is_tar(name: str) -> bool:
-    return name.endswith(".tar")
-
-
-def _is_array_record(name: str) -> bool:
-    return bool(re.search(r"\.(array_record|arrayrecord)(-\d+-of-\d+)?$", name))
+    raise ArgumentError(f"input {name} is of no known kind; give {accepted()}.{hint}")
 
 
 def expand(pattern: str) -> list[str]:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from jepa_jax.encoders.specs import PreprocessSpec
 from jepa_jax.errors import ImageError
+from jepa_jax.images.recipe import PreprocessSpec
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from jepa_jax.encoders.preprocessing import preprocess, to_rgb
-from jepa_jax.encoders.specs import PreprocessSpec
 from jepa_jax.errors import ArgumentError
+from jepa_jax.images.preprocessing import preprocess, to_rgb
+from jepa_jax.images.recipe import PreprocessSpec
 
 ASPECT = 4 / 3
 """Crops are at most this much wider than high, or higher than wide, as in torchvision's RandomResizedCrop."""

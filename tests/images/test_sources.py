@@ -1,7 +1,10 @@
 """Every kind of input: the same photographs give the same scores under keys that map to each other."""
 
 import io
+import re
+import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,10 @@ from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image
 
 import jepa_jax as jj
-from jepa_jax.jobs import JobOptions, Records, open_source, run_job
+from jepa_jax.images import Records, open_source, sources
+from jepa_jax.images.sources.kind import SourceKind
+from jepa_jax.images.sources.records import identity
+from jepa_jax.jobs import JobOptions, run_job
 
 PHOTOGRAPHS = ("astronaut.png", "camera.png", "coffee.png", "chelsea.png", "rocket.jpg", "hubble_deep_field.jpg")
 
@@ -197,3 +203,41 @@ def test_float_arrays_are_refused(tmp_path: Path):
         open_source(tmp_path / "*.tar")
     with pytest.raises(jj.ArgumentError, match="tfds:NAME/SPLIT"):
         open_source("tfds:mnist")
+
+
+def test_a_new_kind_is_one_object_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def read(name: str, files: Sequence[str]) -> Records:
+        return Records(name, ["0"], [b""], identity, tuple(files))
+
+    kind = SourceKind("a .zip of nothing", read, prefix="nothing:", is_file=lambda name: name.endswith(".zip"))
+    monkeypatch.setattr(sources, "KINDS", (*sources.KINDS, kind))
+    (tmp_path / "a.zip").touch()
+    assert open_source(tmp_path / "a.zip").files == (str(tmp_path / "a.zip"),)
+    assert open_source("nothing:else").name == sources.name_in_full("nothing:else") == "nothing:else"
+    with pytest.raises(jj.ArgumentError, match=r"give a folder of images, .*/\.npz arrays, or a \.zip of nothing"):
+        open_source(tmp_path / "nowhere")
+    # One file, named by a pattern: this kind takes no several.
+    assert open_source(tmp_path / "?.zip").files == (str(tmp_path / "a.zip"),)
+    (tmp_path / "b.zip").touch()
+    with pytest.raises(jj.ArgumentError, match="no known kind"):
+        open_source(tmp_path / "?.zip")
+
+
+def test_a_kind_that_needs_a_package_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("array_record", "tensorflow_datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / "a.array_record").touch()
+    remedy = r"need the package {}: pip install 'jepa-jax\[data\]'\.$"
+    with pytest.raises(jj.ArgumentError, match="^ArrayRecord files " + remedy.format("array_record")):
+        open_source(tmp_path / "a.array_record")
+    with pytest.raises(jj.ArgumentError, match="^TFDS data sets " + remedy.format("tensorflow_datasets")):
+        open_source("tfds:mnist/test")
+
+
+def test_messages_name_every_kind(tmp_path: Path):
+    kinds = (
+        "a folder of images, .tar (WebDataset), .array_record, tfds:NAME/SPLIT, tfds:DIR/SPLIT, "
+        "a .parquet or .csv list of paths, or .npy/.npz arrays"
+    )
+    with pytest.raises(jj.ArgumentError, match=re.escape(f"does not exist; give {kinds}.")):
+        open_source(tmp_path / "nowhere")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.sources.optional import require_package
-from jepa_jax.jobs.sources.records import Records
+from jepa_jax.images.sources.kind import Package, SourceKind
+from jepa_jax.images.sources.records import Records, full_path
 
 PREFIX = "tfds:"
 
@@ -34,13 +35,14 @@ class TfdsReader:
         return _data_source(self.dataset, self.split, self.feature)[index][self.feature]
 
 
-def open_tfds(name: str) -> Records:
+def open_tfds(name: str, files: Sequence[str]) -> Records:
     """``tfds:NAME/SPLIT`` or ``tfds:DIR/SPLIT``; the key is the record's number in its split, from 0.
 
     Raises:
         ArgumentError: the data set, the split or its image cannot be found.
     """
-    require_package("tensorflow_datasets", "TFDS data sets")
+    if files:
+        raise ArgumentError(f"input {name} is a TFDS directory; give the split as well: {PREFIX}{name}/SPLIT.")
     dataset, slash, split = name.removeprefix(PREFIX).rpartition("/")
     if not slash or not dataset or not split:
         raise ArgumentError(f"input {name} must be tfds:NAME/SPLIT or tfds:DIR/SPLIT, such as tfds:imagenet_v2/test.")
@@ -54,10 +56,9 @@ def open_tfds(name: str) -> Records:
             f"input {name} cannot be opened: {(str(error).splitlines() or [type(error).__name__])[0]}. The data set "
             "must be prepared already, in the file format array_record."
         ) from error
-    files = (dataset,) if epath.Path(dataset).is_dir() else ()
-    return Records(
-        name, [str(i) for i in range(count)], range(count), TfdsReader(dataset, split, feature), files, positional=True
-    )
+    reader = TfdsReader(dataset, split, feature)
+    directory = (dataset,) if epath.Path(dataset).is_dir() else ()
+    return Records(name, [str(i) for i in range(count)], range(count), reader, directory, positional=True)
 
 
 def rows_of_class(name: str, label: str) -> list[int]:
@@ -101,3 +102,22 @@ def _image_feature(features: Any, name: str) -> str:
     if len(images) != 1 and "image" not in images:
         raise ArgumentError(f"input {name} has the image features {images}; one of them must be called 'image'.")
     return images[0] if len(images) == 1 else "image"
+
+
+def _is_tfds_directory(entries: Sequence[str]) -> bool:
+    return "dataset_info.json" in entries
+
+
+def _in_full(name: str) -> str:
+    dataset, slash, split = name.removeprefix(PREFIX).rpartition("/")
+    return f"{PREFIX}{full_path(dataset)}{slash}{split}" if epath.Path(dataset).is_dir() else name
+
+
+TFDS = SourceKind(
+    wording="tfds:NAME/SPLIT, tfds:DIR/SPLIT",
+    read=open_tfds,
+    prefix=PREFIX,
+    is_folder=_is_tfds_directory,
+    in_full=_in_full,
+    package=Package("tensorflow_datasets", "TFDS data sets"),
+)

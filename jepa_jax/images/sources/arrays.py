@@ -11,7 +11,8 @@ import numpy as np
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.sources.records import Records, identity
+from jepa_jax.images.sources.kind import SourceKind
+from jepa_jax.images.sources.records import Records, identity
 
 NAMES = ("images", "image", "x")
 """Names of the array in an ``.npz`` that holds several, in order of preference."""
@@ -30,24 +31,25 @@ class _Rows(Sequence):
         return np.ascontiguousarray(self.pictures[index])
 
 
-def open_arrays(path: str) -> Records:
+def open_arrays(name: str, files: Sequence[str]) -> Records:
     """Pictures [N, H, W] or [N, H, W, C] of dtype uint8; the key is the position, from 0.
 
     Raises:
         ArgumentError: the file cannot be read, or holds no such array.
     """
+    (path,) = files
     try:
         pictures = _load(epath.Path(path), path)
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, ArgumentError):
             raise
-        raise ArgumentError(f"input {path} cannot be read as a NumPy array: {error}") from error
+        raise ArgumentError(f"input {name} cannot be read as a NumPy array: {error}") from error
     if pictures.dtype != np.uint8 or pictures.ndim not in (3, 4) or not pictures.size:
         raise ArgumentError(
-            f"input {path} holds an array of dtype {pictures.dtype} and shape {pictures.shape}; pictures must be "
+            f"input {name} holds an array of dtype {pictures.dtype} and shape {pictures.shape}; pictures must be "
             "uint8 [N, H, W] or [N, H, W, channels], with values 0..255."
         )
-    return Records(path, [str(i) for i in range(len(pictures))], _Rows(pictures), identity, (path,), positional=True)
+    return Records(name, [str(i) for i in range(len(pictures))], _Rows(pictures), identity, (path,), positional=True)
 
 
 def _load(file: epath.Path, path: str) -> np.ndarray:
@@ -60,3 +62,10 @@ def _load(file: epath.Path, path: str) -> np.ndarray:
         if name is None:
             raise ArgumentError(f"input {path} holds the arrays {arrays.files}; call one of them {NAMES[0]!r}.")
         return arrays[name]
+
+
+def _is_array_file(name: str) -> bool:
+    return epath.Path(name).suffix.lower() in (".npy", ".npz")
+
+
+ARRAYS = SourceKind(wording=".npy/.npz arrays", read=open_arrays, is_file=_is_array_file)

@@ -10,9 +10,9 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from jepa_jax.errors import JobError
-from jepa_jax.jobs.decoding import Decoded, InputRecipe, decode_record
-from jepa_jax.jobs.sources.records import Records
-from jepa_jax.jobs.worker import Worker
+from jepa_jax.images.decoding import Decoded, InputRecipe, decode_record
+from jepa_jax.images.sources.records import Records
+from jepa_jax.images.worker import Worker
 
 CHUNK = 8
 """Inputs in one request to a worker: enough that the request costs little beside the decoding."""

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import jepa_jax as jj
-from jepa_jax.jobs import open_source
-from jepa_jax.jobs.sources.records import Unusable
+from jepa_jax.images import open_source
+from jepa_jax.images.sources.records import Unusable
 
 BLOCK = 512
 

@@ -2,6 +2,7 @@
 
 It is started as a program of its own, neither forked (JAX runs threads) nor through `multiprocessing`, which
 would run the user's script a second time; and a parent that is killed closes the pipe, so no worker outlives it.
+Neither `jepa_jax` by itself nor `jepa_jax.images` loads JAX, which would cost a second and 200 MB per worker.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import signal
 import subprocess
 import sys
-import types
 import warnings
 from collections.abc import Iterator
 from multiprocessing import Pipe
@@ -20,9 +20,8 @@ from typing import Any
 
 from PIL import Image
 
-PACKAGE = Path(__file__).resolve().parents[1]
-LIGHT = ("jepa_jax", "jepa_jax.encoders", "jepa_jax.jobs")
-"""Packages whose ``__init__`` would import JAX, a second and 200 MB per worker; decoding needs none of it."""
+HOME = Path(__file__).resolve().parents[2]
+"""The folder that holds this package."""
 
 
 class Worker:
@@ -66,7 +65,7 @@ class Worker:
 
 
 def _serve(pipe: Connection) -> None:
-    from jepa_jax.jobs.decoding import decode_record
+    from jepa_jax.images.decoding import decode_record
 
     try:
         reader, recipe = pipe.recv()
@@ -76,17 +75,18 @@ def _serve(pipe: Connection) -> None:
         return  # the parent is done, or dead
 
 
-def _import_lightly() -> None:
-    for name in LIGHT:
-        package = types.ModuleType(name)
-        package.__path__ = [str(PACKAGE.joinpath(*name.split(".")[1:]))]
-        sys.modules[name] = package
+def _import_the_parents_package() -> None:
+    """Import this very `jepa_jax`, wherever the parent found it; all else is looked for where Python looks."""
+    sys.path.insert(0, str(HOME))
+    import jepa_jax  # noqa: F401
+
+    sys.path.remove(str(HOME))
 
 
 if __name__ == "__main__":
     # A scheduler sends SIGTERM to all processes of a job: the parent decides when the workers stop.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused with a reason
-    _import_lightly()
+    _import_the_parents_package()
     with Connection(int(sys.argv[1])) as pipe:
         _serve(pipe)

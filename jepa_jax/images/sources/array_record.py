@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.sources.optional import require_package
-from jepa_jax.jobs.sources.records import Records
+from jepa_jax.images.sources.kind import Package, SourceKind
+from jepa_jax.images.sources.records import Records
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,6 @@ class ArrayRecordReader:
 
 @functools.lru_cache(maxsize=4)
 def _data_source(files: tuple[str, ...]) -> Any:
-    require_package("array_record", "ArrayRecord files")
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     return ArrayRecordDataSource(list(files))
@@ -45,3 +45,16 @@ def open_array_record(name: str, files: Sequence[str]) -> Records:
     if not count:
         raise ArgumentError(f"input {name} holds no record.")
     return Records(name, [str(i) for i in range(count)], range(count), reader, reader.files, positional=True)
+
+
+def _is_array_record(name: str) -> bool:
+    return bool(re.search(r"\.(array_record|arrayrecord)(-\d+-of-\d+)?$", name))
+
+
+ARRAY_RECORD = SourceKind(
+    wording=".array_record",
+    read=open_array_record,
+    is_file=_is_array_record,
+    several=True,
+    package=Package("array_record", "ArrayRecord files"),
+)
