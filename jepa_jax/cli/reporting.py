@@ -37,6 +37,7 @@ from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport, Summary
 from jepa_jax.jobs.dry_run import DryRun
+from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.parquet import read_parquet
 
 
@@ -266,7 +267,7 @@ def print_diagnosis(console: Console) -> bool:
         facts.add_row("device", f"{device.platform}: {device.device_kind}")
     console.print(facts)
     checks = Table("check against NumPy float64", "relative error", "tolerance", "")
-    results = check_backend()
+    results = check_backend(platform_of())
     for check in results:
         verdict = "[green]right[/]" if check.passed else "[bold red]WRONG[/]"
         checks.add_row(check.name, f"{check.error:.1e}", f"{check.tolerance:.0e}", verdict)

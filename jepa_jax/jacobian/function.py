@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.layers import Cost, Layer, Schedule
 
 BatchFunction = Callable[[jax.Array], jax.Array]
@@ -106,9 +105,7 @@ def pure_function(encoder: Encoder | BatchFunction) -> tuple[Differentiable, Any
 
     Raises:
         ArgumentError: it is neither an encoder nor a function.
-        BackendError: the backend computes wrong pullbacks (see `jepa_jax.jacobian.backend_check`).
     """
-    require_sound_backend()
     if isinstance(encoder, Encoder):
         return encoder.function, encoder.params
     if not callable(encoder):

@@ -13,6 +13,7 @@ import numpy as np
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian import fold
+from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
 from jepa_jax.jacobian.generic import forward_jacobian, reverse_jacobian
 from jepa_jax.jacobian.options import Engine, JacobianOptions, Mode
@@ -53,7 +54,7 @@ def jacobian(
     if precision is not None and (precision == "float64") != (own == "float64"):
         raise ArgumentError(f"precision={precision!r} does not fit x of dtype {x.dtype}; cast x.")
     chosen = JacobianOptions(mode, engine, precision or own, **options)
-    chosen.uses_rules(function.layered)
+    require_sound_backend(chosen, function.layered)
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
         run = _compiled if function.layered else _jacobians

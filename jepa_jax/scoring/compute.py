@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
+from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.fold import Kernels
 from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
 from jepa_jax.jacobian.jacobian import Columns, embed_with_nulls, prepare, spectral_columns
@@ -46,12 +47,10 @@ def score_fn(
     function, params = pure_function(encoder)
     chosen = ScoreOptions(**options)
     for name in ("memory", "tolerance"):
-        if options.get(name) is not None:
-            raise ArgumentError(
-                f"{name}={options[name]!r}: a pure function plans nothing; leave it to jepa_jax.score."
-            )
+        if (value := getattr(chosen, name)) is not None:
+            raise ArgumentError(f"{name}={value!r}: a pure function plans nothing; leave it to jepa_jax.score.")
     numerics = chosen.numerics
-    numerics.jacobian.uses_rules(function.layered)
+    require_sound_backend(numerics.jacobian, function.layered)
     if parallel == "pmap":
         if numerics.mesh is not None:
             raise ArgumentError("parallel='pmap' uses all local devices and takes no mesh; use parallel='shard_map'.")

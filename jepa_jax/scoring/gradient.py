@@ -27,6 +27,7 @@ import numpy as np
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
+from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.fold import Kernels
 from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
 from jepa_jax.jacobian.generic import DEFAULT_ROWS
@@ -78,7 +79,7 @@ def score_gradient(
         raise ArgumentError(f"precision={precision!r} is too coarse for a gradient; use 'float32' or 'float64'.")
     function, params = pure_function(encoder)
     options = ScoreOptions(precision, mode, engine, method=method, eps=eps, block_size=block_size)
-    options.numerics.jacobian.uses_rules(function.layered)
+    require_sound_backend(options.numerics.jacobian, function.layered)
     with float64_scope(precision == "float64"):
         return _gradients(function, options.numerics, params, jnp.asarray(batch))
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_jax.encoders import Encoder
+from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.function import BatchFunction, pure_function
 from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.numerics.precision import next_level
@@ -78,7 +79,7 @@ class Scorer:
     ):
         self.options = dataclasses.replace(options or ScoreOptions(), **changes)
         self.function, self.params = pure_function(encoder)
-        self.options.numerics.jacobian.uses_rules(self.function.layered)
+        require_sound_backend(self.options.numerics.jacobian, self.function.layered)
         self.report = report
         self._alone = threading.Lock()  # of a program that is planned to have all the memory
 
@@ -94,6 +95,7 @@ class Scorer:
 
     def _program(self, numerics: Numerics, batch: jax.ShapeDtypeStruct) -> Program:
         key = self._key(numerics, batch)
+        require_sound_backend(numerics.jacobian, self.function.layered)  # each level that is climbed to, as well
         with _compiling:
             if key not in _programs:
                 with float64_scope(numerics.precision == "float64"):

@@ -96,8 +96,8 @@ class TrainedVectors:
 
     def scores(self, vectors: jax.Array) -> dict[str, np.ndarray]:
         """``score``, ``log_normal`` = -|f(x)|^2 / 2, and ``gaussian_score``, the sum but for a constant; [B]."""
-        require_sound_backend()
         numerics = Numerics(JacobianOptions(images_per_step=256))
+        require_sound_backend(numerics.jacobian, layered=False)
         result = compute_scores(VectorEncoder(self.encoder), numerics, (self.params, self.units), vectors)
         return {
             "score": np.asarray(result.score),
