@@ -17,7 +17,7 @@ import jepa_jax as jj
 from benchmarks.contest import Contest, make_contest
 from benchmarks.images import natural_pictures
 from jepa_jax.images.decoding import InputRecipe, decode
-from jepa_jax.jacobian.jacobian import embed_with_nulls, prepare, spectral_columns
+from jepa_jax.jacobian.jacobian import differential, embed_with_nulls, prepare
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.bases import complement_basis
 from jepa_jax.numerics.platforms import platform_of
@@ -92,7 +92,7 @@ def _parts(contest: Contest, jpeg_size: int, whole: bool) -> dict[str, Callable[
     def jacobian(params: Any, image: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("highest"):
             prepared = prepare(function, params, image.shape, options, compact=True)
-            return spectral_columns(function, params, prepared, image, options).columns
+            return differential(function, params, prepared, image, options).transpose
 
     columns, nulls = jax.block_until_ready(jacobian(params, image)), forward(params, image)[1]
     size = images[0].size

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jepa_jax.encoders import Encoder, EncoderFunction
 from jepa_jax.encoders.parameters import parameter_shapes
-from jepa_jax.jacobian.jacobian import prepare, spectral_columns
+from jepa_jax.jacobian.jacobian import differential, prepare
 from jepa_jax.jacobian.options import JacobianOptions
 
 
@@ -34,11 +34,11 @@ def jacobian_flops(encoder: Encoder, image_size: int, options: JacobianOptions |
     """Work of one image's Jacobian as we compute it, forward pass included."""
     how = options or JacobianOptions()
 
-    def columns(params: Any, image: jax.Array) -> jax.Array:
+    def transpose(params: Any, image: jax.Array) -> jax.Array:
         prepared = prepare(encoder.function, params, image.shape, how, compact=True)
-        return spectral_columns(encoder.function, params, prepared, image, how).columns
+        return differential(encoder.function, params, prepared, image, how).transpose
 
-    return flops(columns, *_inputs(encoder, image_size))
+    return flops(transpose, *_inputs(encoder, image_size))
 
 
 def naive_flops(encoder: Encoder, image_size: int) -> float:

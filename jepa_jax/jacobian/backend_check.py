@@ -183,7 +183,7 @@ def layers_check(options: JacobianOptions) -> Check:
     found = np.einsum("trd,vtd->vr", pulled - cotangent, directions)
     step = 1e-30
     moved = np.stack([_block_numpy(nnx.to_pure_dict(values), x + 1j * step * v) for v in directions])
-    expected = np.einsum("trd,vtd->vr", cotangent, moved.imag / step - directions)
+    expected = np.einsum("trd,vtd->vr", cotangent, np.imag(moved) / step - directions)
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     tolerance = max(_NOISE_MARGIN * NOISE[options.precision], _OF_NUMPY)
     return Check(f"pullback of a transformer block in {options.precision}", float(error), tolerance)

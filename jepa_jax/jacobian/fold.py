@@ -93,7 +93,7 @@ def jacobian_transpose(
     rows: jax.Array | None = None,
     block_size: int | None = None,
 ) -> jax.Array:
-    """Rows of the Jacobian as columns: in passes of ``block_size`` rows each, by default one of all.
+    """J^T: rows of the Jacobian as columns, in passes of ``block_size`` rows each, by default one of all.
 
     Args:
         layers: see `pullback`, as for the next.
@@ -120,5 +120,5 @@ def jacobian_transpose(
         return one_pass(rows)
     each = math.ceil(rows.size / passes)
     padded = jnp.pad(rows, (0, passes * each - rows.size), constant_values=size).reshape(passes, each)
-    columns = jax.lax.map(one_pass, padded)
-    return jnp.moveaxis(columns, 0, -2).reshape(*columns.shape[1:-1], -1)[..., : rows.size]
+    parts = jax.lax.map(one_pass, padded)
+    return jnp.moveaxis(parts, 0, -2).reshape(*parts.shape[1:-1], -1)[..., : rows.size]

@@ -82,35 +82,35 @@ def prepare(
         params: its parameters.
         shape: of an example, [*input].
         options: how.
-        compact: whether rows may be shortened by an isometry of the input, for `spectral_columns`.
+        compact: whether rows may be shortened by an isometry of the input, for `differential`.
     """
     if not options.uses_rules(function.layered):
         return ()
     return fold.prepare(function.layers(params, shape), compact)
 
 
-class Columns(NamedTuple):
-    """A Jacobian at one example as columns, with what it was computed from.
+class Differential(NamedTuple):
+    """A function near one example: its value there, and its Jacobian as far as a spectrum needs it.
 
     Attributes:
         embedding: [K].
         null_directions: of the Jacobian, [K, m]; m = 0 where nothing is known.
-        columns: J^T up to an isometry of the input, [D, R]: the singular values are those of its R rows.
+        transpose: J^T up to an isometry of the input, [D, R]: the singular values are those of its R rows.
     """
 
     embedding: jax.Array
     null_directions: jax.Array
-    columns: jax.Array
+    transpose: jax.Array
 
 
-def spectral_columns(
+def differential(
     function: Differentiable,
     params: Any,
     prepared: fold.Kernels,
     example: jax.Array,
     options: JacobianOptions,
     rows: jax.Array | None = None,
-) -> Columns:
+) -> Differential:
     """J^T of a function at one example, up to an isometry of the input, and the embedding there.
 
     Args:
@@ -124,10 +124,10 @@ def spectral_columns(
     if not options.uses_rules(function.layered):
         matrix = _generic(function, params, example, options, rows)
         embedding, nulls = embed_with_nulls(function, params, example)
-        return Columns(embedding, nulls, matrix.reshape(matrix.shape[0], -1).T)
+        return Differential(embedding, nulls, matrix.reshape(matrix.shape[0], -1).T)
     layers = function.layers(params, example.shape)
     there = fold.linearize(layers, example)
-    columns = fold.jacobian_transpose(
+    transpose = fold.jacobian_transpose(
         layers,
         prepared,
         there,
@@ -136,7 +136,7 @@ def spectral_columns(
         rows=rows,
         block_size=options.block_size,
     )
-    return Columns(there.embedding, there.null_directions, columns.reshape(-1, columns.shape[-1]))
+    return Differential(there.embedding, there.null_directions, transpose.reshape(-1, transpose.shape[-1]))
 
 
 def jacobian_rows(
@@ -147,10 +147,10 @@ def jacobian_rows(
         return _generic(function, params, example, options)
     layers = function.layers(params, example.shape)
     there = fold.linearize(layers, example)
-    columns = fold.jacobian_transpose(
+    transpose = fold.jacobian_transpose(
         layers, prepared, there, options.products, options.chosen_schedule, block_size=options.block_size
     )
-    return function.to_input(jnp.swapaxes(columns, 1, 2), example.shape)
+    return function.to_input(jnp.swapaxes(transpose, 1, 2), example.shape)
 
 
 def embed_with_nulls(function: Differentiable, params: Any, example: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -19,9 +19,9 @@ from jepa_jax.errors import JepaJaxError, JobError
 from jepa_jax.images.pipeline import decode_ahead
 from jepa_jax.images.sources import Records
 from jepa_jax.jacobian.options import default_images_per_step
-from jepa_jax.jobs.calibration import measure_noise, require_measurable
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
+from jepa_jax.jobs.measured_noise import measure_noise, require_measurable
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import pin_records, write_records
 from jepa_jax.jobs.progress import Progress, ShardReport, Summary
@@ -220,8 +220,8 @@ def _score_missing(
         f"{program.plan.block_size or 'all'} rows of the Jacobian at a time, {program.peak_bytes / 2**20:,.0f} MiB."
     )
     if noise:
-        rungs = ", ".join(f"{value:.2g} in {rung}" for rung, value in noise.items())
-        progress.note(f"Rounding noise of the Jacobian, measured on {options.calibrate} images: {rungs}.")
+        levels = ", ".join(f"{value:.2g} in {level}" for level, value in noise.items())
+        progress.note(f"Rounding noise of the Jacobian, measured on {options.calibrate} images: {levels}.")
     clock = DeviceClock()
     decoding = decode_ahead(
         plan.source,

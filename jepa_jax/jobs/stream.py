@@ -19,7 +19,7 @@ import numpy as np
 
 from jepa_jax.errors import JobError, OutOfMemoryError
 from jepa_jax.images.decoding import Decoded
-from jepa_jax.jobs.columns import Row, record_columns
+from jepa_jax.jobs.columns import RecordScores, record_columns
 from jepa_jax.jobs.devices import Step
 from jepa_jax.scoring.programs import Program
 from jepa_jax.scoring.readings import ScoreResult
@@ -30,7 +30,7 @@ class Outcome:
     """A record with its scores, or with the reason why it has none."""
 
     record: Decoded
-    row: Row | None
+    row: RecordScores | None
     reason: str = ""
 
 

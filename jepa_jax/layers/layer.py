@@ -68,7 +68,7 @@ class Cost:
         kernels: bytes of what is prepared of the parameters.
         residuals: bytes of what is kept of the forward pass.
         workspace: bytes that the way back takes while it runs. One layer runs at a time: of several, the largest.
-        columns: bytes of the rows that come out at the input.
+        jacobian: bytes of the rows that come out at the input.
     """
 
     forward: int = 0
@@ -77,7 +77,7 @@ class Cost:
     kernels: int = 0
     residuals: int = 0
     workspace: int = 0
-    columns: int = 0
+    jacobian: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         summed = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)}

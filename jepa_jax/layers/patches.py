@@ -60,7 +60,7 @@ class PatchEmbedding(TokenLayer, nnx.Module):
             pullback=sizes.patches * sizes.rows * width * entering,
             by_vjp=sizes.patches * sizes.rows * width * pixels,
             kernels=width * entering * sizes.itemsize,
-            columns=sizes.patches * sizes.rows * entering * sizes.itemsize,
+            jacobian=sizes.patches * sizes.rows * entering * sizes.itemsize,
             workspace=2 * sizes.patches * sizes.rows * max(width, entering) * sizes.itemsize,
         )
 

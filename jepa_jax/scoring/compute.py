@@ -16,7 +16,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.fold import Kernels
 from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
-from jepa_jax.jacobian.jacobian import Columns, embed_with_nulls, prepare, spectral_columns
+from jepa_jax.jacobian.jacobian import Differential, differential, embed_with_nulls, prepare
 from jepa_jax.numerics.batches import cut, filled, multiple
 from jepa_jax.numerics.precision import working_dtype
 from jepa_jax.scoring.meshes import require_threads
@@ -123,9 +123,9 @@ def _score_here(function: Differentiable, numerics: Numerics, params: Any, batch
     def some(images: jax.Array) -> ScoreResult:
         # A batch axis of one would turn plain products into batched ones, which are slower.
         measured = _added_axis(measure(images[0])) if images.shape[0] == 1 else jax.vmap(measure)(images)
-        embedding, nulls, columns = measured
-        factor = for_each(functools.partial(_compressed, numerics, outputs), columns, platform=numerics.platform)
-        width = jnp.full(embedding.shape[:1], columns.shape[1], embedding.dtype)
+        embedding, nulls, transpose = measured
+        factor = for_each(functools.partial(_compressed, numerics, outputs), transpose, platform=numerics.platform)
+        width = jnp.full(embedding.shape[:1], transpose.shape[1], embedding.dtype)
         input_rms = jnp.sqrt(jnp.mean(images**2, axis=tuple(range(1, images.ndim))))
         return read_scores(numerics, function, inputs, rank, Measured(embedding, nulls, factor, width, input_rms))
 
@@ -146,26 +146,26 @@ def _steps_joined(result: ScoreResult) -> ScoreResult:
 
 def _measure(
     function: Differentiable, numerics: Numerics, outputs: int, params: Any, prepared: Kernels, image: jax.Array
-) -> Columns:
+) -> Differential:
     """Embedding, null directions and Jacobian (what this device computes of it) of one image."""
     devices = numerics.mesh.shape["rows"] if numerics.mesh else 1
     rows = None
     if devices > 1:
         each = math.ceil(outputs / devices)
         rows = jax.lax.axis_index("rows") * each + jnp.arange(each, dtype=jnp.int32)
-    return spectral_columns(function, params, prepared, image, numerics.jacobian, rows)
+    return differential(function, params, prepared, image, numerics.jacobian, rows)
 
 
-def _compressed(numerics: Numerics, outputs: int, columns: jax.Array) -> Factor:
+def _compressed(numerics: Numerics, outputs: int, transpose: jax.Array) -> Factor:
     """The factor of one Jacobian; of what all devices have computed of it, where they share its rows."""
-    dtype = columns.dtype
+    dtype = transpose.dtype
     algorithm = resolve_method(numerics.method, dtype, numerics.platform)
     devices = numerics.mesh.shape["rows"] if numerics.mesh else 1
     if devices > 1:  # from some rows and all inputs to all rows and some inputs
-        columns = jnp.pad(columns, ((0, -columns.shape[0] % devices), (0, 0)))
-        columns = jax.lax.all_to_all(columns, "rows", split_axis=0, concat_axis=1, tiled=True)[:, :outputs]
+        transpose = jnp.pad(transpose, ((0, -transpose.shape[0] % devices), (0, 0)))
+        transpose = jax.lax.all_to_all(transpose, "rows", split_axis=0, concat_axis=1, tiled=True)[:, :outputs]
     with algorithm.scope(dtype):
-        factor = algorithm.compress(columns)
+        factor = algorithm.compress(transpose)
         return factor if devices == 1 else type(factor).merge(jax.lax.all_gather(factor, "rows"))
 
 

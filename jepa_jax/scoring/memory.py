@@ -97,9 +97,9 @@ def estimate_memory(
     if cost is None:
         return None
     images = options.images_per_step or 1
-    columns = 0 if rows == outputs else 2 * cost.columns // rows * outputs
+    jacobian = 0 if rows == outputs else 2 * cost.jacobian // rows * outputs
     given = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-    return MemoryEstimate(given + cost.kernels, images * cost.residuals, images * cost.workspace, images * columns)
+    return MemoryEstimate(given + cost.kernels, images * cost.residuals, images * cost.workspace, images * jacobian)
 
 
 def _outputs(function: Differentiable, params: Any, shape: tuple[int, ...]) -> int:

@@ -24,20 +24,20 @@ where all columns have nearly unit length, times trace(G) / K. The last one rais
 4e-4 nats at K = 768."""
 
 
-def compress(columns: jax.Array) -> TriangleFactor:
+def compress(transpose: jax.Array) -> TriangleFactor:
     """J^T, [D, K], to F with F F^T = J J^T."""
-    inputs, outputs = columns.shape
+    inputs, outputs = transpose.shape
     if outputs >= inputs:
-        return TriangleFactor.of(columns)
-    unit = jnp.finfo(columns.dtype).eps
-    scale = jnp.max(jnp.abs(columns))
-    orthogonal = columns / jnp.where(scale > 0, scale, 1)
-    product = jnp.eye(outputs, dtype=columns.dtype) * scale
+        return TriangleFactor.of(transpose)
+    unit = jnp.finfo(transpose.dtype).eps
+    scale = jnp.max(jnp.abs(transpose))
+    orthogonal = transpose / jnp.where(scale > 0, scale, 1)
+    product = jnp.eye(outputs, dtype=transpose.dtype) * scale
     for number, units in enumerate(SHIFTS):
         gram = jnp.einsum("dk,dl->kl", orthogonal, orthogonal, precision=jax.lax.Precision.HIGHEST)
         share = outputs**0.5 if number == 0 else outputs
-        shift = units * unit * jnp.trace(gram) / share + jnp.finfo(columns.dtype).tiny
-        lower = jnp.linalg.cholesky(gram + shift * jnp.eye(outputs, dtype=columns.dtype))
+        shift = units * unit * jnp.trace(gram) / share + jnp.finfo(transpose.dtype).tiny
+        lower = jnp.linalg.cholesky(gram + shift * jnp.eye(outputs, dtype=transpose.dtype))
         orthogonal = jax.lax.linalg.triangular_solve(lower, orthogonal, left_side=False, lower=True, transpose_a=True)
         product = jnp.matmul(lower.T, product, precision=jax.lax.Precision.HIGHEST)
     return TriangleFactor(product.T)

@@ -9,7 +9,7 @@ Rounding moves a Jacobian from J to J + E in two ways.
 * What all rows share (weights, attention, the point itself) is rounded once, and scales values instead: K independent
   relative errors of about a rounding unit each, more where the spectrum is spread out.
 
-Against float64 on ViTs the first term explains bfloat16 and the second the finer rungs. Of the second, the forward
+Against float64 on ViTs the first term explains bfloat16 and the second the finer levels. Of the second, the forward
 pass is the larger part in float32: how large, `jepa_jax.scoring.forward_error` says, which knows the encoder. Tests
 hold the prediction to at least 95% of images and to within five times the error in the median, on a trained encoder
 and on published spectra with noise.

@@ -138,11 +138,11 @@ class TriangleFactor(Factor):
     """
 
     @classmethod
-    def of(cls, columns: jax.Array) -> Self:
+    def of(cls, transpose: jax.Array) -> Self:
         """The factor of J^T, [D, K], by Householder QR: R^T."""
-        if columns.shape[1] >= columns.shape[0]:
-            return cls(columns.T)
-        return cls(jnp.linalg.qr(columns, mode="r").T)
+        if transpose.shape[1] >= transpose.shape[0]:
+            return cls(transpose.T)
+        return cls(jnp.linalg.qr(transpose, mode="r").T)
 
     @classmethod
     def merge(cls, parts: Self) -> Self:

@@ -16,21 +16,21 @@ CHUNK = 4096
 """Input values that are widened to float64 at a time, so that no second, twice as wide Jacobian exists."""
 
 
-def compress(columns: jax.Array) -> GramFactor:
+def compress(transpose: jax.Array) -> GramFactor:
     """J^T, [D, K], to J J^T."""
-    whole = columns.shape[0] // CHUNK * CHUNK
+    whole = transpose.shape[0] // CHUNK * CHUNK
     if whole == 0:
-        return GramFactor(_square(columns))
+        return GramFactor(_square(transpose))
 
     def add(gram: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
-        return gram + _square(jax.lax.dynamic_slice_in_dim(columns, start, CHUNK)), None
+        return gram + _square(jax.lax.dynamic_slice_in_dim(transpose, start, CHUNK)), None
 
-    gram, _ = jax.lax.scan(add, _square(columns[whole:]), jnp.arange(0, whole, CHUNK))
+    gram, _ = jax.lax.scan(add, _square(transpose[whole:]), jnp.arange(0, whole, CHUNK))
     return GramFactor(gram)
 
 
-def _square(columns: jax.Array) -> jax.Array:
-    wide = columns.astype(jnp.float64)
+def _square(transpose: jax.Array) -> jax.Array:
+    wide = transpose.astype(jnp.float64)
     return jnp.einsum("dk,dl->kl", wide, wide, precision=jax.lax.Precision.HIGHEST)
 
 

@@ -55,7 +55,7 @@ def test_every_peer_and_every_rung_agrees_with_float64(stages: dict[str, Any]):
 
 @pytest.mark.slow
 def test_the_trained_encoder_is_as_exact_as_predicted(stages: dict[str, Any]):
-    assert [row["share_within_predicted"] for row in stages["accuracy"]["trained"]["rungs"]] == [1.0]
+    assert [row["share_within_predicted"] for row in stages["accuracy"]["trained"]["levels"]] == [1.0]
     for kind in ("trained", "random"):
         assert stages["accuracy"][kind]["batches"]["score_difference"] <= 1e-4
 

@@ -55,7 +55,7 @@ def test_costs_add_up_and_one_layer_works_at_a_time():
     wide = function.cost(SHAPE, 24, SCHEDULES["looped"], itemsize=8)
     assert wide == dataclasses.replace(
         cost,
-        **{name: 2 * getattr(cost, name) for name in ("kernels", "residuals", "workspace", "columns")},
+        **{name: 2 * getattr(cost, name) for name in ("kernels", "residuals", "workspace", "jacobian")},
     )
 
 

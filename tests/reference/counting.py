@@ -10,7 +10,7 @@ import jax.extend
 from jepa_jax.encoders.function import EncoderFunction
 from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.jacobian.generic import reverse_jacobian
-from jepa_jax.jacobian.jacobian import prepare, spectral_columns
+from jepa_jax.jacobian.jacobian import differential, prepare
 from jepa_jax.jacobian.options import JacobianOptions
 
 
@@ -34,10 +34,10 @@ def counted(function: EncoderFunction, shape: tuple[int, ...], options: Jacobian
     image = jax.ShapeDtypeStruct(shape, jax.numpy.float32)
     kernels = jax.eval_shape(lambda params: prepare(function, params, shape, options, compact=True), params)
 
-    def columns(params: Any, kernels: Any, image: jax.Array) -> jax.Array:
-        return spectral_columns(function, params, kernels, image, options).columns
+    def transpose(params: Any, kernels: Any, image: jax.Array) -> jax.Array:
+        return differential(function, params, kernels, image, options).transpose
 
-    return multiplications(jax.make_jaxpr(columns)(params, kernels, image).jaxpr)
+    return multiplications(jax.make_jaxpr(transpose)(params, kernels, image).jaxpr)
 
 
 def counted_naive(function: EncoderFunction, shape: tuple[int, ...]) -> int:

@@ -90,7 +90,7 @@ def test_a_steeper_encoder_states_a_larger_error(encoder, batch, exact):
 
 
 def test_precisions_differ_as_their_names_say(encoder, batch, exact):
-    errors = [np.median(np.abs(jj.score(encoder, batch, precision=rung).score - exact)) for rung in LEVELS[:-1]]
+    errors = [np.median(np.abs(jj.score(encoder, batch, precision=level).score - exact)) for level in LEVELS[:-1]]
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 100 * errors[-1]
 
@@ -144,11 +144,11 @@ def test_each_rung_is_predicted_from_its_own_noise(batch):
     images = batch[:4, :16, :16]
     noise: dict[Precision, float] = {"bfloat16": 0.01, "tensorfloat32": 0.003, "bfloat16_3x": 1e-9, "float32": 1e-9}
     coarse, finer, good = (
-        jj.score(encoder, images, precision=rung, noise=noise[rung])
-        for rung in ("bfloat16", "tensorfloat32", "bfloat16_3x")
+        jj.score(encoder, images, precision=level, noise=noise[level])
+        for level in ("bfloat16", "tensorfloat32", "bfloat16_3x")
     )
     tolerance = 2 * float(np.max(good.score_error))
-    assert np.min(finer.score_error) > tolerance  # no image stays on the second rung, by the second rung's noise
+    assert np.min(finer.score_error) > tolerance  # no image stays on the second level, by the second level's noise
     refined = jj.score(encoder, images, precision="bfloat16", noise=noise, tolerance=tolerance)
     np.testing.assert_array_equal(refined.level, LEVELS.index("bfloat16_3x"))
     np.testing.assert_array_equal(refined.score_error, good.score_error)
@@ -157,7 +157,7 @@ def test_each_rung_is_predicted_from_its_own_noise(batch):
         jj.score(encoder, images, precision="bfloat16", noise=0.01, tolerance=tolerance)
     with pytest.raises(jj.ArgumentError, match="says nothing of float32"):
         jj.score(encoder, images, noise={"bfloat16": 0.01})
-    with pytest.raises(jj.ArgumentError, match=r"'float16': 0\.01 is no rung"):
+    with pytest.raises(jj.ArgumentError, match=r"'float16': 0\.01 is no level"):
         jj.score(encoder, images, noise={"float16": 0.01})  # pyright: ignore[reportArgumentType]
     assert jj.score(encoder, images[:1], noise=1e-7, tolerance=1e-9).level[0] == LEVELS.index("float64")
 

@@ -301,9 +301,9 @@ def test_the_score_alone_does_not_depend_on_the_batch():
         np.testing.assert_array_equal(alone.score_error[0], together.score_error[image])
 
 
-@pytest.mark.parametrize("rung", LEVELS[:-1])
-def test_the_predicted_error_is_honest_on_published_spectra(spectra, rung):
-    # Rounding as noise of the rung's size in every entry of the Jacobian, which one null direction shows, and as
+@pytest.mark.parametrize("level", LEVELS[:-1])
+def test_the_predicted_error_is_honest_on_published_spectra(spectra, level):
+    # Rounding as noise of the level's size in every entry of the Jacobian, which one null direction shows, and as
     # a relative error of each value: what all rows share. Of float32 the prediction is three deviations, 4.4 times the
     # median error: so many images that the sample's median tells that from 5.
     rng = np.random.default_rng(0)
@@ -313,9 +313,9 @@ def test_the_predicted_error_is_honest_on_published_spectra(spectra, rung):
         size, inputs = values_of.shape[1], 4 * values_of.shape[1]
         right = orthonormal(inputs, size, seed=10)
         for values in values_of[:, :-2]:
-            noise = NOISE[rung] * np.sqrt(np.sum(values**2) / (size * inputs)) * rng.standard_normal((inputs, size))
+            noise = NOISE[level] * np.sqrt(np.sum(values**2) / (size * inputs)) * rng.standard_normal((inputs, size))
             # In the basis of its left singular vectors, the last two of them null.
-            shared = 1 + (ROUNDING[rung] + 12 * U32 / 2) * rng.standard_normal(size - 2)
+            shared = 1 + (ROUNDING[level] + 12 * U32 / 2) * rng.standard_normal(size - 2)
             columns = np.concatenate([right[:, :-2] * values * shared, np.zeros((inputs, 2))], axis=1) + noise
             noise_norm = np.linalg.norm(columns[:, -1])
             kept = np.sqrt(np.linalg.eigvalsh(columns[:, :-2].T @ columns[:, :-2])[::-1])
@@ -326,7 +326,7 @@ def test_the_predicted_error_is_honest_on_published_spectra(spectra, rung):
                 spread_of(jnp.float32(np.linalg.norm(kept)), jnp.float32(np.sum(kept**-2)), size - 2),
                 rank=size - 2,
                 inputs=jnp.float32(inputs),
-                unit=ROUNDING[rung],
+                unit=ROUNDING[level],
                 forward=FORWARD_UNITS * U32 / 2,
             )
             errors.append(abs(log_volume(kept) - log_volume(values)))

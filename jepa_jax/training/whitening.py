@@ -8,7 +8,7 @@ import numpy as np
 from jepa_jax.encoders import Encoder
 
 
-def calibrate(encoder: Encoder, images: np.ndarray, batch_size: int = 500) -> Encoder:
+def whitened(encoder: Encoder, images: np.ndarray, batch_size: int = 500) -> Encoder:
     """Fold a whitening of the embeddings into the final projection.
 
     The embedding stays what it was up to an invertible linear map, so that no probe changes; the score of every

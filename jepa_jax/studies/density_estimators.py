@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 NEIGHBOURS = 20
 
 
-def baselines(samples: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
+def estimate_log_densities(samples: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
     """Estimated log densities at points, up to constants.
 
     Args:
