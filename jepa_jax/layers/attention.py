@@ -13,6 +13,7 @@ around it, from outputs and to inputs, are rules of a token, so that a block can
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from flax import nnx
 from jepa_jax.layers.layer import Cost, Layer, Sizes, linear
 from jepa_jax.layers.layer_norm import LayerNorm
 from jepa_jax.layers.schedule import Heads, Schedule
+from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.products import Products
 
 
@@ -113,11 +115,14 @@ class Attention(Layer, nnx.Module):
         self, residuals: AttentionResiduals, outputs: Heads, products: Products, schedule: Schedule
     ) -> tuple[Heads, ...]:
         """Through softmax(q k^T) v of all heads: cotangents of A outputs to those of A queries, N keys and values."""
+        rule = pullback_head
+        if products.kernels == "auto":
+            rule = KERNELS.get(products.platform, pullback_head)
 
-        def rule(head: AttentionResiduals, output: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            return pullback_head(products, output, head._replace(query=head.query[: output.shape[0]]))
+        def of_head(head: AttentionResiduals, output: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            return rule(products, output, head._replace(query=head.query[: output.shape[0]]))
 
-        return schedule.over_heads(rule, residuals, outputs)
+        return schedule.over_heads(of_head, residuals, outputs)
 
     def pullback_inputs(
         self, kernels: AttentionKernels, parts: tuple[Heads, ...], products: Products, schedule: Schedule
@@ -179,3 +184,10 @@ def pullback_head(
     of_key = products("irj,if->jrf", of_logits, query)
     of_value = products("ij,ire->jre", weights, cotangent)
     return of_query, of_key, of_value
+
+
+HeadPullback = Callable[[Products, jax.Array, AttentionResiduals], tuple[jax.Array, jax.Array, jax.Array]]
+"""What `pullback_head` is."""
+
+KERNELS: dict[Platform, HeadPullback] = {}
+"""What takes the place of `pullback_head` on a platform: a program written for it, in a file of its own."""

@@ -11,6 +11,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.training.objectives import (
     LeJEPA,
     VICReg,
+    embedding_rank,
     epps_pulley,
     invariance,
     random_directions,
