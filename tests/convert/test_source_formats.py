@@ -164,7 +164,10 @@ def test_checkpoint(clip: Original, tmp_path: Path, dtype: Any):
     restored = restore_encoder(tmp_path / "converted")
     assert_same_params(restored, source.encoder)
     assert restored.spec.kernel_dtype == dtype
-    assert json.loads((tmp_path / "converted" / "encoder.json").read_text())["spec"].get("kernel_dtype", "float32") == dtype
+    assert (
+        json.loads((tmp_path / "converted" / "encoder.json").read_text())["spec"].get("kernel_dtype", "float32")
+        == dtype
+    )
     for name, array in named_arrays(restored.params):
         assert array.dtype == (dtype if name.endswith(".kernel") else "float32"), name
 
