@@ -60,9 +60,7 @@ class Stack(Layer):
         """All blocks see all tokens, but for the last one, which may be pruned."""
         whole = dataclasses.replace(sizes, active=sizes.tokens)
         block = self.blocks[0]
-        cost = block.cost(whole).times(len(self.blocks) - 1) + block.cost(sizes)
-        # The forward pass loops over stacked parameters, which are as large as the kernels of the way back.
-        return dataclasses.replace(cost, kernels=2 * cost.kernels)
+        return block.cost(whole).times(len(self.blocks) - 1) + block.cost(sizes)
 
 
 def stack(*trees: Any) -> Any:

@@ -92,7 +92,8 @@ class ScoreOptions:
         if self.mesh is not None:
             object.__setattr__(self, "mesh", usable_mesh(self.mesh))
         check_method(self.method)
-        _ = self.numerics, self.noise_by_level
+        # Checked for any platform: which one it is must not be asked before a process has joined its peers.
+        _ = self._jacobian("cpu"), self.noise_by_level
 
     @functools.cached_property
     def platform(self) -> Platform:
@@ -102,7 +103,11 @@ class ScoreOptions:
     @functools.cached_property
     def numerics(self) -> Numerics:
         """What a compiled program depends on, at the precision that is asked for."""
-        jacobian = JacobianOptions(
+        noise = noise_by_level(self.noise, self.precision, climbs=False).get(self.precision)
+        return Numerics(self._jacobian(self.platform), self.method, self.eps, self.spectrum, self.mesh, noise)
+
+    def _jacobian(self, platform: Platform) -> JacobianOptions:
+        return JacobianOptions(
             self.mode,
             self.engine,
             self.precision,
@@ -110,10 +115,8 @@ class ScoreOptions:
             self.block_size,
             self.images_per_step,
             self.kernels,
-            self.platform,
+            platform,
         )
-        noise = noise_by_level(self.noise, self.precision, climbs=False).get(self.precision)
-        return Numerics(jacobian, self.method, self.eps, self.spectrum, self.mesh, noise)
 
     @functools.cached_property
     def noise_by_level(self) -> dict[Precision, float]:

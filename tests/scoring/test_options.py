@@ -1,6 +1,8 @@
 """One set of options: what a user may choose of scores is said once, and checked once."""
 
 import dataclasses
+import subprocess
+import sys
 import typing
 
 import pytest
@@ -56,3 +58,16 @@ def test_a_pure_function_plans_nothing():
         jj.score_fn(lambda x: x, memory=5)
     with pytest.raises(jj.ArgumentError, match=r"tolerance=0\.1: a pure function plans nothing"):
         jj.score_fn(lambda x: x, tolerance=0.1)
+
+
+def test_nothing_is_asked_of_devices_before_a_process_has_joined_its_peers():
+    # A backend that has been looked at can no longer be made one of several processes'.
+    program = """if True:
+        from jepa_jax.jobs import JobOptions
+        from jepa_jax.scoring.options import ScoreOptions
+        JobOptions(ScoreOptions("bfloat16", tolerance=0.1))
+        from jax._src import xla_bridge
+        assert not xla_bridge.backends_are_initialized()
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
