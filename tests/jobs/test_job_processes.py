@@ -23,7 +23,11 @@ import jepa_jax as jj
 from jepa_jax.encoders import save_encoder
 
 ONE_BY_ONE = ["--shard-size", "1", "--batch-size", "1"]
-TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "8"}
+# Beside whatever flags the tests run with: programs that are compared are compiled alike.
+TWO_DEVICES = {
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {os.environ.get('XLA_FLAGS', '')}",
+    "NPROC": "8",
+}
 
 
 @pytest.fixture(scope="module")

@@ -240,8 +240,9 @@ def test_an_encoders_score_leaves_its_null_directions_out(pooling, nulls, gaussi
     structural = numpy_spectrum(complements.swapaxes(1, 2) @ matrices)
     largest, smallest = structural.max(), structural.min()
     assert result.log_volume_rank == 8 - nulls
-    np.testing.assert_allclose(result.singular_values, numpy_spectrum(matrices), rtol=0, atol=8 * U64 * largest)
-    # Eight values, each moved by some rounding units of the largest in the Jacobian and in the decomposition.
+    # Each value is moved by some tens of rounding units of the largest, as much as the Jacobian (a chain of some tens
+    # of sums, in another order here) and its decomposition are; the eight logs by that over the smallest.
+    np.testing.assert_allclose(result.singular_values, numpy_spectrum(matrices), rtol=0, atol=100 * U64 * largest)
     np.testing.assert_allclose(
         result.score, np.log(structural).sum(axis=1), rtol=0, atol=8 * 100 * U64 * largest / smallest
     )
@@ -292,13 +293,20 @@ def test_the_score_alone_states_the_error_of_a_value_in_noise(method, smallest):
 
 
 def test_the_score_alone_does_not_depend_on_the_batch():
-    # The first image needs the spectrum, as a value lies in noise; the second, as one lies under the clip.
+    # The first image needs the spectrum, as a value lies in noise; the second, as one lies under the clip. The others
+    # do not, and so state a larger error, by one part in a hundred and more.
     batch = np.array([[1, 2, 3, 1e-4], [1, 2, 3, 1e-8], [1, 2, 3, 4], [4, 3, 2, 1.5]], np.float32)
-    together = jj.score(squares, batch, noise=1e-3, spectrum=False)
+    noise = 0.16
+    together = jj.score(squares, batch, noise=noise, spectrum=False)
     for image in range(4):
-        alone = jj.score(squares, batch[image : image + 1], noise=1e-3, spectrum=False)
-        np.testing.assert_array_equal(alone.score[0], together.score[image])
-        np.testing.assert_array_equal(alone.score_error[0], together.score_error[image])
+        alone = jj.score(squares, batch[image : image + 1], noise=noise, spectrum=False)
+        # What programs of their own may differ by: numbers side by side are rounded unlike one, by units.
+        np.testing.assert_allclose(alone.score[0], together.score[image], rtol=8 * U32)
+        np.testing.assert_allclose(alone.score_error[0], together.score_error[image], rtol=8 * U32)
+    with_spectrum = jj.score(squares, batch, noise=noise)
+    ratio = np.asarray(together.score_error) / np.asarray(with_spectrum.score_error)
+    np.testing.assert_allclose(ratio[:2], 1, rtol=1e-3)
+    assert np.all(ratio[2:] > 1.01)
 
 
 @pytest.mark.parametrize("level", LEVELS[:-1])
