@@ -1,4 +1,4 @@
-"""How exact scores are: each rung against float64, in any batch, run after run, with null directions and without."""
+"""How exact scores are: each level against float64, in any batch, run after run, with null directions and without."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import jepa_jax as jj
 from benchmarks.contest import Contest, make_contest
 from benchmarks.images import natural_pictures
 from jepa_jax.encoders import Encoder
-from jepa_jax.jacobian.precision import LADDER, Precision
+from jepa_jax.numerics.precision import LEVELS, Precision
 
 TRAINED = "jepa-tiny"
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Errors of the trained encoder that ships, on every rung, and of an encoder with random weights in batches.
+    """Errors of the trained encoder that ships, on every level, and of an encoder with random weights in batches.
 
     Errors of every peer on random weights are the races' own (`benchmarks.standings`).
 
     Attributes:
-        images: how many the trained encoder scores on every rung.
-        rungs: below float64; the last one is float32, in which batches are scored as well.
+        images: how many the trained encoder scores on every level.
+        levels: below float64; the last one is float32, in which batches are scored as well.
         model: with random weights.
         image_size: its images' side, pixels.
         batch: images in its batches.
@@ -33,7 +33,7 @@ class Accuracy:
     """
 
     images: int = 32
-    rungs: tuple[Precision, ...] = LADDER[:-1]
+    levels: tuple[Precision, ...] = LEVELS[:-1]
     model: str = "dinov2-small"
     image_size: int = 112
     batch: int = 3
@@ -43,11 +43,11 @@ class Accuracy:
         """Measure."""
         encoder = jj.load_encoder(TRAINED)
         pictures = encoder.preprocess(natural_pictures(self.images, encoder.spec.image_size))
-        rungs = rung_errors(encoder, pictures, self.rungs)
-        trained: dict[str, Any] = {"model": TRAINED, "images": self.images, "rungs": rungs}
+        levels = level_errors(encoder, pictures, self.levels)
+        trained: dict[str, Any] = {"model": TRAINED, "images": self.images, "levels": levels}
         result: dict[str, Any] = {"trained": trained}
         record(result)
-        trained["batches"] = batch_invariance(encoder, pictures[:8], noise=rungs[-1]["noise"])
+        trained["batches"] = batch_invariance(encoder, pictures[:8], noise=levels[-1]["noise"])
         record(result)
         contest = make_contest(self.model, self.image_size, self.batch, peers=self.peer_batch > 0)
         about = {"model": self.model, "image_size": self.image_size}
@@ -58,11 +58,11 @@ class Accuracy:
         return result
 
 
-def rung_errors(encoder: Encoder, batch: np.ndarray, rungs: Sequence[Precision]) -> list[dict[str, Any]]:
-    """Each rung's errors against float64, and what was predicted of them; nats."""
+def level_errors(encoder: Encoder, batch: np.ndarray, levels: Sequence[Precision]) -> list[dict[str, Any]]:
+    """Each level's errors against float64, and what was predicted of them; nats."""
     exact = np.asarray(jj.score(encoder, batch, precision="float64").score)
     rows = []
-    for precision in rungs:
+    for precision in levels:
         noise = None if encoder.null_direction_count else jj.calibrate_noise(encoder, batch[:4], precision)
         scorer = jj.Scorer(encoder, precision=precision, noise=noise)
         result, again = scorer(batch), scorer(batch)

@@ -16,11 +16,14 @@ from PIL import Image
 import jepa_jax as jj
 from benchmarks.contest import Contest, make_contest
 from benchmarks.images import natural_pictures
-from jepa_jax.encoders.null_directions import complement_basis
-from jepa_jax.jacobian.jacobian import spectral_columns
-from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.jobs.decoding import InputRecipe, decode
-from jepa_jax.spectrum.spectrum import algorithm_scope, all_values, log_volume, resolve_method, structural_values
+from jepa_jax.images.decoding import InputRecipe, decode
+from jepa_jax.jacobian.jacobian import differential, embed_with_nulls, prepare
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.numerics.bases import complement_basis
+from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.spectrum.factor import Factor
+from jepa_jax.spectrum.methods import resolve_method
+from jepa_jax.spectrum.spectrum import all_values, structural_values
 
 
 @dataclass(frozen=True)
@@ -77,23 +80,24 @@ def _parts(contest: Contest, jpeg_size: int, whole: bool) -> dict[str, Callable[
     function, params, image = encoder.function, jax.device_put(encoder.params), jax.device_put(images[0])
     file = io.BytesIO()
     Image.fromarray(natural_pictures(1, jpeg_size)[0]).save(file, "JPEG", quality=90)
-    recipe, plan = InputRecipe(encoder.spec.preprocess), JacobianPlan()
-    algorithm = resolve_method("auto", images.dtype)
+    recipe, options = InputRecipe(encoder.spec.preprocess), JacobianOptions()
+    algorithm = resolve_method("auto", images.dtype, platform_of())
 
     @jax.jit
-    def forward(params: Any, image: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def forward(params: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
         with jax.default_matmul_precision("highest"):
-            return function.embed_with_nulls(params, image)
+            return embed_with_nulls(function, params, image)
 
     @jax.jit
     def jacobian(params: Any, image: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("highest"):
-            return spectral_columns(function, params, image, plan)
+            prepared = prepare(function, params, image.shape, options, compact=True)
+            return differential(function, params, prepared, image, options).transpose
 
     columns, nulls = jax.block_until_ready(jacobian(params, image)), forward(params, image)[1]
     size = images[0].size
 
-    def spectrum(read: Callable[[jax.Array, jax.Array], Any]) -> Callable[[], Any]:
+    def spectrum(read: Callable[[Factor, jax.Array], Any]) -> Callable[[], Any]:
         """A spectrum stage on the Jacobian; JAX's float64 is on where the algorithm needs it."""
 
         @jax.jit
@@ -102,20 +106,20 @@ def _parts(contest: Contest, jpeg_size: int, whole: bool) -> dict[str, Callable[
             return read(factor, complement_basis(nulls.astype(factor.dtype)))
 
         def run() -> Any:
-            with algorithm_scope(algorithm, columns.dtype):
+            with algorithm.scope(columns.dtype):
                 return stage(columns, nulls)
 
         jax.block_until_ready(run())
         return run
 
-    def every_value(factor: jax.Array, basis: jax.Array) -> Any:
-        return all_values(algorithm, factor, size), structural_values(algorithm, factor, basis, size)
+    def every_value(factor: Factor, basis: jax.Array) -> Any:
+        return all_values(factor, size), structural_values(factor, basis, size)
 
     parts: dict[str, Callable[[], Any]] = {
         "input": lambda: decode(file.getvalue(), "picture", recipe),
         "forward": lambda: forward(params, image),
         "jacobian": lambda: jacobian(params, image),
-        "spectrum, score only": spectrum(lambda factor, basis: log_volume(algorithm, factor, basis)),
+        "spectrum, score only": spectrum(lambda factor, basis: factor.log_volume(basis)),
         "spectrum, all values": spectrum(every_value),
     }
     if whole:

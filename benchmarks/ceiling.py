@@ -14,7 +14,9 @@ import numpy as np
 
 from benchmarks.contest import encoder_spec
 from benchmarks.environment import version
-from jepa_jax.jacobian.precision import Precision, einsum_of
+from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.numerics.precision import Precision
+from jepa_jax.numerics.products import Products
 
 Shape = tuple[int, int, int]
 """[m, k] x [k, n]."""
@@ -79,14 +81,14 @@ def product_rates(product: Callable[[], None], shape: Shape, repeats: int) -> li
 
 
 def jax_product(shape: Shape, precision: Precision) -> Callable[[], None]:
-    """A product on JAX's device, on a rung of the ladder; on the CPU the rungs below float32 are emulated."""
+    """A product on JAX's device, at a level of precision; on the CPU those below float32 are emulated."""
     m, k, n = shape
     wide = precision == "float64"
     with jax.enable_x64(wide):
         dtype = jnp.float64 if wide else jnp.float32
         left, right = jnp.ones((m, k), dtype), jnp.ones((k, n), dtype)
-        einsum = einsum_of(precision)
-        compiled = jax.jit(lambda a, b: einsum("mk,kn->mn", a, b)).lower(left, right).compile()
+        products = Products(precision, platform_of())
+        compiled = jax.jit(lambda a, b: products("mk,kn->mn", a, b)).lower(left, right).compile()
 
     def product() -> None:
         jax.block_until_ready(compiled(left, right))

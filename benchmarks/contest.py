@@ -17,8 +17,9 @@ import jepa_jax as jj
 from benchmarks.environment import version
 from benchmarks.images import natural_pictures
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
-from jepa_jax.encoders.encoder import initialize_params
-from jepa_jax.encoders.null_directions import complement_basis
+from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.jacobian.jacobian import embed_with_nulls
+from jepa_jax.numerics.bases import complement_basis
 
 TOY = EncoderSpec(
     "toy",
@@ -56,7 +57,7 @@ class Contest:
         """Orthonormal columns [K, K - m], float64: what is orthogonal to the first picture's null directions."""
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), self.encoder.params)
-            nulls = self.encoder.function.embed_with_nulls(params, jnp.asarray(self.images[0], jnp.float64))[1]
+            nulls = embed_with_nulls(self.encoder.function, params, jnp.asarray(self.images[0], jnp.float64))[1]
             return np.asarray(complement_basis(nulls))
 
     def structural_score(self, jacobian: np.ndarray) -> float:

@@ -55,11 +55,12 @@ def measure(model: str, image_size: int, scored: bool) -> dict[str, Any]:
     scorer = jj.Scorer(encoder)
     scorer.params = jax.device_put(scorer.params)
     program = scorer.program(image)
+    estimate = estimate_memory(encoder.function, program.plan, image.shape[1:], encoder.params)
     row: dict[str, Any] = {
         "model": model,
         "image_size": image_size,
         "rows_per_pass": program.plan.block_size,
-        "planned_bytes": estimate_memory(encoder.spec.vit, program.plan, image.shape[1:], encoder.params).total,
+        "planned_bytes": estimate.total if estimate else None,
         "xla_bytes": program.peak_bytes,
     }
     if scored:

@@ -8,13 +8,14 @@ import numpy as np
 import jepa_jax as jj
 from benchmarks.contest import Contest
 from benchmarks.peers import Contestant, Entry, Reading
-from jepa_jax.spectrum.spectrum import float64_scope
+from jepa_jax.numerics.float64 import float64_scope
 
 
 def our_contestant(contest: Contest, entry: Entry) -> Contestant:
     """`jepa_jax.score` with one of its engines: spectrum, score and listing score of a batch."""
     images = np.resize(contest.images, (entry.batch, *contest.images.shape[1:]))
-    scorer = jj.Scorer(contest.encoder, engine=entry.way, precision=entry.precision)
+    engine = "rules" if entry.way == "rules" else "generic"
+    scorer = jj.Scorer(contest.encoder, engine=engine, precision=entry.precision)
     scorer.params = jax.device_put(scorer.params)
 
     def prepare() -> float:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 
 from benchmarks.environment import cores
-from jepa_jax.jacobian.precision import Precision
+from jepa_jax.numerics.precision import Precision
 
 Way = Literal["listing", "vectorized listing", "jacrev", "compiled jacrev", "generic", "rules"]
 

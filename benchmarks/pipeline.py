@@ -26,7 +26,7 @@ from benchmarks.environment import RESULTS, describe
 from benchmarks.memory import resident_bytes
 from benchmarks.processes import call
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
 from jepa_jax.jobs.devices import Step
 

@@ -23,7 +23,7 @@ def write_plots(results: dict[str, Any], output: Path) -> None:
 
 
 def _race(race: dict[str, Any]) -> Figure:
-    """Seconds per image, from fastest to slowest, with their extremes; emulated rungs are left out."""
+    """Seconds per image, from fastest to slowest, with their extremes; emulated levels are left out."""
     ran = [row for row in race["contestants"] if row["seconds"] and not row["emulated"]]
     ran.sort(key=lambda row: row["seconds_median"])
     figure = Figure(figsize=(8, 0.8 + 0.36 * len(ran)), layout="constrained")
@@ -75,13 +75,13 @@ def _breakdown(results: dict[str, Any]) -> Figure:
 
 
 def _accuracy(results: dict[str, Any]) -> Figure:
-    """Each rung's true and predicted error on the trained encoder."""
-    rungs = results["trained"]["rungs"]
+    """Each level's true and predicted error on the trained encoder."""
+    levels = results["trained"]["levels"]
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.add_subplot()
-    names = [row["precision"] for row in rungs]
+    names = [row["precision"] for row in levels]
     for key, label, marker in (("error_rms", "true, rms", "o"), ("predicted_median", "predicted, median", "x")):
-        axes.semilogy(names, [row[key] for row in rungs], marker=marker, linestyle="", color=OURS, label=label)
+        axes.semilogy(names, [row[key] for row in levels], marker=marker, linestyle="", color=OURS, label=label)
     axes.set_ylabel(f"nats: {results['trained']['model']}")
     axes.legend(frameon=False)
     _plain(axes)

@@ -15,7 +15,7 @@ from benchmarks.contest import Contest, make_contest
 from benchmarks.our_peers import our_contestant
 from benchmarks.peers import Contestant, Entry, Unavailable
 from benchmarks.standings import standings
-from jepa_jax.jacobian.precision import LADDER, Precision
+from jepa_jax.numerics.precision import LEVELS, Precision
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Race:
         contestants: dict[str, Contestant | None] = {}
         products: dict[Precision, Callable[[], None]] = {
             precision: jax_product((self.square, self.square, self.square), precision)
-            for precision in LADDER
+            for precision in LEVELS
             if any(entry.precision == precision and not entry.emulated for entry in self.entries)
         }
         ceilings: dict[Precision, list[float]] = {precision: [] for precision in products}

@@ -58,7 +58,7 @@ def section(folder: Path, results: dict[str, Any]) -> str:
         f"{table(_columns(results['suite']), [_row(race) for race in races if race.get('contestants')])}\n\n"
         "Seconds per image in float32 and how many times faster than the paper's listing that is: random weights, "
         "one image, contestants taking turns, medians. "
-        f"{about(results['environment'])} Everything else that was measured, rungs, errors, memory and growth among "
+        f"{about(results['environment'])} Everything else that was measured, levels, errors, memory and growth among "
         f"it: [{path}]({path}/README.md).\n"
     )
 

@@ -88,7 +88,7 @@ SMOKE = Suite(
             90,
         ),
         Stage("breakdown-toy-28", Breakdown("toy", 28, repeats=1, whole=False, jpeg_size=64), 60),
-        Stage("accuracy", Accuracy(images=2, rungs=("float32",), model="toy", image_size=28, batch=2), 90),
+        Stage("accuracy", Accuracy(images=2, levels=("float32",), model="toy", image_size=28, batch=2), 90),
         Stage("memory", Memory((Case("toy", 28),)), 60),
         Stage(
             "growth",
@@ -185,12 +185,12 @@ CPU = Suite(
 
 
 def _gpu_race(model: str, limit_seconds: float, part: int, *, peers: bool, images: int) -> Stage:
-    """A race at 224 pixels: PyTorch's ways where they end in time, and every rung, one image and several at a time."""
+    """A race at 224 pixels: PyTorch's ways where they end in time, and every level, one image or several at a time."""
     theirs = (Entry("listing", rounds=1), Entry("jacrev", chunk=64, rounds=2)) if peers else ()
-    rungs = [Entry("rules", precision=precision) for precision in ("float32", "tensorfloat32", "bfloat16")]
+    levels = [Entry("rules", precision=precision) for precision in ("float32", "tensorfloat32", "bfloat16")]
     side_by_side = [Entry("rules", precision=precision, images=images) for precision in ("tensorfloat32", "bfloat16")]
     others = (Entry("generic"), Entry("rules", precision="bfloat16_3x"), Entry("rules", precision="float64", rounds=1))
-    entries = (*theirs, *rungs, *(side_by_side if images > 1 else ()), *(others if model == "dinov2-small" else ()))
+    entries = (*theirs, *levels, *(side_by_side if images > 1 else ()), *(others if model == "dinov2-small" else ()))
     return Stage(f"race-{model}-224", Race(model, 224, 3, entries, square=8192), limit_seconds, part)
 
 

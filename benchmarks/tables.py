@@ -118,7 +118,7 @@ def _race(race: Row) -> list[str]:
         f"{number(race['executed_over_naive'])} of the {race['naive_flops'] / 1e12:.3g} TFLOP of one pullback per "
         "row, which the others do. Ceilings: "
         + ", ".join(f"{p} {c['flops_per_second_median'] / 1e9:,.0f} GFLOP/s" for p, c in race["ceilings"].items())
-        + ". Emulated rungs have their error, and no speed of their own."
+        + ". Emulated levels have their error, and no speed of their own."
     )
     return [summary, table(columns, ran), table(exactness, ran), *remarks]
 
@@ -159,7 +159,7 @@ def _accuracy(results: Row) -> list[str]:
         ("run to run", _of("run_to_run")),
     ]
     trained = results["trained"]
-    parts = [f"{trained['model']}, trained, {trained['images']} pictures, nats:", table(columns, trained["rungs"])]
+    parts = [f"{trained['model']}, trained, {trained['images']} pictures, nats:", table(columns, trained["levels"])]
     for part in results.values():
         for who in ("batches", "paper's listing"):
             if found := part.get(who):

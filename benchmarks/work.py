@@ -15,9 +15,9 @@ import jax.extend
 import jax.numpy as jnp
 
 from jepa_jax.encoders import Encoder, EncoderFunction
-from jepa_jax.encoders.encoder import parameter_shapes
-from jepa_jax.jacobian.jacobian import spectral_columns
-from jepa_jax.jacobian.plan import JacobianPlan
+from jepa_jax.encoders.parameters import parameter_shapes
+from jepa_jax.jacobian.jacobian import differential, prepare
+from jepa_jax.jacobian.options import JacobianOptions
 
 
 def flops(function: Callable[..., Any], *arguments: Any) -> float:
@@ -30,10 +30,15 @@ def flops(function: Callable[..., Any], *arguments: Any) -> float:
     return _in_full(jax.make_jaxpr(function)(*arguments))
 
 
-def jacobian_flops(encoder: Encoder, image_size: int, plan: JacobianPlan | None = None) -> float:
+def jacobian_flops(encoder: Encoder, image_size: int, options: JacobianOptions | None = None) -> float:
     """Work of one image's Jacobian as we compute it, forward pass included."""
-    columns = functools.partial(spectral_columns, encoder.function, plan=plan or JacobianPlan())
-    return flops(lambda params, image: columns(params, image), *_inputs(encoder, image_size))
+    how = options or JacobianOptions()
+
+    def transpose(params: Any, image: jax.Array) -> jax.Array:
+        prepared = prepare(encoder.function, params, image.shape, how, compact=True)
+        return differential(encoder.function, params, prepared, image, how).transpose
+
+    return flops(transpose, *_inputs(encoder, image_size))
 
 
 def naive_flops(encoder: Encoder, image_size: int) -> float:

@@ -27,7 +27,7 @@ from convert_weights.huggingface import Config, preprocess_spec
 from convert_weights.readers import SafetensorsReader, TensorReader, TorchReader, file_digest, folder_reader
 from convert_weights.tables import LeftOut, Row, check_source, import_params
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, ViTSpec, find_spec, restore_encoder, save_encoder
-from jepa_jax.encoders.encoder import named_arrays
+from jepa_jax.encoders.parameters import named_arrays
 from jepa_jax.encoders.specs import KernelDtype
 from jepa_jax.errors import ArgumentError, CheckpointError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jepa_jax.encoders import PreprocessSpec
-from jepa_jax.encoders.specs import Interpolation
 from jepa_jax.errors import CheckpointError
+from jepa_jax.images.recipe import Interpolation
 
 _PILLOW_FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
 

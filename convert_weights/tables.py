@@ -16,7 +16,7 @@ import numpy as np
 
 from convert_weights.readers import TensorReader
 from jepa_jax.encoders import ViTSpec
-from jepa_jax.encoders.encoder import Params, named_arrays, parameter_shapes
+from jepa_jax.encoders.parameters import Params, named_arrays, parameter_shapes
 from jepa_jax.encoders.specs import KernelDtype
 from jepa_jax.errors import CheckpointError
 

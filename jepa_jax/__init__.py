@@ -1,8 +1,13 @@
-"""JEPA-SCORE in JAX: data density from the Jacobian spectra of pretrained encoders."""
+"""JEPA-SCORE in JAX: data density from the Jacobian spectra of pretrained encoders.
 
+What needs JAX is imported when it is first asked for: a process that only decodes images never loads it.
+"""
+
+from typing import TYPE_CHECKING
+
+from jepa_jax._lazy import import_lazily as _import_lazily
 from jepa_jax._log_level import LOG_LEVEL as LOG_LEVEL
 from jepa_jax._version import __version__ as __version__
-from jepa_jax.encoders import Encoder as Encoder
 from jepa_jax.errors import ArgumentError as ArgumentError
 from jepa_jax.errors import BackendError as BackendError
 from jepa_jax.errors import CheckpointError as CheckpointError
@@ -10,13 +15,33 @@ from jepa_jax.errors import ImageError as ImageError
 from jepa_jax.errors import JepaJaxError as JepaJaxError
 from jepa_jax.errors import JobError as JobError
 from jepa_jax.errors import OutOfMemoryError as OutOfMemoryError
-from jepa_jax.jacobian import jacobian as jacobian
-from jepa_jax.loading import load_encoder as load_encoder
-from jepa_jax.scoring.compute import score_fn as score_fn
-from jepa_jax.scoring.gradient import score_gradient as score_gradient
-from jepa_jax.scoring.noise import calibrate_noise as calibrate_noise
-from jepa_jax.scoring.readings import ScoreResult as ScoreResult
-from jepa_jax.scoring.scorer import Scorer as Scorer
-from jepa_jax.scoring.scorer import score as score
-from jepa_jax.spectrum import jepa_score as jepa_score
-from jepa_jax.spectrum import singular_values as singular_values
+
+if TYPE_CHECKING:  # the table below, for editors and type checkers
+    from jepa_jax.encoders import Encoder as Encoder
+    from jepa_jax.jacobian import jacobian as jacobian
+    from jepa_jax.loading import load_encoder as load_encoder
+    from jepa_jax.scoring.compute import score_fn as score_fn
+    from jepa_jax.scoring.gradient import score_gradient as score_gradient
+    from jepa_jax.scoring.noise import calibrate_noise as calibrate_noise
+    from jepa_jax.scoring.readings import ScoreResult as ScoreResult
+    from jepa_jax.scoring.scorer import Scorer as Scorer
+    from jepa_jax.scoring.scorer import score as score
+    from jepa_jax.spectrum import jepa_score as jepa_score
+    from jepa_jax.spectrum import singular_values as singular_values
+
+_import_lazily(
+    __name__,
+    {
+        "Encoder": "jepa_jax.encoders",
+        "jacobian": "jepa_jax.jacobian",
+        "load_encoder": "jepa_jax.loading",
+        "score_fn": "jepa_jax.scoring.compute",
+        "score_gradient": "jepa_jax.scoring.gradient",
+        "calibrate_noise": "jepa_jax.scoring.noise",
+        "ScoreResult": "jepa_jax.scoring.readings",
+        "Scorer": "jepa_jax.scoring.scorer",
+        "score": "jepa_jax.scoring.scorer",
+        "jepa_score": "jepa_jax.spectrum",
+        "singular_values": "jepa_jax.spectrum",
+    },
+)

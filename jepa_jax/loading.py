@@ -36,7 +36,7 @@ def load_encoder(
             encoder's own recipe (mostly 224). Position embeddings are resized to fit.
         position_resize: how they are resized; by default the way of the implementation that the weights
             came from: official files ``bicubic_offset``, Hugging Face folders ``bicubic`` (with
-            registers both ``bicubic_antialias``). See `jepa_jax.encoders.positions`.
+            registers both ``bicubic_antialias``). See `jepa_jax.layers.positions`.
         l2_normalize: whether the embedding is divided by its length, as CLIP compares images; by default as
             the checkpoint says, and no published one is.
 

@@ -13,7 +13,7 @@ from PIL import Image
 import jepa_jax as jj
 from jepa_jax.cli import app
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 COMMANDS = re.findall(r"^    jepa-jax (.+?)(?: +#.*)?$", README, re.MULTILINE)

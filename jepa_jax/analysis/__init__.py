@@ -11,4 +11,4 @@ from jepa_jax.analysis.report import build_report as build_report
 from jepa_jax.analysis.table import ScoreTable as ScoreTable
 from jepa_jax.analysis.table import read_table as read_table
 from jepa_jax.analysis.views import score_views as score_views
-from jepa_jax.views import ViewsResult as ViewsResult
+from jepa_jax.images.views import ViewsResult as ViewsResult

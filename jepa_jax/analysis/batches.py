@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jobs.runner import default_batch_size
+from jepa_jax.numerics.batches import cut, filled
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.scoring.scorer import Scorer
 
@@ -33,8 +33,8 @@ def score_steps(encoder: Encoder, inputs: Iterable[np.ndarray], **options: Any) 
     scorer, size, remaining = Scorer(encoder, **options), default_batch_size(encoder.spec), iter(inputs)
     results = []
     while some := list(itertools.islice(remaining, size)):
-        result = scorer(np.stack([*some, *[some[-1]] * (size - len(some))]))
-        results.append(jax.tree.map(operator.itemgetter(slice(len(some))), jax.device_get(result)))
+        result = scorer(filled(np.stack(some), size))
+        results.append(cut(jax.device_get(result), len(some)))
     if not results:
         raise ArgumentError("inputs holds no image to score.")
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)

@@ -45,7 +45,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Row:
+class DetectorResult:
     """One statistic against one out-set.
 
     Attributes:
@@ -72,11 +72,11 @@ class Evaluation:
     in_set: str
     encoder: str
     reference: str
-    rows: tuple[Row, ...]
+    rows: tuple[DetectorResult, ...]
     controls: dict[str, ComplexityControl]
     notes: tuple[str, ...] = field(default=())
 
-    def find(self, out: str, statistic: str) -> Row:
+    def find(self, out: str, statistic: str) -> DetectorResult:
         """The row of one statistic against one out-set."""
         return next(row for row in self.rows if (row.out, row.statistic) == (out, statistic))
 
@@ -153,15 +153,15 @@ def _rows(
     out: ScoreTable,
     detectors: Sequence[baselines.Detector],
     options: Options,
-) -> list[Row]:
+) -> list[DetectorResult]:
     whole, other = statistics_of(in_set), statistics_of(out)
     names = [name for name in (*SCORES, *SPECTRAL_STATISTICS) if name in whole and name in other]
     part = statistics_of(judged) | {detector.name: detector.score(judged) for detector in detectors}
     other |= {detector.name: detector.score(out) for detector in detectors}
     on_split = _judge(part, other, [*names, *(detector.name for detector in detectors)], options)
     on_whole = on_split if judged is in_set else _judge(whole, other, names, options)
-    free = [Row(out.name, n, False, on_whole[n], None if judged is in_set else on_split[n]) for n in names]
-    return free + [Row(out.name, d.name, True, on_split[d.name], None) for d in detectors]
+    free = [DetectorResult(out.name, n, False, on_whole[n], None if judged is in_set else on_split[n]) for n in names]
+    return free + [DetectorResult(out.name, d.name, True, on_split[d.name], None) for d in detectors]
 
 
 def statistics_of(table: ScoreTable) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from etils import epath
 
 from jepa_jax._version import __version__
-from jepa_jax.analysis.evaluation import SIGN, Evaluation, Row
+from jepa_jax.analysis.evaluation import SIGN, DetectorResult, Evaluation
 from jepa_jax.analysis.markdown import markdown_lines
 from jepa_jax.analysis.metrics import LEVEL, METRICS, Interval
 
@@ -107,7 +107,7 @@ def to_markdown(evaluation: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: DetectorResult) -> list[str]:
     result = row.result
     name = row.statistic + "*" * row.fitted + " (inverted)" * result.inverted
     cells = [name, f"{result.count_in:,} / {result.count_out:,}"]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from etils import epath
 from PIL import Image
 
 from jepa_jax.analysis.table import ScoreTable, named_path
-from jepa_jax.encoders.preprocessing import preprocess_one, to_rgb
-from jepa_jax.encoders.specs import PreprocessSpec
-from jepa_jax.errors import ArgumentError, ImageError
-from jepa_jax.jobs import open_source
-from jepa_jax.jobs.decoding import open_encoded
+from jepa_jax.encoders.identity import from_plain
+from jepa_jax.errors import ArgumentError, CheckpointError, ImageError, JobError
+from jepa_jax.images.decoding import open_encoded
+from jepa_jax.images.preprocessing import preprocess_one, to_rgb
+from jepa_jax.images.recipe import PreprocessSpec
+from jepa_jax.images.sources import open_source
 from jepa_jax.jobs.manifest import input_place
 
 UNREADABLE = (ImageError, OSError, Image.DecompressionBombError)
@@ -54,19 +55,26 @@ class ImageReader:
 
         Raises:
             ArgumentError: ``images`` is given and holds none.
+            JobError: the job's preprocessing is one that this version does not know.
         """
         place = images or input_place(table.manifest)
         if place is None:
             return None
-        recipe: dict[str, Any] = table.manifest.get("encoder_spec", {}).get("preprocess", {})
-        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in recipe.items()}
         try:
             source = open_source(place)
         except (ArgumentError, OSError):
             if images is not None:
                 raise
             return None
-        return cls(source, {key: i for i, key in enumerate(source.keys)}, PreprocessSpec(**fields))
+        try:
+            preprocess = table.manifest.get("encoder_spec", {}).get("preprocess", {})
+            recipe = from_plain(PreprocessSpec, preprocess, "preprocess")
+        except CheckpointError as error:
+            raise JobError(
+                f"the manifest of {table.name!r} tells of another preprocessing than this jepa_jax knows ({error}); "
+                "use the version that scored these images."
+            ) from error
+        return cls(source, {key: i for i, key in enumerate(source.keys)}, recipe)
 
     @classmethod
     def all_of(cls, tables: Sequence[ScoreTable], moved: Sequence[str]) -> dict[str, ImageReader]:

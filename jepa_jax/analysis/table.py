@@ -15,12 +15,12 @@ from etils import epath
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs.columns import SCORES
 from jepa_jax.jobs.manifest import input_place, read_manifest
-from jepa_jax.jobs.parquet import read_parquet
 from jepa_jax.jobs.schema import SAVABLE
 from jepa_jax.jobs.writer import FAILURES
+from jepa_jax.numerics.float64 import float64_scope
+from jepa_jax.parquet import read_parquet
 from jepa_jax.spectrum import jepa_score
 from jepa_jax.spectrum.scores import DEFAULT_EPS
-from jepa_jax.spectrum.spectrum import float64_scope
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from PIL import Image
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.precision import Precision
+from jepa_jax.images.views import ViewRecipe, Views, ViewsResult, combine_views, draw_views, view_recipe
+from jepa_jax.numerics.precision import Precision
 from jepa_jax.scoring.scorer import Scorer
-from jepa_jax.views import ViewRecipe, Views, ViewsResult, combine_views, draw_views, view_recipe
 
 
 def score_views(
@@ -32,7 +32,7 @@ def score_views(
         views: V, at least 2.
         seed: of the views; one key and one seed give the same views in every batch and process.
         keys: of the images; by default their positions.
-        recipe: by default that of the encoder's family, see `jepa_jax.views.RECIPES`.
+        recipe: by default that of the encoder's family, see `jepa_jax.images.views.RECIPES`.
         precision: of the scores.
 
     Raises:

@@ -23,7 +23,8 @@ def demo(
     from jepa_jax.cli.reporting import ConsoleProgress, print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.errors import ArgumentError, JobError
-    from jepa_jax.jobs import JobOptions, open_source, run_job
+    from jepa_jax.images.sources import open_source
+    from jepa_jax.jobs import JobOptions, run_job
     from jepa_jax.loading import load_encoder
 
     if find_spec("skimage") is None:

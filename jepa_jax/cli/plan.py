@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console
-from jepa_jax.cli.score import PrecisionChoice
+from jepa_jax.numerics.precision import Precision
 
 if TYPE_CHECKING:
     from jepa_jax.scoring.planning import ScoringPlan
@@ -38,7 +38,7 @@ def plan(
         str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")
     ] = "jepa-tiny",
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice.float32,
+    precision: Annotated[Precision, typer.Option(help="Of the scores.")] = "float32",
     memory: Annotated[
         float | None, typer.Option(help="GiB that scoring may take; by default what the device has.")
     ] = None,
@@ -54,9 +54,10 @@ def plan(
 ) -> None:
     """Print what the memory planner would do: images and rows at a time, bytes by part, arithmetic."""
     from jepa_jax.encoders import ENCODERS
-    from jepa_jax.jacobian.plan import JacobianPlan
     from jepa_jax.jobs.runner import default_batch_size
     from jepa_jax.loading import load_encoder
+    from jepa_jax.scoring.meshes import local_mesh
+    from jepa_jax.scoring.options import ScoreOptions
     from jepa_jax.scoring.planning import plan_scoring
 
     spec = ENCODERS[model] if model in ENCODERS else load_encoder(model).spec
@@ -64,9 +65,14 @@ def plan(
     planned = plan_scoring(
         spec,
         batch_size or default_batch_size(spec),
-        JacobianPlan(mode.value, engine.value, precision.value),
-        spectrum=not score_only,
-        memory=None if memory is None else int(memory * 2**30),
+        ScoreOptions(
+            precision,
+            mode.value,
+            engine.value,
+            spectrum=not score_only,
+            memory=None if memory is None else int(memory * 2**30),
+            mesh=local_mesh(),
+        ),
         compiled=compile,
         report=lambda message: console.print(message, soft_wrap=True, markup=False),
     )
@@ -79,7 +85,10 @@ def _facts(plan: ScoringPlan, score_only: bool) -> Table:
     outputs, side = spec.embedding_size, spec.image_size
     inputs = 3 * side * side
     forward = not plan.rules and jacobian.forward_mode(inputs, outputs)
-    taken, of = jacobian.pass_size(inputs, outputs, ours=True), f"{inputs} columns" if forward else f"{outputs} rows"
+    taken, of = (
+        jacobian.pass_size(inputs, outputs, layered=True),
+        f"{inputs} columns" if forward else f"{outputs} rows",
+    )
     facts = Table(show_header=False, box=None)
     facts.add_row("encoder", f"{spec.name}, {side} x {side} pixels, {outputs} rows in a Jacobian")
     facts.add_row("batch", f"{plan.batch_size} images, {_images_per_step(plan)} side by side on each device")
@@ -100,17 +109,17 @@ def _facts(plan: ScoringPlan, score_only: bool) -> Table:
         facts.add_row("memory", f"about {_mebibytes(memory.total)} ({_each(plan)}): {parts}")
     facts.add_row("budget", _mebibytes(plan.budget))
     if program is not None:
-        images = program.lanes * _images_per_step(plan)
+        images = program.at_once * _images_per_step(plan)
         facts.add_row("compiled", f"in {program.compile_seconds:.1f} s; {images} image(s) at a time")
         facts.add_row("XLA's memory", _mebibytes(program.peak_bytes) if program.peak_bytes else "not known here")
     return facts
 
 
 def _each(plan: ScoringPlan) -> str:
-    from jepa_jax.scoring.lanes import lane_count
+    from jepa_jax.scoring.concurrency import concurrency_of
 
-    lanes = plan.program.lanes if plan.program else lane_count(plan.batch_size)
-    return f"an image; {lanes} at a time where the budget allows" if lanes > 1 else "all in all"
+    at_once = plan.program.at_once if plan.program else concurrency_of(plan.batch_size, plan.jacobian.platform)
+    return f"an image; {at_once} at a time where the budget allows" if at_once > 1 else "all in all"
 
 
 def _images_per_step(plan: ScoringPlan) -> int:

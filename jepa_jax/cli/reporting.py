@@ -31,13 +31,14 @@ from rich.table import Table
 from rich.text import Text
 
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
-from jepa_jax.encoders.null_directions import null_direction_count
+from jepa_jax.encoders.function import null_direction_count
+from jepa_jax.images.views import Views
 from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport, Summary
 from jepa_jax.jobs.dry_run import DryRun
-from jepa_jax.jobs.parquet import read_parquet
-from jepa_jax.views import Views
+from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.parquet import read_parquet
 
 
 class _Rate(ProgressColumn):
@@ -266,7 +267,7 @@ def print_diagnosis(console: Console) -> bool:
         facts.add_row("device", f"{device.platform}: {device.device_kind}")
     console.print(facts)
     checks = Table("check against NumPy float64", "relative error", "tolerance", "")
-    results = check_backend()
+    results = check_backend(platform_of())
     for check in results:
         verdict = "[green]right[/]" if check.passed else "[bold red]WRONG[/]"
         checks.add_row(check.name, f"{check.error:.1e}", f"{check.tolerance:.0e}", verdict)

@@ -11,16 +11,8 @@ from typing import Annotated
 import typer
 
 from jepa_jax.cli.app import app, console, errors
-
-
-class PrecisionChoice(StrEnum):
-    """Values of --precision, from fast to exact."""
-
-    bfloat16 = "bfloat16"
-    tensorfloat32 = "tensorfloat32"
-    bfloat16_3x = "bfloat16_3x"
-    float32 = "float32"
-    float64 = "float64"
+from jepa_jax.images.sources import accepted
+from jepa_jax.numerics.precision import Precision
 
 
 class ColumnChoice(StrEnum):
@@ -55,8 +47,8 @@ def score(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="Folder of images (recursive), WebDataset tars (shard-{000..127}.tar), ArrayRecord, tfds:NAME/SPLIT, "
-            "tfds:DIR/SPLIT, .parquet or .csv list of paths, .npy or .npz arrays.",
+            help=f"What to score: {accepted()}. Folders are searched recursively; "
+            "several archives are one input: shard-{000..127}.tar.",
         ),
     ],
     output: Annotated[str, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
@@ -68,7 +60,7 @@ def score(
         typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the scores.")] = PrecisionChoice.float32,
+    precision: Annotated[Precision, typer.Option(help="Of the scores.")] = "float32",
     tolerance: Annotated[
         float | None, typer.Option(help="Nats: images that may be off by more are scored again more exactly.")
     ] = None,
@@ -142,19 +134,23 @@ def score(
 
     from jepa_jax.cli.reporting import ConsoleProgress, JsonProgress, Quiet, print_dry_run, print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
-    from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job
+    from jepa_jax.images.sources import open_source
+    from jepa_jax.images.sources.keys import read_keys
+    from jepa_jax.images.sources.records import text_key
+    from jepa_jax.jobs import JobInterrupted, JobOptions, run_job
     from jepa_jax.jobs.dry_run import dry_run as try_out
     from jepa_jax.jobs.launch import launch_here, together
-    from jepa_jax.jobs.sources.keys import read_keys
-    from jepa_jax.jobs.sources.records import text_key
     from jepa_jax.loading import load_encoder
+    from jepa_jax.scoring.options import ScoreOptions
 
     options = JobOptions(
-        precision=precision.value,
-        tolerance=tolerance,
+        score=ScoreOptions(
+            precision,
+            spectrum=not score_only,
+            tolerance=tolerance,
+            memory=None if memory is None else int(memory * 2**30),
+        ),
         calibrate=calibrate,
-        memory=None if memory is None else int(memory * 2**30),
-        score_only=score_only,
         columns=tuple(column.value for column in save or ()),
         views=views,
         seed=seed,

@@ -1,6 +1,6 @@
 """Converted checkpoints on disk: an Orbax tree beside a JSON description. The only user of Orbax.
 
-DIR/encoder.json    format version, spec, origin (source file digests), parameter digest
+DIR/encoder.json    format version, spec (see `identity`), origin (source file digests), parameter digest
 DIR/params/         Orbax checkpoint
 """
 
@@ -15,11 +15,12 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from jepa_jax._version import __version__
-from jepa_jax.encoders.encoder import Encoder, check_params, parameter_shapes
+from jepa_jax.encoders.encoder import Encoder
+from jepa_jax.encoders.identity import FORMAT_VERSION, MIGRATIONS
+from jepa_jax.encoders.parameters import check_params, parameter_shapes
 from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.errors import ArgumentError, CheckpointError
 
-FORMAT_VERSION = 1
 DESCRIPTION = "encoder.json"
 
 
@@ -57,17 +58,18 @@ def save_encoder(encoder: Encoder, path: epath.PathLike, origin: dict[str, Any] 
 
 
 def read_description(path: epath.PathLike) -> dict[str, Any]:
-    """The JSON description of a converted checkpoint."""
+    """The JSON description of a converted checkpoint, as it was written; `read_spec` knows its format."""
     file = epath.Path(path) / DESCRIPTION
     try:
         description = json.loads(file.read_text())
         version = description["format_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file} cannot be read ({error}); convert the weights again.") from error
-    if version != FORMAT_VERSION:
+    known = (*MIGRATIONS, FORMAT_VERSION)
+    if type(version) is not int or version not in known:
         raise CheckpointError(
-            f"{file} has format version {version}; this jepa_jax reads version {FORMAT_VERSION}. "
-            "Convert the weights again."
+            f"{file} has format version {version!r}; this jepa_jax reads versions {', '.join(map(str, known))}. "
+            "Read it with the jepa_jax that wrote it, or convert the weights again."
         )
     lost = sorted({"spec", "digest"} - description.keys())
     if lost:
@@ -75,11 +77,17 @@ def read_description(path: epath.PathLike) -> dict[str, Any]:
     return description
 
 
+def read_spec(path: epath.PathLike) -> EncoderSpec:
+    """What the encoder of a converted checkpoint is, without its parameters."""
+    description = read_description(path)
+    return EncoderSpec.from_dict(description["spec"], description["format_version"])
+
+
 def restore_encoder(path: epath.PathLike) -> Encoder:
     """Read an encoder back, checking every path, shape and dtype."""
     directory = epath.Path(path).resolve()
     description = read_description(directory)
-    spec = EncoderSpec.from_dict(description["spec"])
+    spec = EncoderSpec.from_dict(description["spec"], description["format_version"])
     shapes = parameter_shapes(spec.vit, spec.kernel_dtype)
     try:
         # The target keeps the block numbers ints. Orbax would pad or cast to it silently: the digest below tells.

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jepa_jax.encoders.specs import Activation, EncoderSpec, PositionResize, PreprocessSpec, ViTSpec
+from jepa_jax.encoders.specs import Activation, EncoderSpec, PositionResize, ViTSpec
+from jepa_jax.images.recipe import PreprocessSpec
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -7,7 +7,8 @@ which gives the Jacobian two structural null directions.
 
 from __future__ import annotations
 
-from jepa_jax.encoders.specs import EncoderSpec, PositionResize, PreprocessSpec, ViTSpec
+from jepa_jax.encoders.specs import EncoderSpec, PositionResize, ViTSpec
+from jepa_jax.images.recipe import PreprocessSpec
 
 REGISTER_TOKENS = 4
 

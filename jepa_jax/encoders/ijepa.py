@@ -15,7 +15,8 @@ Two releases exist under these names, and they differ:
 
 from __future__ import annotations
 
-from jepa_jax.encoders.specs import EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.encoders.specs import EncoderSpec, ViTSpec
+from jepa_jax.images.recipe import PreprocessSpec
 
 
 def _encoder(name: str, hub_id: str, *, width: int, depth: int, mlp_width: int, patch: int, image: int) -> EncoderSpec:

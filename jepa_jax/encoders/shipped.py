@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from jepa_jax.encoders.checkpoint import read_description, restore_encoder
+from jepa_jax.encoders.checkpoint import read_spec, restore_encoder
 from jepa_jax.encoders.encoder import Encoder
 from jepa_jax.encoders.specs import EncoderSpec
 
@@ -24,7 +24,7 @@ def shipped_directory(name: str) -> Path:
 
 
 SHIPPED: dict[str, EncoderSpec] = {
-    DEFAULT: EncoderSpec.from_dict(read_description(shipped_directory(DEFAULT))["spec"]),
+    DEFAULT: read_spec(shipped_directory(DEFAULT)),
 }
 """Name to spec."""
 

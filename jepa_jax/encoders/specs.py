@@ -1,29 +1,26 @@
 """What an encoder is, as frozen data: architecture, preprocessing, origin.
 
-Specs are hashable, so that compiled functions are cached per architecture, and they travel as JSON
-beside every converted checkpoint.
+Specs are hashable, so that compiled functions are cached per architecture. What of them is stored and hashed stands
+in `identity`; a new field needs a default, and then changes no checkpoint, digest or job that was there before.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from jepa_jax.encoders import identity
 from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.images.recipe import PreprocessSpec
+from jepa_jax.layers.positions import PositionResize
 
 Pooling = Literal["class_token", "mean_patches"]
 Activation = Literal["gelu", "quick_gelu", "swiglu"]
 
-Interpolation = Literal["bicubic", "bilinear"]
-
 KernelDtype = Literal["float32", "bfloat16"]
 """Dtypes that kernels may be stored in; every other parameter is stored in float32."""
-
-PositionResize = Literal["bicubic_offset", "bicubic", "bicubic_antialias"]
-"""How position embeddings are resized to another patch grid (see ``positions.py``)."""
 
 
 @dataclass(frozen=True)
@@ -101,40 +98,6 @@ class ViTSpec:
 
 
 @dataclass(frozen=True)
-class PreprocessSpec:
-    """The encoder's own recipe from an image to its input.
-
-    Attributes:
-        resize_shortest: the image is resized so that its shorter side has this many pixels.
-        crop: side of the square cut from the middle: the encoder's input size.
-        interpolation: Pillow filter of the resize; Pillow antialiases when it shrinks.
-        mean, std: per-channel normalisation of values in [0, 1], RGB.
-        squeeze: the picture is resized to the square itself, whatever its shape, and nothing is cut off
-            (`transformers`' ``ViTImageProcessor``); ``resize_shortest`` then equals ``crop``.
-    """
-
-    resize_shortest: int = 256
-    crop: int = 224
-    interpolation: Interpolation = "bicubic"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    squeeze: bool = False
-
-    def __post_init__(self):
-        if self.squeeze and self.resize_shortest != self.crop:
-            raise ArgumentError(
-                f"squeeze=True resizes to {self.crop} pixels; resize_shortest={self.resize_shortest} cannot differ."
-            )
-        if not 0 < self.crop <= self.resize_shortest:
-            raise ArgumentError(f"crop={self.crop} must lie between 1 and resize_shortest={self.resize_shortest}.")
-
-    def at_image_size(self, size: int) -> PreprocessSpec:
-        """The same recipe for inputs of another size: the share of the image that is kept stays the same."""
-        resize = max(size, round(self.resize_shortest * size / self.crop))
-        return dataclasses.replace(self, resize_shortest=resize, crop=size)
-
-
-@dataclass(frozen=True)
 class EncoderSpec:
     """One encoder: its family, architecture, recipe and origin.
 
@@ -196,50 +159,19 @@ class EncoderSpec:
         return dataclasses.replace(self, vit=dataclasses.replace(self.vit, l2_normalize=l2_normalize))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return dataclasses.asdict(self)
+        """The fields that are not their defaults, as plain data for JSON."""
+        return identity.stored_form(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> EncoderSpec:
-        """The inverse of `to_dict`; unknown or missing fields are errors, not defaults."""
-        return _from_plain(cls, data, where="encoder")
+    def from_dict(cls, data: Any, format_version: int = identity.FORMAT_VERSION) -> EncoderSpec:
+        """The inverse of `to_dict`, for plain data of older formats too.
 
-
-def _from_plain(cls: type, data: Any, where: str) -> Any:
-    """Rebuild a dataclass from plain JSON data, strictly."""
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{where}: expected an object, found {data!r}.")
-    hints = typing.get_type_hints(cls)
-    names = {f.name for f in dataclasses.fields(cls)}
-    if set(data) != names:
-        missing, unknown = sorted(names - set(data)), sorted(set(data) - names)
-        raise CheckpointError(
-            f"{where}: missing fields {missing}, unknown fields {unknown}. It was written by another "
-            "version of jepa_jax: convert the weights again."
-        )
-    values = {name: _value_from_plain(hints[name], data[name], f"{where}.{name}") for name in names}
-    try:
-        return cls(**values)
-    except ArgumentError as error:
-        raise CheckpointError(f"{where}: {error} Convert the weights again.") from error
-
-
-def _value_from_plain(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _from_plain(typing.cast(type, hint), value, where)
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        hints = typing.get_args(hint)
-        if not isinstance(value, list | tuple) or len(value) != len(hints):
-            raise CheckpointError(f"{where}: {value!r} is not a list of {len(hints)} values.")
-        return tuple(_value_from_plain(h, v, where) for h, v in zip(hints, value, strict=True))
-    if origin is Literal:
-        if value not in typing.get_args(hint):
-            raise CheckpointError(f"{where}: {value!r} is none of {typing.get_args(hint)}.")
-        return value
-    accepted = typing.get_args(hint) if origin is types.UnionType else (hint,)
-    if float in accepted and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, tuple(accepted)) or (isinstance(value, bool) and bool not in accepted):
-        raise CheckpointError(f"{where}: {value!r} is not of type {hint}.")
-    return value
+        Raises:
+            CheckpointError: a field is unknown, is of another type, or has no default and is missing.
+        """
+        try:
+            return identity.from_plain(cls, identity.migrated(data, format_version), "encoder")
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}. It was written by another version of jepa_jax, or is damaged: convert the weights again."
+            ) from error

@@ -1,7 +1,7 @@
-"""One vision transformer in Flax nnx for every family.
+"""One vision transformer in Flax nnx for every family, composed of `jepa_jax.layers`.
 
-Layers are plain: they are the reference for every faster path. Images are NHWC. Parameters are laid
-out for products from the right (``x @ kernel``), with query, key and value fused into one kernel.
+Images are NHWC. Parameters are laid out for products from the right (``x @ kernel``), with query, key and value fused
+into one kernel.
 """
 
 from __future__ import annotations
@@ -10,153 +10,69 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_jax.encoders.positions import resize_positions
+from jepa_jax.encoders.specs import Pooling as PoolingName
 from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.errors import ArgumentError
+from jepa_jax.layers import (
+    MLP,
+    Attention,
+    Block,
+    ClassToken,
+    L2Normalize,
+    Layer,
+    LayerNorm,
+    MeanPatches,
+    PatchEmbedding,
+    Pooling,
+    Positions,
+    Projection,
+    Sizes,
+    Stack,
+    SwiGLU,
+)
+from jepa_jax.layers.layer import INITIAL
+from jepa_jax.layers.schedule import Schedule
 
-_INITIAL = jax.nn.initializers.truncated_normal(stddev=0.02)
-
-
-def _linear(inputs: int, outputs: int, rngs: nnx.Rngs, use_bias: bool = True) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, use_bias=use_bias, kernel_init=_INITIAL, rngs=rngs)
-
-
-class LayerNorm(nnx.Module):
-    """LayerNorm over the last axis, in the input's precision.
-
-    flax's own refuses float64 where promotion is strict, and its default variance E[x^2] - E[x]^2
-    cancels in float32: the Jacobian's small singular values show it.
-    """
-
-    def __init__(self, spec: ViTSpec):
-        self.epsilon = spec.norm_eps
-        self.scale = nnx.Param(jnp.ones(spec.width))
-        self.bias = nnx.Param(jnp.zeros(spec.width))
-
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """[..., d] -> [..., d]."""
-        return self.normalize(tokens)[0] * self.scale + self.bias
-
-    def normalize(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Tokens [..., d] without mean and with unit variance, and their 1 / std [...]."""
-        deviation = tokens - jnp.mean(tokens, axis=-1, keepdims=True)
-        inverse_std = jax.lax.rsqrt(jnp.mean(deviation**2, axis=-1) + self.epsilon)
-        return deviation * inverse_std[..., None], inverse_std
+POOLINGS: dict[PoolingName, type[Pooling]] = {"class_token": ClassToken, "mean_patches": MeanPatches}
 
 
-class PatchEmbedding(nnx.Module):
-    """Non-overlapping patches times one matrix: a strided convolution, written as the product that it is."""
-
-    def __init__(self, spec: ViTSpec, rngs: nnx.Rngs):
-        self.patch_size = spec.patch_size
-        self.projection = _linear(3 * spec.patch_size**2, spec.width, rngs, use_bias=spec.patch_bias)
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """[B, H, W, 3] -> [B, rows, columns, d]."""
-        batch, height, width, channels = images.shape
-        p = self.patch_size
-        patches = images.reshape(batch, height // p, p, width // p, p, channels)
-        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // p, width // p, p * p * channels)
-        return self.projection(patches)
+def layer_norm(spec: ViTSpec) -> LayerNorm:
+    """A LayerNorm of an architecture."""
+    return LayerNorm(spec.width, spec.norm_eps)
 
 
-class Attention(nnx.Module):
-    """Multi-head self-attention over all tokens."""
-
-    def __init__(self, spec: ViTSpec, rngs: nnx.Rngs):
-        self.heads = spec.heads
-        self.qkv = _linear(spec.width, 3 * spec.width, rngs, use_bias=spec.qkv_bias)
-        self.out = _linear(spec.width, spec.width, rngs)
-
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """[B, N, d] -> [B, N, d]."""
-        batch, length, width = tokens.shape
-        head_width = width // self.heads
-        qkv = self.qkv(tokens).reshape(batch, length, 3, self.heads, head_width)
-        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key) * head_width**-0.5
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(logits, axis=-1), value)
-        return self.out(mixed.reshape(batch, length, width))
-
-
-class MLP(nnx.Module):
-    """Two layers with a GELU between them."""
-
-    def __init__(self, spec: ViTSpec, rngs: nnx.Rngs):
-        self.activation = spec.activation
-        self.fc1 = _linear(spec.width, spec.mlp_width, rngs)
-        self.fc2 = _linear(spec.mlp_width, spec.width, rngs)
-
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """[B, N, d] -> [B, N, d]."""
-        return self.fc2(self.activate(self.fc1(tokens)))
-
-    def activate(self, hidden: jax.Array) -> jax.Array:
-        """What stands between the two layers, elementwise."""
-        if self.activation == "quick_gelu":
-            return hidden * jax.nn.sigmoid(1.702 * hidden)
-        return jax.nn.gelu(hidden, approximate=False)
-
-
-class SwiGLU(nnx.Module):
-    """silu(gate) * up, projected down; gate and up are the two halves of one kernel."""
-
-    def __init__(self, spec: ViTSpec, rngs: nnx.Rngs):
-        self.gate_up = _linear(spec.width, 2 * spec.mlp_width, rngs)
-        self.down = _linear(spec.mlp_width, spec.width, rngs)
-
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """[B, N, d] -> [B, N, d]."""
-        return self.down(self.activate(self.gate_up(tokens)))
-
-    def activate(self, hidden: jax.Array) -> jax.Array:
-        """Both halves [..., 2h] to one, [..., h]."""
-        gate, up = jnp.split(hidden, 2, axis=-1)
-        return jax.nn.silu(gate) * up
-
-
-class Block(nnx.Module):
-    """Pre-norm transformer block; LayerScale where the family has it."""
-
-    def __init__(self, spec: ViTSpec, rngs: nnx.Rngs):
-        self.norm1 = LayerNorm(spec)
-        self.attention = Attention(spec, rngs)
-        self.norm2 = LayerNorm(spec)
-        self.mlp = SwiGLU(spec, rngs) if spec.activation == "swiglu" else MLP(spec, rngs)
-        self.scaled = spec.layer_scale
-        if self.scaled:
-            self.layer_scale1 = nnx.Param(jnp.ones(spec.width))
-            self.layer_scale2 = nnx.Param(jnp.ones(spec.width))
-
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """[B, N, d] -> [B, N, d]."""
-        attended = self.attention(self.norm1(tokens))
-        tokens = tokens + (attended * self.layer_scale1 if self.scaled else attended)
-        mixed = self.mlp(self.norm2(tokens))
-        return tokens + (mixed * self.layer_scale2 if self.scaled else mixed)
+def transformer_block(spec: ViTSpec, rngs: nnx.Rngs) -> Block:
+    """A block of an architecture."""
+    attention = Attention(spec.width, spec.heads, rngs, qkv_bias=spec.qkv_bias)
+    if spec.activation == "swiglu":
+        mlp = SwiGLU(spec.width, spec.mlp_width, rngs)
+    else:
+        mlp = MLP(spec.width, spec.mlp_width, spec.activation, rngs)
+    return Block((layer_norm(spec), layer_norm(spec)), attention, mlp, spec.layer_scale)
 
 
 class ViT(nnx.Module):
     """Vision transformer from images to embeddings.
 
-    Calling it gives the embedding [B, K]; `intermediates` names every stage, for parity tests.
+    Calling it gives the embedding [B, K]; `intermediates` names every stage, for parity tests; `layers` is the same as
+    a list of layers, from which its Jacobian is made.
     """
 
     def __init__(self, spec: ViTSpec, *, rngs: nnx.Rngs):
         self.spec = spec
-        self.patch_embedding = PatchEmbedding(spec, rngs)
+        self.patch_embedding = PatchEmbedding(spec.patch_size, spec.width, rngs, use_bias=spec.patch_bias)
         if spec.class_token:
-            self.class_token = nnx.Param(_INITIAL(rngs.params(), (spec.width,)))
+            self.class_token = nnx.Param(INITIAL(rngs.params(), (spec.width,)))
         if spec.register_tokens:
-            self.register_tokens = nnx.Param(_INITIAL(rngs.params(), (spec.register_tokens, spec.width)))
+            self.register_tokens = nnx.Param(INITIAL(rngs.params(), (spec.register_tokens, spec.width)))
         positions = int(spec.class_token) + spec.native_grid**2
-        self.position_embedding = nnx.Param(_INITIAL(rngs.params(), (positions, spec.width)))
+        self.position_embedding = nnx.Param(INITIAL(rngs.params(), (positions, spec.width)))
         if spec.pre_norm:
-            self.pre_norm = LayerNorm(spec)
-        self.blocks = nnx.List([Block(spec, rngs) for _ in range(spec.depth)])
-        self.norm = LayerNorm(spec)
+            self.pre_norm = layer_norm(spec)
+        self.blocks = nnx.List([transformer_block(spec, rngs) for _ in range(spec.depth)])
+        self.norm = layer_norm(spec)
         if spec.projection:
-            self.projection = _linear(spec.width, spec.projection, rngs, use_bias=False)
+            self.projection = Projection(spec.width, spec.projection, rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Embed images.
@@ -176,44 +92,53 @@ class ViT(nnx.Module):
         for i, block in enumerate(self.blocks):
             tokens = stages[f"block_{i}"] = block(tokens)
         stages["normed"] = self.norm(tokens)
-        stages["pooled"] = self.pool(stages["normed"])
-        stages["embedding"] = self.project(stages["pooled"])
+        pooling, *head = self.head(self._grid(images))
+        token = pooling(stages["normed"])
+        stages["pooled"] = token[:, 0]
+        for layer in head:
+            token = layer(token)
+        stages["embedding"] = token[:, 0]
         return stages
 
     def embed(self, images: jax.Array) -> jax.Array:
-        """Images [B, H, W, 3] to the first block's tokens [B, N, d]."""
-        tokens = self.embed_unnormalized(images)
+        """Images [B, H, W, 3] to the first block's tokens [B, N, d]: class token, registers, then patches by row."""
+        grid = self._grid(images)
+        patches = self.patch_embedding(images)
+        tokens = self._positions(grid)(patches.reshape(len(images), -1, self.spec.width))
         return self.pre_norm(tokens) if self.spec.pre_norm else tokens
 
-    def embed_unnormalized(self, images: jax.Array) -> jax.Array:
-        """Images [B, H, W, 3] to tokens [B, N, d]: class token, registers, then patches row by row."""
+    def layers(self, grid: tuple[int, int]) -> tuple[Layer, ...]:
+        """All layers in their order, for images of so many rows and columns of patches."""
+        entry = [self.patch_embedding, self._positions(grid), *([self.pre_norm] if self.spec.pre_norm else [])]
+        return (*entry, Stack(self.blocks), self.norm, *self.head(grid))
+
+    def sizes(
+        self, grid: tuple[int, int], rows: int, schedule: Schedule, itemsize: int = 4, compact: bool = True
+    ) -> Sizes:
+        """What the layers' costs depend on; see `Sizes`."""
+        tokens = self.spec.prefix_tokens + grid[0] * grid[1]
+        pooling, *_ = self.head(grid)
+        return Sizes(grid, tokens, pooling.active(tokens), rows, schedule, itemsize, compact)
+
+    def _positions(self, grid: tuple[int, int]) -> Positions:
+        spec, native = self.spec, self.spec.native_grid
+        embedding = self.position_embedding[int(spec.class_token) :].reshape(native, native, spec.width)
+        prefix = [self.position_embedding[:0]]
+        if spec.class_token:
+            prefix.append(self.class_token[None] + self.position_embedding[:1])
+        if spec.register_tokens:
+            prefix.append(self.register_tokens[...])
+        return Positions(jnp.concatenate(prefix), embedding, grid, spec.position_resize)
+
+    def head(self, grid: tuple[int, int]) -> tuple[Pooling, *tuple[Layer, ...]]:
+        """From LayerNormed tokens to the embedding."""
+        pooling = POOLINGS[self.spec.pooling](self.spec.prefix_tokens, grid[0] * grid[1])
+        projection = [self.projection] if self.spec.projection else []
+        return (pooling, *projection, *([L2Normalize()] if self.spec.l2_normalize else []))
+
+    def _grid(self, images: jax.Array) -> tuple[int, int]:
         _check_images(images, self.spec)
-        patches = self.patch_embedding(images)
-        batch, rows, columns, width = patches.shape
-        grid = self.spec.native_grid
-        positions = self.position_embedding[int(self.spec.class_token) :].reshape(grid, grid, width)
-        patches = patches + resize_positions(positions, (rows, columns), self.spec.position_resize)
-        parts = [patches.reshape(batch, rows * columns, width)]
-        if self.spec.register_tokens:
-            parts.insert(0, jnp.broadcast_to(self.register_tokens[...], (batch, *self.register_tokens.shape)))
-        if self.spec.class_token:
-            class_token = self.class_token + self.position_embedding[0]
-            parts.insert(0, jnp.broadcast_to(class_token, (batch, 1, width)))
-        return jnp.concatenate(parts, axis=1)
-
-    def pool(self, normed: jax.Array) -> jax.Array:
-        """LayerNormed tokens [B, N, d] to one vector each, [B, d]."""
-        if self.spec.pooling == "class_token":
-            return normed[:, 0]
-        return jnp.mean(normed[:, self.spec.prefix_tokens :], axis=1)
-
-    def project(self, pooled: jax.Array) -> jax.Array:
-        """Pooled vectors [B, d] to embeddings [B, K]: projection and division by the length, where there are any."""
-        if self.spec.projection:
-            pooled = self.projection(pooled)
-        if self.spec.l2_normalize:
-            pooled = pooled / jnp.linalg.norm(pooled, axis=-1, keepdims=True)
-        return pooled
+        return images.shape[1] // self.spec.patch_size, images.shape[2] // self.spec.patch_size
 
 
 def _check_images(images: jax.Array, spec: ViTSpec) -> None:

@@ -2,20 +2,30 @@
 
 jax/jaxlib 0.10.2 silently miscompiles ``A * (x - (A * x).sum(-1, keepdims=True))`` on x86 CPUs where A
 is broadcast over a leading axis of x: the pullback of softmax over a block of Jacobian rows (jax issue
-39103). Every score would be wrong, and nothing would say so.
+39103). Every score would be wrong, and nothing would say so. Nor would a matrix product say that it is coarser than
+it was asked to be, or a kernel that it is wrong: so the layers' own pullbacks are checked too, by the products, the
+schedule and the kernels that are about to be used.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from jepa_jax.errors import BackendError
-from jepa_jax.jacobian.reverse import reverse_jacobian
+from jepa_jax.jacobian.generic import reverse_jacobian
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.layers import MLP, Attention, Block, LayerNorm
+from jepa_jax.numerics.float64 import float64_scope
+from jepa_jax.numerics.platforms import Platform
+from jepa_jax.numerics.precision import LEVELS, NOISE, working_dtype
 
 
 @dataclass(frozen=True)
@@ -24,8 +34,8 @@ class Check:
 
     Attributes:
         name: what was computed.
-        error: largest absolute error over the largest absolute value.
-        tolerance: what float32 rounding explains.
+        error: relative to what was expected.
+        tolerance: what rounding explains.
     """
 
     name: str
@@ -38,27 +48,44 @@ class Check:
         return bool(self.error <= self.tolerance)
 
 
-def check_backend() -> list[Check]:
-    """Run every check on the default backend."""
-    return [_softmax_pullback(), _attention_jacobian()]
+def check_backend(platform: Platform) -> list[Check]:
+    """Run every check, at every level of precision, on a platform's first device."""
+    with jax.default_device(jax.local_devices(backend=platform)[0]):
+        of_layers = [layers_check(JacobianOptions(precision=level, platform=platform)) for level in LEVELS]
+        return [softmax_check(), attention_check(), *of_layers]
 
 
-@functools.cache
-def _failed_checks(backend: str) -> tuple[Check, ...]:
-    del backend  # the key of the cache
-    with jax.ensure_compile_time_eval():
-        return tuple(check for check in check_backend() if not check.passed)
+def require_sound_backend(options: JacobianOptions, layered: bool) -> None:
+    """Refuse a backend that fails what is about to be used of it; each check runs once per process and choice.
 
-
-def require_sound_backend() -> None:
-    """Refuse a backend that fails; the checks run once per process and backend."""
-    failed = _failed_checks(jax.default_backend())
+    Args:
+        options: how a Jacobian is to be computed.
+        layered: whether the layers' own pullbacks may do the work.
+    """
+    platform = options.platform
+    failed = list(_failed(platform, (softmax_check, attention_check)))
+    if options.uses_rules(layered):
+        used = JacobianOptions(
+            precision=options.precision, schedule=options.schedule, kernels=options.kernels, platform=platform
+        )
+        failed += _failed_layers(used)
     if failed:
         details = "; ".join(f"{c.name}: relative error {c.error:.1e} > {c.tolerance:.0e}" for c in failed)
         raise BackendError(
-            f"the {jax.default_backend()} backend of jax {jax.__version__} computes wrong numbers ({details}). "
+            f"the {platform} backend of jax {jax.__version__} computes wrong numbers ({details}). "
             "Install another version (pip install 'jax!=0.10.2'); `jepa-jax doctor` tells more."
         )
+
+
+@functools.cache
+def _failed(platform: Platform, checks: Iterable[Callable[[], Check]]) -> tuple[Check, ...]:
+    with jax.ensure_compile_time_eval(), jax.default_device(jax.local_devices(backend=platform)[0]):
+        return tuple(check for check in (run() for run in checks) if not check.passed)
+
+
+@functools.cache
+def _failed_layers(options: JacobianOptions) -> tuple[Check, ...]:
+    return _failed(options.platform, (functools.partial(layers_check, options),))
 
 
 # Sums of at most 65 products of numbers near 1: float32 rounding stays below 65 * 6e-8 = 4e-6. A miscompiled
@@ -66,7 +93,8 @@ def require_sound_backend() -> None:
 _TOLERANCE = 1e-5
 
 
-def _softmax_pullback() -> Check:
+def softmax_check() -> Check:
+    """The pullback of softmax over a block of rows, as JAX writes it."""
     rng = np.random.default_rng(0)
     # 0.10.2 is right for small arrays and wrong from about 100,000 elements on: this has four times as many.
     rows, heads, tokens = 16, 6, 65
@@ -81,7 +109,8 @@ def _softmax_pullback() -> Check:
     return _compare("softmax pullback over a block of rows", found, pullback(attention, cotangents))
 
 
-def _attention_jacobian() -> Check:
+def attention_check() -> Check:
+    """A small Jacobian by JAX's own differentiation."""
     rng = np.random.default_rng(1)
     tokens, width = 5, 8
     weights = rng.standard_normal((3, width, width)) / np.sqrt(width)
@@ -104,9 +133,9 @@ def _attention_jacobian_numpy(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     logits = k @ q
     a = np.exp(logits - logits.max())
     a /= a.sum()
-    softmax_slope = np.diag(a) - np.outer(a, a)
+    softmax_derivative = np.diag(a) - np.outer(a, a)
     jacobian = np.einsum("n,ck->knc", a, w[2])  # through the values
-    by_logit = v.T @ softmax_slope  # [K, n]
+    by_logit = v.T @ softmax_derivative  # [K, n]
     jacobian += np.einsum("kn,cd,d->knc", by_logit, w[1], q)  # through the keys
     jacobian[:, 0] += np.einsum("kn,nd,cd->kc", by_logit, k, w[0])  # through the first token's query
     return jacobian
@@ -115,3 +144,79 @@ def _attention_jacobian_numpy(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 def _compare(name: str, found: jax.Array, expected: np.ndarray) -> Check:
     error = np.abs(np.asarray(found, np.float64) - expected).max() / np.abs(expected).max()
     return Check(name, float(error), _TOLERANCE)
+
+
+# Of the pullback of one block: 65 tokens, as many rows, so that what a backend does with large arrays is seen.
+_TOKENS, _ROWS, _WIDTH, _HEADS, _HIDDEN = 65, 64, 32, 2, 64
+_EPSILON = 1e-6
+
+# One block's error is about the noise that is typical of a whole encoder (0.9 to 1.2 times, at every level); the
+# levels lie a factor of eight and more apart: three times the noise refuses what is really the next coarser one.
+_NOISE_MARGIN = 3.0
+
+_OF_NUMPY = 1e-13
+"""NumPy's own rounding in the reference: some hundred units of float64."""
+
+
+def layers_check(options: JacobianOptions) -> Check:
+    """The pullback of a transformer block by the layers' own rules, along a few directions of its input.
+
+    NumPy's derivative is a complex step: f(x + i h v) has the derivative along v as its imaginary part over h, exact
+    to the last digit, without a pullback of any kind.
+    """
+    dtype = working_dtype(options.precision)
+    graph, state = nnx.split(nnx.eval_shape(_block))
+    rng = np.random.default_rng(2)
+    values = jax.tree.map(functools.partial(_draw, rng), state)
+    x, cotangent = rng.standard_normal((_TOKENS, _WIDTH)), rng.standard_normal((_TOKENS, _ROWS, _WIDTH))
+    directions = rng.standard_normal((4, _TOKENS, _WIDTH))
+
+    def pullback(state: Any, x: jax.Array, cotangent: jax.Array) -> jax.Array:
+        block = nnx.merge(graph, state)
+        _, residuals = block.linearize(x)
+        return block.pullback(block.prepare(), residuals, cotangent, options.products, options.chosen_schedule)
+
+    with float64_scope(options.precision == "float64"), jax.default_matmul_precision("highest"):
+        arguments = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (values, x, cotangent))
+        pulled = np.asarray(jax.jit(pullback)(*arguments), np.float64)
+    # What passes by on the residual connection is exact, and would only dilute the error of the rest.
+    found = np.einsum("trd,vtd->vr", pulled - cotangent, directions)
+    step = 1e-30
+    moved = np.stack([_block_numpy(nnx.to_pure_dict(values), x + 1j * step * v) for v in directions])
+    expected = np.einsum("trd,vtd->vr", cotangent, np.imag(moved) / step - directions)
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    tolerance = max(_NOISE_MARGIN * NOISE[options.precision], _OF_NUMPY)
+    return Check(f"pullback of a transformer block in {options.precision}", float(error), tolerance)
+
+
+def _draw(rng: np.random.Generator, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    """Kernels that keep the size of what passes; gains and biases of every size around one."""
+    if len(leaf.shape) == 1:
+        return rng.uniform(0.5, 1.5, leaf.shape)
+    return rng.standard_normal(leaf.shape) / np.sqrt(leaf.shape[0])
+
+
+def _block() -> Block:
+    norms = LayerNorm(_WIDTH, _EPSILON), LayerNorm(_WIDTH, _EPSILON)
+    attention, mlp = Attention(_WIDTH, _HEADS, nnx.Rngs(0)), MLP(_WIDTH, _HIDDEN, "quick_gelu", nnx.Rngs(0))
+    return Block(norms, attention, mlp, layer_scale=True)
+
+
+def _block_numpy(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    """The block in NumPy, analytic in x, so that a complex x passes through: [N, d] -> [N, d]."""
+
+    def norm(x: np.ndarray, of: dict[str, Any]) -> np.ndarray:
+        deviation = x - x.mean(-1, keepdims=True)
+        return deviation / np.sqrt((deviation**2).mean(-1, keepdims=True) + _EPSILON) * of["scale"] + of["bias"]
+
+    def linear(x: np.ndarray, of: dict[str, Any]) -> np.ndarray:
+        return x @ of["kernel"] + of["bias"]
+
+    of = params["attention"]
+    qkv = linear(norm(x, params["norm1"]), of["qkv"]).reshape(len(x), 3, _HEADS, -1)
+    query, key, value = qkv.transpose(1, 2, 0, 3)
+    weights = np.exp(query @ key.transpose(0, 2, 1) / np.sqrt(_WIDTH // _HEADS))
+    mixed = (weights / weights.sum(-1, keepdims=True)) @ value
+    x = x + linear(mixed.transpose(1, 0, 2).reshape(x.shape), of["out"]) * params["layer_scale1"]
+    hidden = linear(norm(x, params["norm2"]), params["mlp"]["fc1"])
+    return x + linear(hidden / (1 + np.exp(-1.702 * hidden)), params["mlp"]["fc2"]) * params["layer_scale2"]

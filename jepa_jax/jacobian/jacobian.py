@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_jax.encoders import Encoder, EncoderFunction
+from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
+from jepa_jax.jacobian import fold
 from jepa_jax.jacobian.backend_check import require_sound_backend
-from jepa_jax.jacobian.forward import forward_jacobian
-from jepa_jax.jacobian.plan import Engine, JacobianPlan, Mode
-from jepa_jax.jacobian.precision import Precision
-from jepa_jax.jacobian.reverse import reverse_jacobian
-from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
-
-BatchFunction = Callable[[jax.Array], jax.Array]
+from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
+from jepa_jax.jacobian.generic import forward_jacobian, reverse_jacobian
+from jepa_jax.jacobian.options import Engine, JacobianOptions, Mode
+from jepa_jax.numerics.precision import Precision
 
 
 def jacobian(
@@ -30,8 +27,7 @@ def jacobian(
     *,
     engine: Engine = "auto",
     precision: Precision | None = None,
-    block_size: int | None = None,
-    images_per_step: int | None = None,
+    **options: Any,
 ) -> jax.Array:
     """Jacobian of a batch function at every example.
 
@@ -39,12 +35,11 @@ def jacobian(
         fn: an `Encoder`, or any function ``[B, *input] -> [B, K]`` that treats examples independently.
             A function is compiled at every call; call this inside a `jax.jit` of your own to compile it once.
         x: batch, [B, *input], floating point.
-        mode: ``forward``, ``reverse`` or ``auto``; see `jepa_jax.jacobian.plan.JacobianPlan` for this and the next.
+        mode: ``forward``, ``reverse`` or ``auto``; see `JacobianOptions`, as for the next.
         engine: ``rules``, ``generic`` or ``auto``.
-        precision: of the pullbacks' products; by default the dtype of ``x``. The rungs below ``float32``
+        precision: of the pullbacks' products; by default the dtype of ``x``. The levels below ``float32``
             (``bfloat16``, ``tensorfloat32``, ``bfloat16_3x``) take a float32 ``x`` and an `Encoder`.
-        block_size: rows (or columns) in one pass.
-        images_per_step: examples computed side by side.
+        options: the other fields of `JacobianOptions`.
 
     Returns:
         [B, K, *input], in the dtype of ``x``.
@@ -53,99 +48,135 @@ def jacobian(
         ArgumentError: ``x`` or the function's output has an unfit shape or dtype.
         BackendError: the backend computes wrong pullbacks (see `jepa_jax.jacobian.backend_check`).
     """
-    require_sound_backend()
+    function, params = pure_function(fn)
     x = jnp.asarray(x)
     own = "float64" if x.dtype == jnp.float64 else "float32"
     if precision is not None and (precision == "float64") != (own == "float64"):
         raise ArgumentError(f"precision={precision!r} does not fit x of dtype {x.dtype}; cast x.")
-    plan = JacobianPlan(mode, engine, precision or own, block_size, images_per_step)
+    chosen = JacobianOptions(mode, engine, precision or own, **options)
+    require_sound_backend(chosen, function.layered)
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
-        if isinstance(fn, Encoder):
-            return _encoder_jacobian(fn.function, plan, fn.params, x)
-        plan.uses_rules(ours=False)
-        one = functools.partial(generic_jacobian, fn, plan=plan)
-        return jax.lax.map(one, x, batch_size=plan.step(math.prod(x.shape[1:]), output_size(fn, x), x.shape[0]))
+        run = _compiled if function.layered else _jacobians
+        return run(function, chosen, params, x)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _encoder_jacobian(function: EncoderFunction, plan: JacobianPlan, params: Any, x: jax.Array) -> jax.Array:
+def _jacobians(function: Differentiable, options: JacobianOptions, params: Any, x: jax.Array) -> jax.Array:
     params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), params)
     outputs = output_size(functools.partial(function, params), x)
-
-    def one(image: jax.Array) -> jax.Array:
-        if plan.uses_rules(ours=True):
-            columns = rules_columns(function.vit, params, image, block_size=plan.block_size, precision=plan.precision)
-            return columns_to_jacobian(function.vit, columns, image.shape)
-        return generic_jacobian(functools.partial(function, params), image, plan=plan)
-
-    return jax.lax.map(one, x, batch_size=plan.step(math.prod(x.shape[1:]), outputs, x.shape[0]))
+    prepared = prepare(function, params, x.shape[1:], options, compact=False)
+    one = functools.partial(jacobian_rows, function, params, prepared, options=options)
+    return jax.lax.map(one, x, batch_size=options.step(math.prod(x.shape[1:]), outputs, x.shape[0]))
 
 
-def spectral_columns(
-    function: Callable[[Any, jax.Array], jax.Array],
-    params: Any,
-    example: jax.Array,
-    plan: JacobianPlan,
-    rows: jax.Array | None = None,
-) -> jax.Array:
-    """J^T of a pure function of parameters and a batch at one example, up to an isometry of the input.
+_compiled = jax.jit(_jacobians, static_argnums=(0, 1))
+
+
+def prepare(
+    function: Differentiable, params: Any, shape: tuple[int, ...], options: JacobianOptions, *, compact: bool
+) -> fold.Kernels:
+    """What the layers' pullbacks need of the parameters alone, for examples of a shape; once for all of them.
 
     Args:
-        function: ``(params, [B, *input]) -> [B, K]``.
+        function: what is differentiated.
         params: its parameters.
-        example: [*input].
-        plan: how.
-        rows: which rows of J, [R], in reverse mode; by default all. A number outside 0 .. K - 1 gives zeros.
-
-    Returns:
-        [D, R]: the singular values are those of these rows of J.
+        shape: of an example, [*input].
+        options: how.
+        compact: whether rows may be shortened by an isometry of the input, for `differential`.
     """
-    if plan.uses_rules(isinstance(function, EncoderFunction)):
-        assert isinstance(function, EncoderFunction)
-        columns = rules_columns(
-            function.vit,
-            params,
-            example,
-            rows=rows,
-            block_size=plan.block_size,
-            precision=plan.precision,
-            compact=True,
-        )
-        return columns.reshape(-1, columns.shape[-1])
-    matrix = generic_jacobian(functools.partial(function, params), example, plan=plan, rows=rows)
-    return matrix.reshape(matrix.shape[0], -1).T
+    if not options.uses_rules(function.layered):
+        return ()
+    return fold.prepare(function.layers(params, shape), compact)
 
 
-def generic_jacobian(
-    fn: BatchFunction, example: jax.Array, *, plan: JacobianPlan, rows: jax.Array | None = None
+class Differential(NamedTuple):
+    """A function near one example: its value there, and its Jacobian as far as a spectrum needs it.
+
+    Attributes:
+        embedding: [K].
+        null_directions: of the Jacobian, [K, m]; m = 0 where nothing is known.
+        transpose: J^T up to an isometry of the input, [D, R]: the singular values are those of its R rows.
+    """
+
+    embedding: jax.Array
+    null_directions: jax.Array
+    transpose: jax.Array
+
+
+def differential(
+    function: Differentiable,
+    params: Any,
+    prepared: fold.Kernels,
+    example: jax.Array,
+    options: JacobianOptions,
+    rows: jax.Array | None = None,
+) -> Differential:
+    """J^T of a function at one example, up to an isometry of the input, and the embedding there.
+
+    Args:
+        function: what is differentiated.
+        params: its parameters.
+        prepared: what `prepare` returned, compact.
+        example: [*input].
+        options: how.
+        rows: which rows of J, [R], in reverse mode; by default all. A number outside 0 .. K - 1 gives zeros.
+    """
+    if not options.uses_rules(function.layered):
+        matrix = _generic(function, params, example, options, rows)
+        embedding, nulls = embed_with_nulls(function, params, example)
+        return Differential(embedding, nulls, matrix.reshape(matrix.shape[0], -1).T)
+    layers = function.layers(params, example.shape)
+    there = fold.linearize(layers, example)
+    transpose = fold.jacobian_transpose(
+        layers,
+        prepared,
+        there,
+        options.products,
+        options.chosen_schedule,
+        rows=rows,
+        block_size=options.block_size,
+    )
+    return Differential(there.embedding, there.null_directions, transpose.reshape(-1, transpose.shape[-1]))
+
+
+def jacobian_rows(
+    function: Differentiable, params: Any, prepared: fold.Kernels, example: jax.Array, *, options: JacobianOptions
 ) -> jax.Array:
-    """Jacobian [K, *input], or some rows of it, of a batch function at one example, by JAX's own differentiation."""
+    """The Jacobian [K, *input] of a function at one example; ``prepared`` is not compact."""
+    if not options.uses_rules(function.layered):
+        return _generic(function, params, example, options)
+    layers = function.layers(params, example.shape)
+    there = fold.linearize(layers, example)
+    transpose = fold.jacobian_transpose(
+        layers, prepared, there, options.products, options.chosen_schedule, block_size=options.block_size
+    )
+    return function.to_input(jnp.swapaxes(transpose, 1, 2), example.shape)
+
+
+def embed_with_nulls(function: Differentiable, params: Any, example: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Embedding [K] of one example, and the structural null directions [K, m] of the Jacobian there."""
+    if not function.layered:
+        embedding = function(params, example[None])[0]
+        return embedding, jnp.zeros((embedding.size, 0), embedding.dtype)
+    there = fold.linearize(function.layers(params, example.shape), example)
+    return there.embedding, there.null_directions
+
+
+def _generic(
+    function: Differentiable,
+    params: Any,
+    example: jax.Array,
+    options: JacobianOptions,
+    rows: jax.Array | None = None,
+) -> jax.Array:
+    """Jacobian [K, *input], or some rows of it, by JAX's own differentiation."""
 
     def single(value: jax.Array) -> jax.Array:
-        return fn(value[None])[0]
+        return function(params, value[None])[0]
 
-    outputs = output_size(fn, example[None])
-    if rows is None and plan.forward_mode(example.size, outputs):
-        return forward_jacobian(single, example, plan.block_size)
-    if plan.mode == "forward":
+    outputs = output_size(functools.partial(function, params), example[None])
+    if rows is None and options.forward_mode(example.size, outputs):
+        return forward_jacobian(single, example, options.block_size)
+    if options.mode == "forward":
         raise ArgumentError("mode='forward' has no rows to share among devices; use a mesh with one device on 'rows'.")
-    return reverse_jacobian(single, example, plan.block_size, rows)
-
-
-def output_size(fn: BatchFunction, x: jax.Array) -> int:
-    """K of a batch function, after checking that it is one."""
-    if x.ndim < 2 or x.size == 0:
-        raise ArgumentError(f"x has shape {x.shape}; it must be a batch [B, ...] that is not empty.")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ArgumentError(f"x has dtype {x.dtype}; a Jacobian needs a floating-point input.")
-    output = jax.eval_shape(fn, x)
-    shape = getattr(output, "shape", None)
-    if shape is None or len(shape) != 2 or shape[0] != x.shape[0] or shape[1] == 0:
-        raise ArgumentError(
-            f"fn maps {x.shape} to {shape if shape is not None else type(output).__name__}; "
-            f"it must return [{x.shape[0]}, K], one row per example."
-        )
-    if not jnp.issubdtype(output.dtype, jnp.floating):
-        raise ArgumentError(f"fn returns dtype {output.dtype}; a Jacobian needs a floating-point output.")
-    return shape[1]
+    return reverse_jacobian(single, example, options.block_size, rows)

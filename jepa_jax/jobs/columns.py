@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from jepa_jax.jacobian.precision import LADDER
-from jepa_jax.jobs.decoding import InputRecipe
+from jepa_jax.images.decoding import InputRecipe
+from jepa_jax.images.views import combine_views
+from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.readings import ScoreResult
-from jepa_jax.views import combine_views
 
-Row = dict[str, np.ndarray]
+RecordScores = dict[str, np.ndarray]
 """One record's values by column."""
 
 SCORES = ("score", "listing_score", "gaussian_score")
@@ -27,7 +27,7 @@ def record_columns(
         recipe: what was scored of each.
         columns: optional columns, which are of the image itself.
     """
-    inputs = {name: getattr(result, name) for name in (*SCORES, "score_error", "rung", *columns)}
+    inputs = {name: getattr(result, name) for name in (*SCORES, "score_error", "level", *columns)}
     if not result.singular_values.shape[-1]:
         del inputs["listing_score"]
     arrays = {name: np.asarray(values) for name, values in inputs.items() if values is not None}
@@ -40,7 +40,7 @@ def record_columns(
         found |= {name: values[:, 0] for name, values in arrays.items()}
     else:
         found |= _combined({name: values[:, int(recipe.plain) :] for name, values in arrays.items()})
-    found["precision"] = np.array(LADDER)[found.pop("rung")]
+    found["precision"] = np.array(LEVELS)[found.pop("level")]
     found["log_volume_rank"] = np.full(records, result.log_volume_rank, np.int32)
     return found
 
@@ -54,5 +54,5 @@ def _combined(views: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "effective_views": score.effective_views,
         # A small error of one view moves the combination by that view's weight: together, by this much at most.
         "score_error": np.sum(score.weights * views["score_error"], axis=1),
-        "rung": views["rung"].min(axis=1),  # the coarsest
+        "level": views["level"].min(axis=1),  # the coarsest
     }

@@ -6,6 +6,7 @@ devices. The compiled step holds no collective, whatever other processes do.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -47,16 +48,8 @@ class Step:
         self.batch_size = _multiple(self.records * self.recipe.count, len(devices))
         self.image_shape = (encoder.spec.image_size, encoder.spec.image_size, 3)
         mesh = local_mesh()
-        self.scorer = Scorer(
-            encoder,
-            precision=options.precision,
-            spectrum=not options.score_only,
-            mesh=mesh,
-            memory=options.memory,
-            tolerance=options.tolerance,
-            noise=noise,
-            report=report,
-        )
+        score = dataclasses.replace(options.score, mesh=mesh)
+        self.scorer = Scorer(encoder, score if noise is None else dataclasses.replace(score, noise=noise), report)
         place = devices[0] if mesh is None else NamedSharding(mesh, PartitionSpec())
         with placing(f"the encoder {encoder.spec.name}"):
             self.scorer.params = jax.device_put(self.scorer.params, place)
@@ -66,11 +59,12 @@ class Step:
         return self.scorer(images)
 
     def batches_at_once(self) -> int:
-        """How many to compute at the same time: in lanes, two, so that none of them waits for the end of a batch.
+        """How many to compute at the same time: two, where parts of a batch are computed concurrently.
 
-        The second takes none of the memory that is planned, but for its images and results.
+        So no core waits for the end of a batch. The second takes none of the memory that is planned, but for its
+        images and results.
         """
-        return 2 if self.compile().lanes > 1 and self.scorer.tolerance is None else 1
+        return 2 if self.compile().at_once > 1 and self.scorer.options.tolerance is None else 1
 
     def compile(self) -> Program:
         """The compiled step, with its plan, memory and compile time, without running it."""

@@ -9,12 +9,12 @@ import jax
 from etils import epath
 
 from jepa_jax.encoders import Encoder
-from jepa_jax.jobs.decoding import InputRecipe
+from jepa_jax.images.decoding import InputRecipe
+from jepa_jax.images.pipeline import records_in_memory
+from jepa_jax.images.sources import Records
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.pipeline import records_in_memory
 from jepa_jax.jobs.runner import default_batch_size, make_plan
-from jepa_jax.jobs.sources import Records
 from jepa_jax.jobs.stream import compile_step
 
 

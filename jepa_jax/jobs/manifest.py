@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -14,14 +12,13 @@ from etils import epath
 
 from jepa_jax._version import __version__
 from jepa_jax.encoders import Encoder
+from jepa_jax.encoders.identity import pinned_form
 from jepa_jax.errors import JobError
-from jepa_jax.jacobian.precision import Precision
+from jepa_jax.images.sources import Records, name_in_full
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import keys_digest
-from jepa_jax.jobs.sources import Records
-from jepa_jax.jobs.sources.records import text_key
-from jepa_jax.jobs.sources.tfds import PREFIX
 from jepa_jax.jobs.writer import write_bytes_atomically
+from jepa_jax.numerics.precision import Precision
 
 NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -38,11 +35,11 @@ def build_manifest(
             "encoder": encoder.spec.name,
             "encoder_digest": encoder.digest,
             "image_size": encoder.spec.image_size,
-            "preprocessing": encoder.spec.to_dict()["preprocess"],
-            "precision": options.precision,
-            "tolerance": options.tolerance,
-            "score_only": options.score_only,
-            "input": _place(source.name),  # another folder may hold files of the same names
+            "preprocessing": pinned_form(encoder.spec.preprocess),
+            "precision": options.score.precision,
+            "tolerance": options.score.tolerance,
+            "score_only": not options.score.spectrum,
+            "input": name_in_full(source.name),  # another folder may hold files of the same names
             "records": len(source.keys),
             "keys_sha256": keys_digest(source.keys),
             "shard_size": shard_size,
@@ -53,10 +50,10 @@ def build_manifest(
             "jax": jax.__version__,
             "pillow": PIL.__version__,  # decodes and resizes
         }
-        | ({} if views is None else {"view_seed": views.seed, "view_recipe": asdict(views.recipe)})
+        | ({} if views is None else {"view_seed": views.seed, "view_recipe": pinned_form(views.recipe)})
         | ({"calibrate": options.calibrate} if options.calibrate else {}),
         "noise": noise,
-        "encoder_spec": encoder.spec.to_dict(),
+        "encoder_spec": pinned_form(encoder.spec),
         "left_out": source.left_out,
         "device": jax.local_devices()[0].device_kind,
         "platform": platform.platform(),
@@ -66,16 +63,8 @@ def build_manifest(
 
 
 def input_place(manifest: dict[str, Any]) -> str | None:
-    """Where a job's input is, local paths in full; `jepa_jax.jobs.open_source` opens it."""
+    """Where a job's input is, local paths in full; `jepa_jax.images.open_source` opens it."""
     return manifest.get("pinned", {}).get("input")
-
-
-def _place(name: str) -> str:
-    """An input's name wherever the command is given: local paths in full."""
-    if name.startswith(PREFIX):
-        dataset, slash, split = name.removeprefix(PREFIX).rpartition("/")
-        return f"{PREFIX}{_place(dataset)}{slash}{split}" if epath.Path(dataset).is_dir() else name
-    return name if "://" in name else text_key(os.path.abspath(name))
 
 
 def read_manifest(directory: epath.Path) -> dict[str, Any] | None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, field
 
 from jepa_jax.encoders import EncoderSpec
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.precision import Precision
-from jepa_jax.jobs.decoding import InputRecipe
+from jepa_jax.images.decoding import InputRecipe
+from jepa_jax.images.views import ViewRecipe, Views, view_recipe
 from jepa_jax.jobs.schema import SAVABLE, SAVE_DTYPES, SaveDtype
 from jepa_jax.jobs.stopping import FailureLimit
-from jepa_jax.views import ViewRecipe, Views, view_recipe
+from jepa_jax.scoring.options import ScoreOptions
 
 
 @dataclass(frozen=True)
@@ -19,17 +18,15 @@ class JobOptions:
     """How a job is done.
 
     Attributes:
-        precision: of the Jacobian's products, see `jepa_jax.score`.
-        tolerance: nats; images whose predicted error is larger are scored again at a finer precision.
+        score: how scores are computed. Without its ``spectrum`` the table has neither ``singular_values`` nor
+            ``listing_score``. The mesh is the job's own: all local devices.
         calibrate: images on which the encoder's rounding noise is measured when the job begins, for ``score_error``
             and ``tolerance`` of encoders without null directions; 0 takes what is typical.
-        memory: bytes that scoring may take; by default what the device has.
-        score_only: without ``singular_values`` and ``listing_score``, which need an eigensolver.
         columns: optional columns, of ``singular_values`` and ``embedding``; with several views they are of the image
             itself, which is one input more.
         views: random views of each image whose scores are combined; 1 scores the image itself.
         seed: of the views.
-        view_recipe: how views are drawn; by default as the encoder's family was trained, see `jepa_jax.views`.
+        view_recipe: how views are drawn; by default as the encoder's family was trained, see `jepa_jax.images.views`.
         save_dtype: of the optional columns' values.
         batch_size: images per step of this process, every view counted; by default as many as fill the device.
         shard_size: records per part; by default about 64 parts of 8 to 1,024 records.
@@ -39,11 +36,8 @@ class JobOptions:
         retry_failed: compute the parts again that hold failures.
     """
 
-    precision: Precision = "float32"
-    tolerance: float | None = None
+    score: ScoreOptions = field(default_factory=ScoreOptions)
     calibrate: int = 0
-    memory: int | None = None
-    score_only: bool = False
     columns: tuple[str, ...] = ()
     views: int = 1
     seed: int = 0
@@ -60,18 +54,15 @@ class JobOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ArgumentError(f"{name}={value} must be at least {least}.")
-        for name in ("tolerance", "memory"):  # before a directory is pinned to them
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ArgumentError(f"{name}={value} must be positive.")
         unknown = set(self.columns) - set(SAVABLE)
         if unknown:
             raise ArgumentError(f"columns {sorted(unknown)} cannot be saved; choose from {', '.join(SAVABLE)}.")
-        for name, choices in (("save_dtype", SAVE_DTYPES), ("precision", get_args(Precision))):
-            if getattr(self, name) not in choices:
-                raise ArgumentError(f"{name}={getattr(self, name)!r} is unknown; use one of {', '.join(choices)}.")
-        if self.score_only and "singular_values" in self.columns:
-            raise ArgumentError("columns ['singular_values'] need the spectrum: leave out score_only.")
+        if self.save_dtype not in SAVE_DTYPES:
+            raise ArgumentError(f"save_dtype={self.save_dtype!r} is unknown; use one of {', '.join(SAVE_DTYPES)}.")
+        if not self.score.spectrum and "singular_values" in self.columns:
+            raise ArgumentError("columns ['singular_values'] need the spectrum: leave out spectrum=False.")
+        if self.score.mesh is not None:
+            raise ArgumentError("score.mesh: a job shares its batches out among all local devices; leave it out.")
         if self.views == 1 and (self.seed or self.view_recipe is not None):
             given = f"seed={self.seed}" if self.seed else "view_recipe"
             raise ArgumentError(f"{given} is of random views: give views=2 or more as well, or leave it out.")

@@ -9,9 +9,9 @@ import pyarrow as pa
 from etils import epath
 
 from jepa_jax.errors import JobError
-from jepa_jax.jobs.parquet import read_parquet
-from jepa_jax.jobs.sources.records import Records
+from jepa_jax.images.sources.records import Records
 from jepa_jax.jobs.writer import write_parquet_atomically
+from jepa_jax.parquet import read_parquet
 
 NAME = "_records.parquet"
 """Hidden from readers of the data set by its underscore."""

@@ -16,22 +16,23 @@ from etils import epath
 
 from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import JepaJaxError, JobError
-from jepa_jax.jacobian.plan import default_images_per_step
-from jepa_jax.jobs.calibration import measure_noise, require_measurable
+from jepa_jax.images.pipeline import decode_ahead
+from jepa_jax.images.sources import Records
+from jepa_jax.jacobian.options import default_images_per_step
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
+from jepa_jax.jobs.measured_noise import measure_noise, require_measurable
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import pin_records, write_records
-from jepa_jax.jobs.pipeline import decode_ahead
 from jepa_jax.jobs.progress import Progress, ShardReport, Summary
 from jepa_jax.jobs.schema import score_schema
 from jepa_jax.jobs.shards import OpenShard, default_shard_size, from_runs, shard_ranges, to_runs
-from jepa_jax.jobs.sources import Records
 from jepa_jax.jobs.stopping import StopSignals
 from jepa_jax.jobs.stream import DeviceClock, compile_step, score_stream
 from jepa_jax.jobs.team import Team
 from jepa_jax.jobs.writer import PartWriter
-from jepa_jax.scoring.lanes import lane_count
+from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.scoring.concurrency import concurrency_of
 from jepa_jax.scoring.memory import MOST_IMAGES
 
 SEEN_WITHIN = 90.0
@@ -138,7 +139,12 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
     spec = encoder.spec
     columns = sorted(options.columns)
     schema = score_schema(
-        spec.embedding_size, spec.gaussian_embedding, columns, options.save_dtype, options.score_only, options.views
+        spec.embedding_size,
+        spec.gaussian_embedding,
+        columns,
+        options.save_dtype,
+        not options.score.spectrum,
+        options.views,
     )
     ranges = shard_ranges(len(source.keys), size)
     writer = PartWriter(directory, len(ranges), schema)
@@ -154,8 +160,10 @@ def default_batch_size(spec: EncoderSpec) -> int:
     """Images that the engine may compute at the same time; more in one call gains nothing."""
     side = spec.image_size
     side_by_side = min(LARGEST_BATCH, default_images_per_step(3 * side * side, spec.embedding_size))
-    on_cpu = jax.default_backend() == "cpu"
-    return max(side_by_side, lane_count(LARGEST_BATCH) if on_cpu else MOST_IMAGES * jax.local_device_count())
+    platform = platform_of(jax.local_devices())
+    if platform == "cpu":
+        return max(side_by_side, concurrency_of(LARGEST_BATCH, platform))
+    return max(side_by_side, MOST_IMAGES * jax.local_device_count())
 
 
 def _agree(
@@ -212,8 +220,8 @@ def _score_missing(
         f"{program.plan.block_size or 'all'} rows of the Jacobian at a time, {program.peak_bytes / 2**20:,.0f} MiB."
     )
     if noise:
-        rungs = ", ".join(f"{value:.2g} in {rung}" for rung, value in noise.items())
-        progress.note(f"Rounding noise of the Jacobian, measured on {options.calibrate} images: {rungs}.")
+        levels = ", ".join(f"{value:.2g} in {level}" for level, value in noise.items())
+        progress.note(f"Rounding noise of the Jacobian, measured on {options.calibrate} images: {levels}.")
     clock = DeviceClock()
     decoding = decode_ahead(
         plan.source,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_jax.jobs.stream import Outcome, Row
+from jepa_jax.jobs.stream import Outcome, RecordScores
 
 
 @dataclass
@@ -23,7 +23,7 @@ class OpenShard:
     """
 
     indices: range
-    rows: dict[int, Row] = field(default_factory=dict)
+    rows: dict[int, RecordScores] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:

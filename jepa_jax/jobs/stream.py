@@ -1,7 +1,8 @@
 """From decoded records to outcomes: batches are formed, computed while the next is made, and fetched.
 
-Threads keep the device at work; the next batch lies ready when it has finished one. On a CPU that scores in lanes
-(`jepa_jax.scoring.lanes`), two batches are under way, so that no lane waits for the other at the end of one.
+Threads keep the device at work; the next batch lies ready when it has finished one. On a CPU that scores parts of
+a batch concurrently (`jepa_jax.scoring.concurrency`), two batches are under way, so that no core waits for the other
+at the end of one.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_jax.errors import JobError, OutOfMemoryError
-from jepa_jax.jobs.columns import Row, record_columns
-from jepa_jax.jobs.decoding import Decoded
+from jepa_jax.images.decoding import Decoded
+from jepa_jax.jobs.columns import RecordScores, record_columns
 from jepa_jax.jobs.devices import Step
 from jepa_jax.scoring.programs import Program
 from jepa_jax.scoring.readings import ScoreResult
@@ -29,7 +30,7 @@ class Outcome:
     """A record with its scores, or with the reason why it has none."""
 
     record: Decoded
-    row: Row | None
+    row: RecordScores | None
     reason: str = ""
 
 

@@ -22,8 +22,8 @@ import pyarrow as pa
 from etils import epath
 
 from jepa_jax.errors import JobError
-from jepa_jax.jobs.parquet import count_rows, parquet_bytes, read_parquet
 from jepa_jax.jobs.schema import FAILURE_SCHEMA
+from jepa_jax.parquet import count_rows, parquet_bytes, read_parquet
 
 FAILURES = "failures.parquet"
 _TEMPORARY = f".{socket.gethostname()}-{os.getpid()}.tmp"

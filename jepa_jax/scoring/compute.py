@@ -5,26 +5,32 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from jepa_jax.encoders import Encoder, EncoderFunction
+from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.jacobian import BatchFunction, output_size, spectral_columns
-from jepa_jax.jacobian.precision import working_dtype
+from jepa_jax.jacobian.backend_check import require_sound_backend
+from jepa_jax.jacobian.fold import Kernels
+from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
+from jepa_jax.jacobian.jacobian import Differential, differential, embed_with_nulls, prepare
+from jepa_jax.numerics.batches import cut, filled, multiple
+from jepa_jax.numerics.precision import working_dtype
 from jepa_jax.scoring.meshes import require_threads
-from jepa_jax.scoring.options import Differentiable, Options, pure_function, score_options
+from jepa_jax.scoring.options import Numerics, ScoreKeywords, ScoreOptions
 from jepa_jax.scoring.readings import Measured, ScoreResult, read_scores
-from jepa_jax.spectrum.spectrum import algorithm_scope, for_each, resolve_method
+from jepa_jax.spectrum.factor import Factor
+from jepa_jax.spectrum.methods import resolve_method
+from jepa_jax.spectrum.spectrum import for_each
 
 Parallel = Literal["shard_map", "pmap"]
 
 
 def score_fn(
-    encoder: Encoder | BatchFunction, *, parallel: Parallel = "shard_map", **options: Any
+    encoder: Encoder | BatchFunction, *, parallel: Parallel = "shard_map", **options: Unpack[ScoreKeywords]
 ) -> tuple[Callable[[Any, jax.Array], ScoreResult], Any]:
     """The pure, jitted function behind `score`, for use inside a program of one's own.
 
@@ -32,31 +38,36 @@ def score_fn(
         encoder: as for `score`.
         parallel: ``shard_map`` shares work as ``mesh`` says. ``pmap`` is the same over all local devices through
             `jax.pmap`, for programs that are built on it; it takes no mesh.
-        options: the keyword arguments of `score`, without ``memory`` and ``tolerance``.
+        options: the fields of `ScoreOptions`, without ``memory`` and ``tolerance``.
 
     Returns:
         ``(fn, params)`` with ``fn(params, batch) -> ScoreResult``. With ``precision="float64"``, call
         it under ``jax.enable_x64(True)``.
     """
     function, params = pure_function(encoder)
-    chosen = score_options(encoder, **options)
+    chosen = ScoreOptions(**options)
+    for name in ("memory", "tolerance"):
+        if (value := getattr(chosen, name)) is not None:
+            raise ArgumentError(f"{name}={value!r}: a pure function plans nothing; leave it to jepa_jax.score.")
+    numerics = chosen.numerics
+    require_sound_backend(numerics.jacobian, function.layered)
     if parallel == "pmap":
-        if chosen.mesh is not None:
+        if numerics.mesh is not None:
             raise ArgumentError("parallel='pmap' uses all local devices and takes no mesh; use parallel='shard_map'.")
         require_threads(jax.local_devices())
-        return functools.partial(_score_by_pmap, function, chosen), params
+        return functools.partial(_score_by_pmap, function, numerics), params
     if parallel != "shard_map":
         raise ArgumentError(f"parallel={parallel!r} is unknown; use 'shard_map' or 'pmap'.")
-    return functools.partial(compute_scores, function, chosen), params
+    return functools.partial(compute_scores, function, numerics), params
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def compute_scores(function: Differentiable, options: Options, params: Any, batch: jax.Array) -> ScoreResult:
-    """The scores of a batch: one program for each function, options and shapes.
+def compute_scores(function: Differentiable, numerics: Numerics, params: Any, batch: jax.Array) -> ScoreResult:
+    """The scores of a batch: one program for each function, choice of numerics and shapes.
 
     Args:
         function: what is scored.
-        options: how.
+        numerics: how.
         params: of the function; floating-point leaves, cast to the precision's working dtype.
         batch: [B, ...], floating point, cast likewise.
 
@@ -66,100 +77,96 @@ def compute_scores(function: Differentiable, options: Options, params: Any, batc
     Raises:
         ArgumentError: while it is traced: a dtype or shape is unfit, or float64 is off.
     """
-    if options.plan.precision == "float64" and not jax.config.read("jax_enable_x64"):
+    if numerics.precision == "float64" and not jax.config.read("jax_enable_x64"):
         raise ArgumentError("precision='float64' needs JAX's float64: call the function under jax.enable_x64(True).")
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
-        params, batch = cast_floating((params, batch), jnp.dtype(working_dtype(options.plan.precision)))
-        if options.mesh is None:
-            return _score_here(function, options, params, batch)
-        return _score_on_mesh(function, options, params, batch)
+        params, batch = cast_floating((params, batch), jnp.dtype(working_dtype(numerics.precision)))
+        if numerics.mesh is None:
+            return _score_here(function, numerics, params, batch)
+        return _score_on_mesh(function, numerics, params, batch)
 
 
-def _score_on_mesh(function: Differentiable, options: Options, params: Any, batch: jax.Array) -> ScoreResult:
+def _score_on_mesh(function: Differentiable, numerics: Numerics, params: Any, batch: jax.Array) -> ScoreResult:
     """Images shared among the devices of axis ``data``; rows of each image's Jacobian among those of ``rows``."""
-    mesh, size = options.mesh, batch.shape[0]
+    mesh, size = numerics.mesh, batch.shape[0]
     assert mesh is not None
-    surplus = -size % mesh.shape["data"]
-    batch = jnp.concatenate([batch, jnp.repeat(batch[-1:], surplus, axis=0)])
-    here = functools.partial(_score_here, function, options)
+    here = functools.partial(_score_here, function, numerics)
     shared = jax.shard_map(here, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False)
-    return jax.tree.map(lambda leaf: leaf[:size], shared(params, batch))
+    return cut(shared(params, filled(batch, multiple(size, mesh.shape["data"]))), size)
 
 
 @functools.lru_cache(maxsize=32)
-def _pmapped(function: Differentiable, options: Options) -> Callable[[Any, jax.Array], ScoreResult]:
-    return jax.pmap(functools.partial(compute_scores, function, options), in_axes=(None, 0))
+def _pmapped(function: Differentiable, numerics: Numerics) -> Callable[[Any, jax.Array], ScoreResult]:
+    return jax.pmap(functools.partial(compute_scores, function, numerics), in_axes=(None, 0))
 
 
-def _score_by_pmap(function: Differentiable, options: Options, params: Any, batch: jax.Array) -> ScoreResult:
+def _score_by_pmap(function: Differentiable, numerics: Numerics, params: Any, batch: jax.Array) -> ScoreResult:
     """Images shared among all local devices."""
     size, devices = batch.shape[0], jax.local_device_count()
-    batch = jnp.concatenate([batch, jnp.repeat(batch[-1:], -size % devices, axis=0)])
-    result = _pmapped(function, options)(params, batch.reshape(devices, -1, *batch.shape[1:]))
-    return jax.tree.map(lambda leaf: leaf.reshape(batch.shape[0], *leaf.shape[2:])[:size], result)
+    whole = filled(batch, multiple(size, devices))
+    result = _pmapped(function, numerics)(params, whole.reshape(devices, -1, *whole.shape[1:]))
+    return cut(_steps_joined(result), size)
 
 
-def _score_here(function: Differentiable, options: Options, params: Any, batch: jax.Array) -> ScoreResult:
+def _score_here(function: Differentiable, numerics: Numerics, params: Any, batch: jax.Array) -> ScoreResult:
     """The scores of one device's images."""
     outputs = output_size(functools.partial(function, params), batch)
-    inputs = math.prod(batch.shape[1:])
-    step = options.plan.step(inputs, outputs, batch.shape[0])
-    measure = functools.partial(_measure, function, options, outputs, params)
-    rank = min(inputs, outputs - _null_count(function, params, batch))
-    vit = function.vit if isinstance(function, EncoderFunction) else None
+    size, shape = batch.shape[0], batch.shape[1:]
+    inputs = math.prod(shape)
+    step = numerics.jacobian.step(inputs, outputs, size)
+    prepared = prepare(function, params, shape, numerics.jacobian, compact=True)
+    measure = functools.partial(_measure, function, numerics, outputs, params, prepared)
+    nulls = jax.eval_shape(functools.partial(embed_with_nulls, function), params, batch[0])[1]
+    rank = min(inputs, outputs - nulls.shape[-1])
 
     def some(images: jax.Array) -> ScoreResult:
         # A batch axis of one would turn plain products into batched ones, which are slower.
         measured = _added_axis(measure(images[0])) if images.shape[0] == 1 else jax.vmap(measure)(images)
-        embedding, nulls, columns = measured
-        factor = for_each(functools.partial(_compressed, options, outputs), columns)
-        width = jnp.full(embedding.shape[:1], columns.shape[1], embedding.dtype)
+        embedding, nulls, transpose = measured
+        factor = for_each(functools.partial(_compressed, numerics, outputs), transpose, platform=numerics.platform)
+        width = jnp.full(embedding.shape[:1], transpose.shape[1], embedding.dtype)
         input_rms = jnp.sqrt(jnp.mean(images**2, axis=tuple(range(1, images.ndim))))
-        return read_scores(options, inputs, rank, vit, Measured(embedding, nulls, factor, width, input_rms))
+        return read_scores(numerics, function, inputs, rank, Measured(embedding, nulls, factor, width, input_rms))
 
     # Filled up to whole steps: a smaller last step would be a program of its own, and on CPUs XLA may run it beside
     # the main one, where the two can wait for each other's threads for ever.
-    size = batch.shape[0]
-    batch = jnp.concatenate([batch, jnp.repeat(batch[-1:], -size % step, axis=0)])
-    result = jax.lax.map(some, batch.reshape(-1, step, *batch.shape[1:]))
-    return jax.tree.map(lambda leaf: leaf.reshape(batch.shape[0], *leaf.shape[2:])[:size], result)
-
-
-def _null_count(function: Differentiable, params: Any, batch: jax.Array) -> int:
-    nulls = jax.eval_shape(function.embed_with_nulls, params, batch[0])[1]
-    return 0 if nulls is None else nulls.shape[-1]
+    steps = filled(batch, multiple(size, step)).reshape(-1, step, *shape)
+    return cut(_steps_joined(jax.lax.map(some, steps)), size)
 
 
 def _added_axis(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[None], tree)
 
 
+def _steps_joined(result: ScoreResult) -> ScoreResult:
+    """Results [n, step, ...] to [n * step, ...]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result)
+
+
 def _measure(
-    function: Differentiable, options: Options, outputs: int, params: Any, image: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    function: Differentiable, numerics: Numerics, outputs: int, params: Any, prepared: Kernels, image: jax.Array
+) -> Differential:
     """Embedding, null directions and Jacobian (what this device computes of it) of one image."""
-    embedding, nulls = function.embed_with_nulls(params, image)
-    nulls = jnp.zeros((outputs, 0), embedding.dtype) if nulls is None else nulls
-    devices = options.mesh.shape["rows"] if options.mesh else 1
+    devices = numerics.mesh.shape["rows"] if numerics.mesh else 1
     rows = None
     if devices > 1:
         each = math.ceil(outputs / devices)
         rows = jax.lax.axis_index("rows") * each + jnp.arange(each, dtype=jnp.int32)
-    return embedding, nulls, spectral_columns(function, params, image, options.plan, rows)
+    return differential(function, params, prepared, image, numerics.jacobian, rows)
 
 
-def _compressed(options: Options, outputs: int, columns: jax.Array) -> jax.Array:
+def _compressed(numerics: Numerics, outputs: int, transpose: jax.Array) -> Factor:
     """The factor of one Jacobian; of what all devices have computed of it, where they share its rows."""
-    dtype = columns.dtype
-    algorithm = resolve_method(options.method, dtype)
-    devices = options.mesh.shape["rows"] if options.mesh else 1
+    dtype = transpose.dtype
+    algorithm = resolve_method(numerics.method, dtype, numerics.platform)
+    devices = numerics.mesh.shape["rows"] if numerics.mesh else 1
     if devices > 1:  # from some rows and all inputs to all rows and some inputs
-        columns = jnp.pad(columns, ((0, -columns.shape[0] % devices), (0, 0)))
-        columns = jax.lax.all_to_all(columns, "rows", split_axis=0, concat_axis=1, tiled=True)[:, :outputs]
-    with algorithm_scope(algorithm, dtype):
-        factor = algorithm.compress(columns)
-        return factor if devices == 1 else algorithm.merge(jax.lax.all_gather(factor, "rows"))
+        transpose = jnp.pad(transpose, ((0, -transpose.shape[0] % devices), (0, 0)))
+        transpose = jax.lax.all_to_all(transpose, "rows", split_axis=0, concat_axis=1, tiled=True)[:, :outputs]
+    with algorithm.scope(dtype):
+        factor = algorithm.compress(transpose)
+        return factor if devices == 1 else type(factor).merge(jax.lax.all_gather(factor, "rows"))
 
 
 def cast_floating(tree: Any, dtype: jnp.dtype) -> Any:

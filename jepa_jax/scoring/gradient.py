@@ -25,19 +25,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_jax.encoders import Encoder, EncoderFunction
-from jepa_jax.encoders.null_directions import complement_basis
+from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.jacobian import BatchFunction, generic_jacobian, output_size
-from jepa_jax.jacobian.plan import Engine, Mode
-from jepa_jax.jacobian.precision import Precision, working_dtype
-from jepa_jax.jacobian.reverse import DEFAULT_ROWS
-from jepa_jax.jacobian.rules import columns_to_jacobian, rules_columns
+from jepa_jax.jacobian.backend_check import require_sound_backend
+from jepa_jax.jacobian.fold import Kernels
+from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
+from jepa_jax.jacobian.generic import DEFAULT_ROWS
+from jepa_jax.jacobian.jacobian import embed_with_nulls, jacobian_rows, prepare
+from jepa_jax.jacobian.options import Engine, Mode
+from jepa_jax.numerics.bases import complement_basis
+from jepa_jax.numerics.float64 import float64_scope
+from jepa_jax.numerics.precision import Precision, working_dtype
 from jepa_jax.scoring.compute import cast_floating
-from jepa_jax.scoring.options import Differentiable, Options, pure_function, score_options
-from jepa_jax.spectrum import Method
+from jepa_jax.scoring.options import Numerics, ScoreOptions
+from jepa_jax.spectrum.methods import Method, resolve_method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
-from jepa_jax.spectrum.spectrum import algorithm_scope, float64_scope, resolve_method
 
 
 def score_gradient(
@@ -61,7 +63,7 @@ def score_gradient(
             independently. A function is compiled once per object.
         batch: [B, H, W, 3], or the function's input.
         precision: ``float32`` or ``float64``.
-        mode: of the Jacobian, see `jepa_jax.jacobian.plan.JacobianPlan`, as for the next.
+        mode: of the Jacobian, see `jepa_jax.jacobian.options.JacobianOptions`, as for the next.
         engine: ``rules`` or ``generic``.
         method: of the spectrum, see `jepa_jax.singular_values`.
         eps: clip of singular values; those below it do not count.
@@ -76,32 +78,33 @@ def score_gradient(
     if precision not in ("float32", "float64"):
         raise ArgumentError(f"precision={precision!r} is too coarse for a gradient; use 'float32' or 'float64'.")
     function, params = pure_function(encoder)
-    options = score_options(
-        encoder, precision=precision, mode=mode, engine=engine, block_size=block_size, method=method, eps=eps
-    )
+    options = ScoreOptions(precision, mode, engine, method=method, eps=eps, block_size=block_size)
+    require_sound_backend(options.numerics.jacobian, function.layered)
     with float64_scope(precision == "float64"):
-        return _gradients(function, options, params, jnp.asarray(batch))
+        return _gradients(function, options.numerics, params, jnp.asarray(batch))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _gradients(function: Differentiable, options: Options, params: Any, batch: jax.Array) -> jax.Array:
-    params, batch = cast_floating((params, batch), jnp.dtype(working_dtype(options.plan.precision)))
+def _gradients(function: Differentiable, numerics: Numerics, params: Any, batch: jax.Array) -> jax.Array:
+    params, batch = cast_floating((params, batch), jnp.dtype(working_dtype(numerics.precision)))
     output_size(functools.partial(function, params), batch)  # raises where the function is unfit
     with jax.default_matmul_precision("highest"):
-        return jax.lax.map(functools.partial(_gradient, function, options, params), batch)
+        prepared = prepare(function, params, batch.shape[1:], numerics.jacobian, compact=False)
+        return jax.lax.map(functools.partial(_gradient, function, numerics, params, prepared), batch)
 
 
-def _gradient(function: Differentiable, options: Options, params: Any, image: jax.Array) -> jax.Array:
+def _gradient(
+    function: Differentiable, numerics: Numerics, params: Any, prepared: Kernels, image: jax.Array
+) -> jax.Array:
     """Of one image, in its shape."""
 
     def embed(image: jax.Array) -> jax.Array:
         return function(params, image[None])[0]
 
-    rows = _rows(function, options, params, image)
-    nulls = function.embed_with_nulls(params, image)[1]
-    nulls = jnp.zeros((rows.shape[0], 0), rows.dtype) if nulls is None else nulls
+    rows = jacobian_rows(function, params, prepared, image, options=numerics.jacobian)
+    nulls = embed_with_nulls(function, params, image)[1]
     matrix = rows.reshape(rows.shape[0], -1)
-    flat = _inverse_square(options, matrix, nulls) @ matrix
+    flat = _inverse_square(numerics, matrix, nulls) @ matrix
     weights = flat.reshape(rows.shape)
 
     def curved(index: jax.Array, weight: jax.Array) -> jax.Array:
@@ -113,7 +116,7 @@ def _gradient(function: Differentiable, options: Options, params: Any, image: ja
 
         return jax.jvp(slope, (image,), (weight,))[1]
 
-    gradient = _sum_over_rows(curved, weights, options.plan.block_size or DEFAULT_ROWS)
+    gradient = _sum_over_rows(curved, weights, numerics.jacobian.block_size or DEFAULT_ROWS)
     if nulls.shape[-1] == 0:
         return gradient
     null_basis = jnp.linalg.qr(nulls)[0]
@@ -121,33 +124,23 @@ def _gradient(function: Differentiable, options: Options, params: Any, image: ja
     return gradient + jax.grad(lambda image: jnp.sum(turn * _projector(function, params, image)))(image)
 
 
-def _rows(function: Differentiable, options: Options, params: Any, image: jax.Array) -> jax.Array:
-    """The Jacobian in pixels, [K, *input]."""
-    plan = options.plan
-    if isinstance(function, EncoderFunction) and plan.uses_rules(ours=True):
-        columns = rules_columns(function.vit, params, image, block_size=plan.block_size, precision=plan.precision)
-        return columns_to_jacobian(function.vit, columns, image.shape)
-    return generic_jacobian(functools.partial(function, params), image, plan=plan)
-
-
-def _inverse_square(options: Options, matrix: jax.Array, nulls: jax.Array) -> jax.Array:
+def _inverse_square(numerics: Numerics, matrix: jax.Array, nulls: jax.Array) -> jax.Array:
     """C, [K, K], of a Jacobian [K, D] and its null directions [K, m]."""
-    algorithm = resolve_method(options.method, matrix.dtype)
-    with algorithm_scope(algorithm, matrix.dtype):
+    algorithm = resolve_method(numerics.method, matrix.dtype, numerics.platform)
+    with algorithm.scope(matrix.dtype):
         factor = algorithm.compress(matrix.T)
         basis = complement_basis(nulls.astype(factor.dtype))
-        vectors, values = algorithm.left_vectors(factor, basis)
+        vectors, values = factor.left_vectors(basis)
         rank = min(basis.shape[1], matrix.shape[1])
         vectors, values = basis @ vectors[:, :rank], values[:rank]
-        counts = ~(values < options.eps)  # a NaN counts, and shows
+        counts = ~(values < numerics.eps)  # a NaN counts, and shows
         scaled = vectors * jnp.where(counts, 1 / jnp.where(counts, values, 1), 0)
         return (scaled @ scaled.T).astype(matrix.dtype)
 
 
 def _projector(function: Differentiable, params: Any, image: jax.Array) -> jax.Array:
     """P = B B^T, [K, K], as a function of the image: onto the complement of its null directions N, 1 - N N^+."""
-    nulls = function.embed_with_nulls(params, image)[1]
-    assert nulls is not None
+    nulls = embed_with_nulls(function, params, image)[1]
     return jnp.eye(nulls.shape[0], dtype=nulls.dtype) - nulls @ jnp.linalg.solve(nulls.T @ nulls, nulls.T)
 
 

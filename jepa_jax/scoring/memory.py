@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jepa_jax.encoders import EncoderFunction
-from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian.plan import JacobianPlan
+from jepa_jax.jacobian.function import Differentiable
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.numerics.platforms import Platform
 
 MOST_IMAGES = 8
 """Images side by side on an accelerator, at most: more no longer fill it better."""
@@ -30,10 +30,9 @@ def processes_here() -> int:
     return max(1, int(os.environ.get(PROCESSES) or 1))
 
 
-def default_budget() -> int:
+def default_budget(platform: Platform) -> int:
     """Bytes that scoring may take when nothing is said: most of an accelerator, half of what a computer has free."""
-    device = jax.local_devices()[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
+    limit = None if platform == "cpu" else (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     return int(0.9 * limit) if limit else free_host_bytes() // (2 * processes_here())
 
 
@@ -60,101 +59,108 @@ class MemoryEstimate:
     """Bytes that scoring takes at its peak, by part.
 
     Attributes:
-        parameters: as they are given, and once more as the sweep wants them.
-        forward: what the sweep needs of the forward pass.
-        sweep: cotangents of all rows of a pass, and what attention makes of them.
-        jacobian: where it takes several passes, their results and these joined; else it is part of the sweep.
+        parameters: as they are given, and the kernels of the way back.
+        forward: what the way back needs of the forward pass.
+        pullback: cotangents of all rows of a pass, and what the layer that needs most makes of them.
+        jacobian: where it takes several passes, their results and these joined; else it is part of the pullback.
     """
 
     parameters: int
     forward: int
-    sweep: int
+    pullback: int
     jacobian: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.parameters + self.forward + self.sweep + self.jacobian
+        return self.parameters + self.forward + self.pullback + self.jacobian
 
 
-def estimate_memory(spec: ViTSpec, plan: JacobianPlan, image_shape: tuple[int, ...], params: Any) -> MemoryEstimate:
-    """Peak memory of scoring by the layer rules, without XLA: a first guess, right to about a fifth.
+def estimate_memory(
+    function: Differentiable, options: JacobianOptions, shape: tuple[int, ...], params: Any
+) -> MemoryEstimate | None:
+    """Peak memory of scoring by the layers' pullbacks, from their costs: right to about a fifth.
 
     Args:
-        spec: the architecture.
-        plan: how; ``block_size`` and ``images_per_step`` decide.
-        image_shape: (H, W, 3).
+        function: what is scored.
+        options: how; ``block_size`` and ``images_per_step`` decide.
+        shape: of an image, (H, W, 3).
         params: the parameters, or their shapes.
+
+    Returns:
+        The estimate, or None where nothing is known of the function.
     """
-    itemsize = 8 if plan.precision == "float64" else 4
-    patches = (image_shape[0] // spec.patch_size) * (image_shape[1] // spec.patch_size)
-    tokens = patches + spec.prefix_tokens
-    outputs = spec.embedding_size
-    rows = min(plan.block_size or outputs, outputs)
-    hidden = spec.mlp_width * (2 if spec.activation == "swiglu" else 1)
-    saved = spec.depth * tokens * (5 * spec.width + hidden)
-    # Around attention: about five arrays of all heads, and of one head the logits' cotangent with what makes it.
-    sweep = 5.3 * tokens * rows * spec.width + 2.4 * tokens * tokens * rows
-    columns = patches * min(spec.width, 3 * spec.patch_size**2) * outputs * (0 if rows == outputs else 2)
-    each = (plan.images_per_step or 1) * itemsize
-    parameters = 2 * 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-    return MemoryEstimate(parameters, each * saved, int(each * sweep), each * columns)
+    itemsize = 8 if options.precision == "float64" else 4
+    outputs = _outputs(function, params, shape)
+    rows = min(options.block_size or outputs, outputs)
+    cost = function.cost(shape, rows, options.chosen_schedule, itemsize)
+    if cost is None:
+        return None
+    images = options.images_per_step or 1
+    jacobian = 0 if rows == outputs else 2 * cost.jacobian // rows * outputs
+    given = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    return MemoryEstimate(given + cost.kernels, images * cost.residuals, images * cost.workspace, images * jacobian)
 
 
-def fit_plan(
-    function: Callable[..., Any],
-    params: Any,
-    plan: JacobianPlan,
-    batch_shape: tuple[int, ...],
-    budget: int,
-) -> JacobianPlan:
-    """Fill in what a plan leaves open: as many rows per pass and images side by side as a budget allows.
+def _outputs(function: Differentiable, params: Any, shape: tuple[int, ...]) -> int:
+    """K."""
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return jax.eval_shape(function, params, image).shape[1]
+
+
+def plan_passes(
+    function: Differentiable, params: Any, options: JacobianOptions, batch_shape: tuple[int, ...], budget: int
+) -> JacobianOptions:
+    """Fill in what options leave open: as many rows per pass and images side by side as a budget allows.
 
     Args:
-        function: an encoder's; of any other function nothing is known, and its plan stays as it is.
+        function: what is scored; of one that is not composed of layers nothing is known, and its options stay.
         params: its parameters.
-        plan: what the user wants; a number given there is kept.
+        options: what the user wants; a number given there is kept.
         batch_shape: (B, H, W, 3).
         budget: bytes.
 
     Raises:
         ArgumentError: not even one row at a time fits.
     """
-    if not isinstance(function, EncoderFunction) or not plan.uses_rules(ours=True):
-        return plan
-    spec, image_shape = function.vit, batch_shape[1:]
+    if not options.uses_rules(function.layered):
+        return options
+    shape = batch_shape[1:]
+    outputs = _outputs(function, params, shape)
 
     def need(rows: int, images: int) -> int:
-        tried = dataclasses.replace(plan, block_size=rows, images_per_step=images)
-        return estimate_memory(spec, tried, image_shape, params).total
+        tried = dataclasses.replace(options, block_size=rows, images_per_step=images)
+        estimate = estimate_memory(function, tried, shape, params)
+        assert estimate is not None
+        return estimate.total
 
-    rows = plan.block_size or spec.embedding_size
-    images = plan.images_per_step or 1
-    if plan.block_size is None:
-        sweeps = 1
+    rows = options.block_size or outputs
+    images = options.images_per_step or 1
+    if options.block_size is None:
+        passes = 1
         while need(rows, images) > budget and rows > 1:
-            sweeps += 1
-            rows = math.ceil(spec.embedding_size / sweeps)
+            passes += 1
+            rows = math.ceil(outputs / passes)
     if need(rows, images) > budget:
         raise ArgumentError(
             f"memory={budget / 2**20:,.0f} MiB is too small: {rows} row(s) of one image's Jacobian at "
-            f"{image_shape[0]} x {image_shape[1]} pixels take about {need(rows, images) / 2**20:,.0f} MiB; "
+            f"{shape[0]} x {shape[1]} pixels take about {need(rows, images) / 2**20:,.0f} MiB; "
             "give more memory (by default half of what is free), a smaller block_size or a smaller image_size."
         )
-    if plan.images_per_step is None and jax.default_backend() != "cpu":
+    if options.images_per_step is None and options.platform != "cpu":
         while images < min(MOST_IMAGES, batch_shape[0]) and need(rows, images + 1) <= budget:
             images += 1
-    return dataclasses.replace(plan, block_size=rows, images_per_step=images)
+    return dataclasses.replace(options, block_size=rows, images_per_step=images)
 
 
-def halved(plan: JacobianPlan, images: int, rows: int) -> JacobianPlan | None:
+def halved(options: JacobianOptions, images: int, rows: int) -> JacobianOptions | None:
     """The next smaller plan after one that did not fit, or None: half the images, then half the rows.
 
     Args:
-        plan: what was tried.
+        options: what was tried.
         images: how many it took side by side.
         rows: how many rows or columns in one pass.
     """
     if images > 1:
-        return dataclasses.replace(plan, images_per_step=images // 2)
-    return dataclasses.replace(plan, block_size=math.ceil(rows / 2), images_per_step=1) if rows > 1 else None
+        return dataclasses.replace(options, images_per_step=images // 2)
+    return dataclasses.replace(options, block_size=math.ceil(rows / 2), images_per_step=1) if rows > 1 else None

@@ -1,4 +1,4 @@
-"""How loud rounding is at each rung of precision: measured on a few images, or taken as typical."""
+"""How loud rounding is at each level of precision: measured on a few images, or taken as typical."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian import jacobian
-from jepa_jax.jacobian.precision import LADDER, Precision
-from jepa_jax.spectrum.spectrum import float64_scope
+from jepa_jax.numerics.float64 import float64_scope
+from jepa_jax.numerics.precision import LEVELS, Precision
 
 Noise = float | Mapping[Precision, float]
-"""Relative noise of the Jacobian as `calibrate_noise` measures it: at the precision that is asked for, or at each rung
-by its name."""
+"""Relative noise of the Jacobian as `calibrate_noise` measures it: at the precision that is asked for, or at each
+level by its name."""
 
 
 def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: Precision) -> float:
@@ -27,21 +27,21 @@ def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: 
     float32, and float64 for float32 itself.
 
     For encoders without null directions, whose images do not show their own noise: pass the result as ``noise`` to
-    `jepa_jax.score`; with ``tolerance``, as ``{rung: calibrate_noise(encoder, batch, rung), ...}`` for every rung from
-    ``precision`` to ``float32``.
+    `jepa_jax.score`; with ``tolerance``, as ``{level: calibrate_noise(encoder, batch, level), ...}`` for every level
+    from ``precision`` to ``float32``.
 
     Args:
         encoder: the encoder.
         batch: some preprocessed images; four are plenty.
-        precision: the rung below ``float64`` to measure.
+        precision: the level below ``float64`` to measure.
 
     Returns:
         sqrt(K) |E^T u| / |J|, with J the Jacobian, E its error, and u a typical direction; the root of the mean square
         over the images.
     """
     exact = precision == "float32"
-    if precision not in LADDER[:-1]:
-        raise ArgumentError(f"precision={precision!r} cannot be calibrated; use one of {', '.join(LADDER[:-1])}.")
+    if precision not in LEVELS[:-1]:
+        raise ArgumentError(f"precision={precision!r} cannot be calibrated; use one of {', '.join(LEVELS[:-1])}.")
     noises = []
     for image in np.asarray(batch, np.float32)[:, None]:  # one at a time: a whole Jacobian each, and no plan of memory
         found = np.asarray(jacobian(encoder, image, engine="rules", precision=precision)[0], np.float64)
@@ -52,13 +52,13 @@ def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: 
     return float(np.sqrt(np.mean(np.square(noises))))
 
 
-def measured_rungs(precision: Precision, *, climbs: bool) -> list[Precision]:
-    """The rungs whose noise matters: the one asked for and, with ``climbs``, those above it.
+def measured_levels(precision: Precision, *, climbs: bool) -> list[Precision]:
+    """The levels whose noise matters: the one asked for and, with ``climbs``, those above it.
 
     float64 is none of them: there is nothing finer to measure it against.
     """
-    place = LADDER.index(precision)
-    return [rung for rung in LADDER[place : None if climbs else place + 1] if rung != "float64"]
+    place = LEVELS.index(precision)
+    return [level for level in LEVELS[place : None if climbs else place + 1] if level != "float64"]
 
 
 def _noise_in_logs(found: np.ndarray, wanted: np.ndarray, encoder: Encoder) -> float:
@@ -70,30 +70,30 @@ def _noise_in_logs(found: np.ndarray, wanted: np.ndarray, encoder: Encoder) -> f
     return float(np.sqrt(len(found) * np.sum(weights * along) / np.sum(weights) / np.sum(wanted**2)))
 
 
-def noise_by_rung(noise: Noise | None, precision: Precision, *, climbs: bool) -> dict[Precision, float]:
-    """What a user says about noise, by rung; empty where nothing is said, and what is typical of ViTs holds.
+def noise_by_level(noise: Noise | None, precision: Precision, *, climbs: bool) -> dict[Precision, float]:
+    """What a user says about noise, by level; empty where nothing is said, and what is typical of ViTs holds.
 
     Args:
         noise: as for `jepa_jax.score`.
-        precision: the rung that is asked for.
-        climbs: whether images may be scored again on the rungs above it, each of which has a noise of its own.
+        precision: the level that is asked for.
+        climbs: whether images may be scored again on the levels above it, each of which has a noise of its own.
 
     Raises:
-        ArgumentError: a rung that is used is missing, or a noise is none.
+        ArgumentError: a level that is used is missing, or a noise is none.
     """
     if noise is None:
         return {}
     given: dict[Precision, float] = dict(noise) if isinstance(noise, Mapping) else {precision: noise}
-    for rung, value in given.items():
-        if rung not in LADDER or not (math.isfinite(value) and value >= 0):
+    for level, value in given.items():
+        if level not in LEVELS or not (math.isfinite(value) and value >= 0):
             raise ArgumentError(
-                f"noise={noise!r}: {rung!r}: {value!r} is no rung of {', '.join(LADDER)} and its noise."
+                f"noise={noise!r}: {level!r}: {value!r} is no level of {', '.join(LEVELS)} and its noise."
             )
-    used = measured_rungs(precision, climbs=climbs)
-    missing = [rung for rung in used if rung not in given]
+    used = measured_levels(precision, climbs=climbs)
+    missing = [level for level in used if level not in given]
     if missing:
         raise ArgumentError(
             f"noise={noise!r} says nothing of {', '.join(missing)}, where images may be scored too; pass one for each "
-            f"rung: noise={{rung: jepa_jax.calibrate_noise(encoder, batch, rung) for rung in {used}}}."
+            f"level: noise={{level: jepa_jax.calibrate_noise(encoder, batch, level) for level in {used}}}."
         )
     return given

@@ -1,105 +1,152 @@
-"""What is scored, and how: a pure function with its parameters, and one frozen set of choices."""
+"""How scores are computed: what a user may choose, checked once, and what of it a compiled program depends on."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, TypedDict
 
-import jax
 from jax.sharding import Mesh
 
-from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian import require_sound_backend
-from jepa_jax.jacobian.jacobian import BatchFunction
-from jepa_jax.jacobian.plan import Engine, JacobianPlan, Mode
-from jepa_jax.jacobian.precision import Precision
+from jepa_jax.jacobian.options import Engine, JacobianOptions, Mode
+from jepa_jax.layers.schedule import ScheduleName
+from jepa_jax.numerics.platforms import Platform, platform_of
+from jepa_jax.numerics.precision import Precision
+from jepa_jax.numerics.products import Kernels
 from jepa_jax.scoring.meshes import usable_mesh
-from jepa_jax.scoring.noise import Noise, noise_by_rung
-from jepa_jax.spectrum import Method
+from jepa_jax.scoring.noise import Noise, noise_by_level
+from jepa_jax.spectrum.methods import Method, check_method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 
 
+class ScoreKeywords(TypedDict, total=False):
+    """The fields of `ScoreOptions`, as keyword arguments of `jepa_jax.score` and its kin."""
+
+    precision: Precision
+    mode: Mode
+    engine: Engine
+    schedule: Literal["auto"] | ScheduleName
+    method: Method
+    eps: float
+    spectrum: bool
+    block_size: int | None
+    images_per_step: int | None
+    kernels: Kernels
+    mesh: Mesh | None
+    noise: Noise | None
+    tolerance: float | None
+    memory: int | None
+
+
 @dataclass(frozen=True)
-class Options:
-    """How scores are computed; hashable, so that each choice is compiled once.
+class ScoreOptions:
+    """How scores are computed.
 
     Attributes:
-        plan: how the Jacobian is computed.
+        precision: of the Jacobian's products, a level of `jepa_jax.numerics.precision`; the forward pass is in float32
+            at every level below ``float64``. ``float32`` means full float32 products on every backend, never TF32 or
+            bfloat16. ``float64`` is slow, for studies.
+        mode: see `jepa_jax.jacobian.options.JacobianOptions`, as for all but the next three up to ``kernels``.
+        engine: ``rules`` or ``generic``.
+        schedule: of the rules, ``looped`` or ``batched``.
+        method: the spectrum's algorithm, see `jepa_jax.singular_values`.
+        eps: clip of singular values before the log.
+        spectrum: False computes ``score`` alone, without an eigensolver.
+        block_size: rows or columns in one pass.
+        images_per_step: images side by side.
+        kernels: ``auto`` or ``off``.
+        mesh: devices to share the work, with axes ``data`` (images) and ``rows`` (rows of each image's
+            Jacobian: for latency, or where one device's memory is too small), as
+            ``jax.make_mesh((4, 2), ("data", "rows"))`` makes it.
+        noise: relative noise of the Jacobian at this precision, as `calibrate_noise` measures it, for an encoder
+            without null directions; by default what is typical of ViTs. With ``tolerance``, of every level
+            that may be reached: ``{"tensorfloat32": ..., "bfloat16_3x": ..., "float32": ...}``.
+        tolerance: nats. Images whose ``score_error`` is larger are scored again at a finer precision.
+        memory: bytes that scoring may take; by default most of an accelerator, half of a computer's free memory.
+
+    Raises:
+        ArgumentError: a value is unfit.
+    """
+
+    precision: Precision = "float32"
+    mode: Mode = "auto"
+    engine: Engine = "auto"
+    schedule: Literal["auto"] | ScheduleName = "auto"
+    method: Method = "auto"
+    eps: float = DEFAULT_EPS
+    spectrum: bool = True
+    block_size: int | None = None
+    images_per_step: int | None = None
+    kernels: Kernels = "auto"
+    mesh: Mesh | None = None
+    noise: Noise | None = None
+    tolerance: float | None = None
+    memory: int | None = None
+
+    def __post_init__(self):
+        for name in ("memory", "tolerance"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ArgumentError(f"{name}={value} must be positive.")
+        if self.mesh is not None:
+            object.__setattr__(self, "mesh", usable_mesh(self.mesh))
+        check_method(self.method)
+        _ = self.numerics, self.noise_by_level
+
+    @functools.cached_property
+    def platform(self) -> Platform:
+        """Of the devices that compute."""
+        return platform_of(None if self.mesh is None else self.mesh.devices.flat)
+
+    @functools.cached_property
+    def numerics(self) -> Numerics:
+        """What a compiled program depends on, at the precision that is asked for."""
+        jacobian = JacobianOptions(
+            self.mode,
+            self.engine,
+            self.precision,
+            self.schedule,
+            self.block_size,
+            self.images_per_step,
+            self.kernels,
+            self.platform,
+        )
+        noise = noise_by_level(self.noise, self.precision, climbs=False).get(self.precision)
+        return Numerics(jacobian, self.method, self.eps, self.spectrum, self.mesh, noise)
+
+    @functools.cached_property
+    def noise_by_level(self) -> dict[Precision, float]:
+        """Of every level that may be reached; empty where nothing is said."""
+        return noise_by_level(self.noise, self.precision, climbs=self.tolerance is not None)
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What a compiled program depends on; hashable, so that each choice is compiled once.
+
+    Attributes:
+        jacobian: how the Jacobian is computed.
         method: the spectrum's algorithm.
         eps: clip of singular values before the log.
         spectrum: whether singular values are wanted, or the score alone.
-        mesh: devices, with axes ``data`` and ``rows`` of any kind; None for the default device.
-        noise: of the Jacobian at the plan's precision, relative, for encoders without null directions.
-        gaussian: whether the encoder was trained to Gaussian embeddings.
+        mesh: devices, with axes ``data`` and ``rows``; None for the default device.
+        noise: of the Jacobian at this precision, relative, for functions without null directions.
     """
 
-    plan: JacobianPlan
+    jacobian: JacobianOptions
     method: Method = "auto"
     eps: float = DEFAULT_EPS
     spectrum: bool = True
     mesh: Mesh | None = None
     noise: float | None = None
-    gaussian: bool = False
 
-    def __post_init__(self):
-        if self.mesh is not None:
-            object.__setattr__(self, "mesh", usable_mesh(self.mesh))
+    @property
+    def precision(self) -> Precision:
+        """Of the Jacobian's products."""
+        return self.jacobian.precision
 
-
-class Differentiable(Protocol):
-    """What is scored: a pure function of parameters and a batch, hashable, knowing its null directions."""
-
-    def __call__(self, params: Any, images: jax.Array) -> jax.Array:
-        """[B, ...] -> [B, K]."""
-        ...
-
-    def embed_with_nulls(self, params: Any, image: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """One example to its embedding [K] and its null directions [K, m], or None."""
-        ...
-
-
-@dataclass(frozen=True)
-class PlainFunction:
-    """A user's function without parameters; its Jacobian is taken to have full rank."""
-
-    fn: BatchFunction
-
-    def __call__(self, params: Any, images: jax.Array) -> jax.Array:
-        """[B, ...] -> [B, K]."""
-        del params
-        return self.fn(images)
-
-    def embed_with_nulls(self, params: Any, image: jax.Array) -> tuple[jax.Array, None]:
-        """The embedding [K]; of null directions nothing is known."""
-        del params
-        return self.fn(image[None])[0], None
-
-
-def pure_function(encoder: Encoder | BatchFunction) -> tuple[Differentiable, Any]:
-    """What is scored, and its parameters."""
-    require_sound_backend()
-    if isinstance(encoder, Encoder):
-        return encoder.function, encoder.params
-    if not callable(encoder):
-        raise ArgumentError(f"encoder is a {type(encoder).__name__}; pass an Encoder or a function of a batch.")
-    return PlainFunction(encoder), {}
-
-
-def score_options(
-    encoder: Encoder | BatchFunction,
-    *,
-    precision: Precision = "float32",
-    mode: Mode = "auto",
-    engine: Engine = "auto",
-    block_size: int | None = None,
-    images_per_step: int | None = None,
-    noise: Noise | None = None,
-    **others: Any,
-) -> Options:
-    """The keyword arguments of `jepa_jax.score`, checked and joined."""
-    plan = JacobianPlan(mode, engine, precision, block_size, images_per_step)
-    ours = isinstance(encoder, Encoder)
-    plan.uses_rules(ours)
-    of_rung = noise_by_rung(noise, precision, climbs=False).get(precision)
-    return Options(plan, noise=of_rung, **others, gaussian=ours and encoder.spec.gaussian_embedding)
+    @property
+    def platform(self) -> Platform:
+        """Of the devices that compute."""
+        return self.jacobian.platform

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,16 +10,15 @@ import jax
 import numpy as np
 
 from jepa_jax.encoders import EncoderFunction, EncoderSpec
-from jepa_jax.encoders.encoder import parameter_shapes
-from jepa_jax.jacobian.counting import naive_multiplications, planned_multiplications
-from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.jacobian.precision import working_dtype
-from jepa_jax.scoring.memory import MemoryEstimate, estimate_memory, fit_plan
-from jepa_jax.scoring.meshes import local_mesh
-from jepa_jax.scoring.options import Options
+from jepa_jax.encoders.parameters import parameter_shapes
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.layers import Cost
+from jepa_jax.numerics.float64 import float64_scope
+from jepa_jax.numerics.precision import working_dtype
+from jepa_jax.scoring.memory import MemoryEstimate, estimate_memory, plan_passes
+from jepa_jax.scoring.options import ScoreOptions
 from jepa_jax.scoring.programs import Program, ProgramFactory
-from jepa_jax.spectrum import Method
-from jepa_jax.spectrum.spectrum import float64_scope, method_name
+from jepa_jax.spectrum.methods import method_name
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ class ScoringPlan:
     Attributes:
         spec: the encoder.
         batch_size: images in a step.
-        jacobian: the plan, with rows per pass and images side by side filled in where the layer rules do the work.
+        jacobian: how, with rows per pass and images side by side filled in where the layers' pullbacks do the work.
         rules: whether they do.
         budget: bytes that scoring may take.
-        memory: estimated, by part; None without the layer rules, of whose memory nothing is known beforehand.
+        memory: estimated, by part; None without the layers' pullbacks, of whose memory nothing is known beforehand.
         method: the spectrum's algorithm, by name.
-        multiplications: in the matrix products of one image's Jacobian.
+        multiplications: in the matrix products of one image's Jacobian, its forward pass included.
         naive_multiplications: those of one pullback per row.
         program: compiled, if that was asked for.
     """
 
     spec: EncoderSpec
     batch_size: int
-    jacobian: JacobianPlan
+    jacobian: JacobianOptions
     rules: bool
     budget: int
     memory: MemoryEstimate | None
@@ -53,52 +53,57 @@ class ScoringPlan:
 def plan_scoring(
     spec: EncoderSpec,
     batch_size: int,
-    jacobian: JacobianPlan,
+    options: ScoreOptions,
     *,
-    method: Method = "auto",
-    spectrum: bool = True,
-    memory: int | None = None,
     compiled: bool = False,
     report: Callable[[str], None] = lambda message: None,
 ) -> ScoringPlan:
-    """Plan the scoring of batches on this process's devices.
+    """Plan the scoring of batches.
 
     Args:
         spec: the encoder.
         batch_size: images in a step.
-        jacobian: what the user wants; numbers that are given there are kept.
-        method: as for `jepa_jax.score`, as for the next two.
-        spectrum: whether singular values are wanted.
-        memory: bytes.
+        options: what the user wants; numbers that are given there are kept.
         compiled: whether to compile the step as well, which may find that it has to be smaller.
         report: is told in words if it has.
 
     Raises:
         ArgumentError: not even one row fits into the budget.
     """
-    function, params = EncoderFunction(spec.vit), parameter_shapes(spec.vit, spec.kernel_dtype)
+    function = EncoderFunction(spec.vit, spec.gaussian_embedding)
+    params = parameter_shapes(spec.vit, spec.kernel_dtype)
     shape = (batch_size, spec.image_size, spec.image_size, 3)
-    factory = ProgramFactory(function, params, memory, report)
-    chosen = fit_plan(function, params, jacobian, shape, factory.budget)
-    rules = chosen.uses_rules(ours=True)
+    numerics = options.numerics
+    factory = ProgramFactory(function, params, options.memory, report, options.platform)
+    chosen = plan_passes(function, params, numerics.jacobian, shape, factory.budget)
     program = None
-    with float64_scope(jacobian.precision == "float64"):
-        dtype = np.dtype(working_dtype(jacobian.precision))
-        if compiled:
-            options = Options(jacobian, method, spectrum=spectrum, mesh=local_mesh())
-            program = factory.largest(options, jax.ShapeDtypeStruct(shape, np.float32))
-            chosen = program.plan
-        widened = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params)
-        image = jax.ShapeDtypeStruct(shape[1:], dtype)
-        return ScoringPlan(
-            spec,
-            batch_size,
-            chosen,
-            rules,
-            factory.budget,
-            estimate_memory(spec.vit, chosen, shape[1:], params) if rules else None,
-            method_name(method, dtype),
-            planned_multiplications(function, widened, image, chosen),
-            naive_multiplications(function, widened, image),
-            program,
-        )
+    if compiled:
+        with float64_scope(options.precision == "float64"):
+            program = factory.largest(numerics, jax.ShapeDtypeStruct(shape, np.float32))
+        chosen = program.plan
+    rules = chosen.uses_rules(function.layered)
+    outputs = spec.embedding_size
+    rows = chosen.pass_size(math.prod(shape[1:]), outputs, function.layered)
+    cost = function.cost(shape[1:], rows, chosen.chosen_schedule)
+    naive = cost.forward + _for_all_rows(cost.by_vjp, rows, outputs)
+    return ScoringPlan(
+        spec,
+        batch_size,
+        chosen,
+        rules,
+        factory.budget,
+        estimate_memory(function, chosen, shape[1:], params) if rules else None,
+        method_name(options.method, np.dtype(working_dtype(options.precision)), options.platform),
+        multiplications(cost, rows, outputs) if rules else naive,
+        naive,
+        program,
+    )
+
+
+def multiplications(cost: Cost, rows: int, outputs: int) -> int:
+    """Of one image's Jacobian by the layers' pullbacks, in passes of ``rows`` rows, and of its forward pass."""
+    return cost.forward + math.ceil(outputs / rows) * cost.pullback
+
+
+def _for_all_rows(count: int, rows: int, outputs: int) -> int:
+    return count // rows * outputs

@@ -13,13 +13,14 @@ from typing import Any
 
 import jax
 
-from jepa_jax.encoders import EncoderFunction
-from jepa_jax.errors import ArgumentError, OutOfMemoryError
-from jepa_jax.jacobian.plan import JacobianPlan
+from jepa_jax.errors import OutOfMemoryError
+from jepa_jax.jacobian.function import Differentiable
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.numerics.platforms import Platform
 from jepa_jax.scoring.compute import compute_scores
-from jepa_jax.scoring.lanes import Run, in_lanes, lane_count, part_size
-from jepa_jax.scoring.memory import default_budget, fit_plan, halved
-from jepa_jax.scoring.options import Differentiable, Options
+from jepa_jax.scoring.concurrency import Run, concurrency_of, concurrently, part_size
+from jepa_jax.scoring.memory import default_budget, halved, plan_passes
+from jepa_jax.scoring.options import Numerics
 from jepa_jax.scoring.readings import ScoreResult
 
 WORTH_IT = 0.9
@@ -32,16 +33,16 @@ class Program:
 
     Attributes:
         run: ``(params, batch) -> ScoreResult``.
-        plan: how the Jacobian is computed.
-        lanes: parts of a batch at the same time, see `jepa_jax.scoring.lanes`.
+        plan: how the Jacobian is computed, as planned.
+        at_once: parts of a batch at the same time, see `jepa_jax.scoring.concurrency`.
         compile_seconds: what compiling took; little where the persistent cache knew it.
         peak_bytes: memory that it takes while it runs, parameters included, by XLA's account; 0 if it gives none.
-        text: XLA's, of one lane; to be looked at.
+        text: XLA's, of one part; to be looked at.
     """
 
     run: Run
-    plan: JacobianPlan
-    lanes: int
+    plan: JacobianOptions
+    at_once: int
     compile_seconds: float
     peak_bytes: int
     text: Callable[[], str | None]
@@ -56,107 +57,109 @@ class ProgramFactory:
         params: its parameters, or their shapes (`jax.ShapeDtypeStruct`): enough to compile.
         memory: bytes that scoring may take, if the user says so.
         report: is told in words when a plan has to be changed.
+        platform: of the devices that compute.
     """
 
     function: Differentiable
     params: Any
     memory: int | None
     report: Callable[[str], None]
+    platform: Platform
 
     @functools.cached_property
     def budget(self) -> int:
         """Bytes that scoring may take, parameters included; what is free is looked up once for each decision."""
         if self.memory is not None:
             return self.memory
-        resident = jax.default_backend() == "cpu"  # parameters have been taken from what is free already
+        resident = self.platform == "cpu"  # parameters have been taken from what is free already
         held = sum(leaf.nbytes for leaf in jax.tree.leaves(self.params) if resident and isinstance(leaf, jax.Array))
-        return default_budget() + held
+        return default_budget(self.platform) + held
 
-    def largest(self, options: Options, batch: jax.ShapeDtypeStruct) -> Program:
+    def largest(self, numerics: Numerics, batch: jax.ShapeDtypeStruct) -> Program:
         """The program of the largest plan that is expected to fit."""
-        ours = isinstance(self.function, EncoderFunction)
-        if 0 in batch.shape or (ours and len(batch.shape) != 4):
-            wanted = "[B, H, W, 3]" if ours else "[B, ...]"
-            raise ArgumentError(f"batch has shape {batch.shape}; it must be {wanted}, with one example at least.")
-        plan = fit_plan(self.function, self.params, options.plan, batch.shape, self.budget)
-        lanes = 1
+        self.function.check_batch(batch.shape)
+        jacobian = numerics.jacobian
+        plan = plan_passes(self.function, self.params, jacobian, batch.shape, self.budget)
+        at_once = 1
         of_images = len(batch.shape) == 4  # what is no batch of images must not be divided before it is refused
-        if of_images and options.mesh is None and options.plan.images_per_step is None and plan.images_per_step == 1:
-            lanes = lane_count(batch.shape[0])
-        return self._fitting(options, plan, lanes, batch)
+        if of_images and numerics.mesh is None and jacobian.images_per_step is None and plan.images_per_step == 1:
+            at_once = concurrency_of(batch.shape[0], self.platform)
+        return self._fitting(numerics, plan, at_once, batch)
 
-    def smaller(self, options: Options, plan: JacobianPlan, lanes: int, batch: jax.ShapeDtypeStruct) -> Program:
+    def smaller(self, numerics: Numerics, plan: JacobianOptions, at_once: int, batch: jax.ShapeDtypeStruct) -> Program:
         """The program after one that did not fit.
 
         Raises:
             OutOfMemoryError: there is no smaller one.
         """
-        if lanes > 1:
-            self.report(f"{lanes} images at a time do not fit into memory; going on with one at a time.")
-            return self._fitting(options, plan, 1, batch)
-        smaller = halved(plan, *self._sizes(options, plan, batch))
+        if at_once > 1:
+            self.report(f"{at_once} images at a time do not fit into memory; going on with one at a time.")
+            return self._fitting(numerics, plan, 1, batch)
+        smaller = halved(plan, *self._sizes(numerics, plan, batch))
         if smaller is None:
             raise OutOfMemoryError(
                 f"one row of one Jacobian for a batch of shape {batch.shape} does not fit into memory "
                 f"({self.budget / 2**20:,.0f} MiB); use a smaller image_size or a device with more memory."
             )
-        self._report_change(options, plan, smaller, batch)
-        return self._fitting(options, smaller, 1, batch)
+        self._report_change(numerics, plan, smaller, batch)
+        return self._fitting(numerics, smaller, 1, batch)
 
     def _report_change(
-        self, options: Options, plan: JacobianPlan, smaller: JacobianPlan, batch: jax.ShapeDtypeStruct
+        self, numerics: Numerics, plan: JacobianOptions, smaller: JacobianOptions, batch: jax.ShapeDtypeStruct
     ) -> None:
-        (images, rows), (left, fewer) = (self._sizes(options, p, batch) for p in (plan, smaller))
+        (images, rows), (left, fewer) = (self._sizes(numerics, p, batch) for p in (plan, smaller))
         self.report(
             f"{rows} rows of {images} image(s) at a time do not fit into memory; going on with {fewer} rows of {left} "
             "image(s)."
         )
 
-    def _sizes(self, options: Options, plan: JacobianPlan, batch: jax.ShapeDtypeStruct) -> tuple[int, int]:
+    def _sizes(self, numerics: Numerics, plan: JacobianOptions, batch: jax.ShapeDtypeStruct) -> tuple[int, int]:
         """How many images side by side, and rows (in forward mode columns) in a pass, a plan comes to on a device."""
         inputs, outputs = math.prod(batch.shape[1:]), jax.eval_shape(self.function, self.params, batch).shape[1]
-        images, ours = batch.shape[0], isinstance(self.function, EncoderFunction)
-        if options.mesh is not None:
-            sharing = options.mesh.shape
+        images, layered = batch.shape[0], self.function.layered
+        if numerics.mesh is not None:
+            sharing = numerics.mesh.shape
             images, outputs = math.ceil(images / sharing["data"]), math.ceil(outputs / sharing["rows"])
-            if sharing["rows"] > 1 and not plan.uses_rules(ours):
+            if sharing["rows"] > 1 and not plan.uses_rules(layered):
                 plan = dataclasses.replace(plan, mode="reverse")  # there are no rows to share otherwise
-        return plan.step(inputs, outputs, images), plan.pass_size(inputs, outputs, ours)
+        return plan.step(inputs, outputs, images), plan.pass_size(inputs, outputs, layered)
 
-    def _fitting(self, options: Options, plan: JacobianPlan, lanes: int, batch: jax.ShapeDtypeStruct) -> Program:
+    def _fitting(
+        self, numerics: Numerics, plan: JacobianOptions, at_once: int, batch: jax.ShapeDtypeStruct
+    ) -> Program:
         """Compile, and compile smaller where that runs out of memory or over the budget."""
         try:
-            program = self._compile(dataclasses.replace(options, plan=plan), lanes, batch)
+            program = self._compile(dataclasses.replace(numerics, jacobian=plan), at_once, batch)
         except jax.errors.JaxRuntimeError as error:
             if not out_of_memory(error):
                 raise
-            return self.smaller(options, plan, lanes, batch)
+            return self.smaller(numerics, plan, at_once, batch)
         if program.peak_bytes <= self.budget:
             return program
         if self.memory is not None:
-            return self.smaller(options, plan, program.lanes, batch)
-        if options.plan.block_size is not None or options.plan.images_per_step is not None:
+            return self.smaller(numerics, plan, program.at_once, batch)
+        if numerics.jacobian.block_size is not None or numerics.jacobian.images_per_step is not None:
             return program  # the user's own numbers
-        return self._nearer(options, program, batch)
+        return self._nearer(numerics, program, batch)
 
-    def _nearer(self, options: Options, program: Program, batch: jax.ShapeDtypeStruct) -> Program:
+    def _nearer(self, numerics: Numerics, program: Program, batch: jax.ShapeDtypeStruct) -> Program:
         """A program nearer to the default budget, as far as smaller ones take less: it is a wish, and no limit."""
         while program.peak_bytes > self.budget:
-            plan = halved(program.plan, *self._sizes(options, program.plan, batch))
+            plan = halved(program.plan, *self._sizes(numerics, program.plan, batch))
             if plan is None:
                 break
-            smaller = self._compile(dataclasses.replace(options, plan=plan), 1, batch)
+            smaller = self._compile(dataclasses.replace(numerics, jacobian=plan), 1, batch)
             if smaller.peak_bytes > WORTH_IT * program.peak_bytes:
                 break
-            self._report_change(options, program.plan, plan, batch)
+            self._report_change(numerics, program.plan, plan, batch)
             program = smaller
         return program
 
-    def _compile(self, options: Options, lanes: int, batch: jax.ShapeDtypeStruct) -> Program:
-        part = part_size(batch.shape[0], lanes)
+    def _compile(self, numerics: Numerics, at_once: int, batch: jax.ShapeDtypeStruct) -> Program:
+        part = part_size(batch.shape[0], at_once)
         begun = time.perf_counter()
         images = jax.ShapeDtypeStruct((part, *batch.shape[1:]), batch.dtype)
-        compiled = compute_scores.lower(self.function, options, self.params, images).compile()
+        compiled = compute_scores.lower(self.function, numerics, self.params, images).compile()
         seconds = time.perf_counter() - begun
         (_, sharding), _ = compiled.input_shardings
         memory = compiled.memory_analysis()
@@ -164,7 +167,7 @@ class ProgramFactory:
         if memory is not None:
             each = memory.temp_size_in_bytes + memory.output_size_in_bytes + images.size * images.dtype.itemsize
             shared = max(0, memory.argument_size_in_bytes - images.size * images.dtype.itemsize)
-            lanes = min(lanes, max(1, (self.budget - shared) // max(1, each)))
+            at_once = min(at_once, max(1, (self.budget - shared) // max(1, each)))
 
         def run_part(params: Any, batch: jax.Array) -> ScoreResult:
             # The batch may lie anywhere, on a mesh of the user's own for instance.
@@ -172,8 +175,8 @@ class ProgramFactory:
 
         run: Run = run_part
         if part < batch.shape[0]:
-            run = in_lanes(run_part, part, lanes)
-        return Program(run, options.plan, lanes, seconds, shared + lanes * each, compiled.as_text)
+            run = concurrently(run_part, part, at_once)
+        return Program(run, numerics.jacobian, at_once, seconds, shared + at_once * each, compiled.as_text)
 
 
 @contextlib.contextmanager

@@ -4,39 +4,26 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from types import ModuleType
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jepa_jax.encoders import ViTSpec
-from jepa_jax.encoders.null_directions import complement_basis
-from jepa_jax.jacobian.precision import LADDER, NOISE, ROUNDING
-from jepa_jax.scoring.options import Options
+from jepa_jax.jacobian.function import Differentiable
+from jepa_jax.numerics.bases import complement_basis
+from jepa_jax.numerics.float64 import float64_scope
+from jepa_jax.numerics.precision import LEVELS, NOISE, ROUNDING
+from jepa_jax.scoring.forward_error import FORWARD_UNITS, forward_error
+from jepa_jax.scoring.options import Numerics
 from jepa_jax.spectrum import gaussian_score, jepa_score
-from jepa_jax.spectrum.error import (
-    FORWARD_UNITS,
-    LITTLE,
-    forward_error,
-    most_noise_bias,
-    noise_bias,
-    predicted_error,
-    spread_of,
-)
-from jepa_jax.spectrum.spectrum import (
-    algorithm_scope,
-    all_values,
-    for_each,
-    log_volume,
-    resolve_method,
-    structural_values,
-)
+from jepa_jax.spectrum.error import LITTLE, most_noise_bias, noise_bias, predicted_error, spread_of
+from jepa_jax.spectrum.factor import Factor
+from jepa_jax.spectrum.spectrum import all_values, for_each, structural_values
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["score", "score_error", "rung", "listing_score", "singular_values", "embedding", "gaussian_score"],
+    data_fields=["score", "score_error", "level", "listing_score", "singular_values", "embedding", "gaussian_score"],
     meta_fields=["log_volume_rank"],
 )
 @dataclass(frozen=True)
@@ -49,8 +36,8 @@ class ScoreResult:
         score_error: [B], nats. Predicted bound of the score's rounding error, from the image's own noise along
             the null directions, its spectrum, and how steep the encoder is there (`jepa_jax.spectrum.error`). With
             ``spectrum=False`` it may be up to 1.4 times as large.
-        rung: [B], int32: at which precision the image was scored, as a place in
-            `jepa_jax.jacobian.precision.LADDER`.
+        level: [B], int32: at which level of precision the image was scored, as a place in
+            `jepa_jax.numerics.precision.LEVELS`.
         listing_score: [B], nats. The paper's listing: all K values, clipped at eps. Where an encoder
             has null directions it carries their rounding noise. NaN where the score alone was asked for.
         singular_values: [B, K], descending, of the whole Jacobian; [B, 0] where the score alone was asked for.
@@ -62,7 +49,7 @@ class ScoreResult:
 
     score: jax.Array
     score_error: jax.Array
-    rung: jax.Array
+    level: jax.Array
     listing_score: jax.Array
     singular_values: jax.Array
     embedding: jax.Array
@@ -71,75 +58,52 @@ class ScoreResult:
 
 
 class Measured(NamedTuple):
-    """What the scores of an image are read off."""
+    """What the scores of some images are read off: n of them, with m null directions each."""
 
-    embedding: jax.Array  # [K]
-    nulls: jax.Array  # [K, m]
-    factor: jax.Array  # of the Jacobian, see `jepa_jax.spectrum`
-    width: jax.Array  # number of inputs that the Jacobian's rows were computed for
-    input_rms: jax.Array  # of the input's values
+    embedding: jax.Array  # [n, K]
+    nulls: jax.Array  # [n, K, m]
+    factor: Factor  # of the Jacobians; each leaf [n, ...]
+    width: jax.Array  # [n], number of inputs that the Jacobian's rows were computed for
+    input_rms: jax.Array  # [n], of the input's values
 
 
-def read_scores(options: Options, inputs: int, rank: int, vit: ViTSpec | None, measured: Measured) -> ScoreResult:
-    """From the compressed Jacobians of some images to their scores; ``vit`` is the encoder, if it is one of ours."""
-    embedding, nulls, factor, width, input_rms = measured
-    algorithm = resolve_method(options.method, embedding.dtype)
-    with algorithm_scope(algorithm, embedding.dtype):
-        nulls = nulls.astype(factor.dtype)
-        basis = for_each(complement_basis, nulls)
-        gauge = jax.vmap(functools.partial(_noise_gauge, options, algorithm))(nulls, factor)
+class Volume(NamedTuple):
+    """The log-volumes of some Jacobians, null directions projected out, and what their errors depend on; each [n]."""
 
-        def from_values() -> tuple[jax.Array, jax.Array, jax.Array]:
-            kept = for_each(lambda f, b: structural_values(algorithm, f, b, inputs), factor, basis)
-            inverse_squares = jnp.sum(1 / jnp.maximum(kept, options.eps) ** 2, axis=-1)
-            return jepa_score(kept, eps=options.eps), inverse_squares, jax.vmap(noise_bias)(kept, gauge)
+    score: jax.Array  # sum of log singular values, nats
+    inverse_squares: jax.Array  # sum of 1 / sigma^2
+    noise_bias: jax.Array  # nats by which noise has lifted the score
 
-        def from_volume() -> tuple[jax.Array, jax.Array, jax.Array]:
-            total, inverse_squares = for_each(functools.partial(log_volume, algorithm), factor, basis)
-            shares = gauge**2 * inverse_squares
-            # The spectrum itself is needed where a value may lie under the clip, or in the noise.
-            enough = (inverse_squares < options.eps**-2) & (shares <= LITTLE)
-            by_volume = total, inverse_squares, most_noise_bias(shares)
-            # Image by image: what one needs must not change another's numbers.
-            return jax.lax.cond(
-                jnp.all(enough),
-                lambda: by_volume,
-                lambda: jax.tree.map(functools.partial(jnp.where, enough), by_volume, from_values()),
-            )
 
-        values = jnp.zeros((embedding.shape[0], 0), factor.dtype)
-        listing = jnp.full(embedding.shape[0], jnp.nan, factor.dtype)
-        if options.spectrum:
-            values = for_each(lambda f: all_values(algorithm, f, inputs), factor)
-            listing = jepa_score(values, eps=options.eps)
-        by_values = options.spectrum or inputs < basis.shape[-1]
-        total, inverse_squares, bias = from_values() if by_values else from_volume()
-        working = jnp.finfo(embedding.dtype)
-        size = jax.vmap(algorithm.size)(factor)
-        spread = spread_of(size, inverse_squares, rank)
-        units = jnp.asarray(FORWARD_UNITS, factor.dtype)
-        if vit is not None:
-            condition = size * input_rms.astype(size.dtype) / jnp.linalg.norm(embedding, axis=-1).astype(size.dtype)
-            units = forward_error(vit.depth, vit.pooling != "class_token", condition, spread)
-        error = predicted_error(
-            bias,
-            inverse_squares,
-            gauge,
-            spread,
-            rank=rank,
-            inputs=width.astype(factor.dtype),
-            unit=ROUNDING[options.plan.precision],
-            forward=units * float(working.eps) / 2,
-        )
+def read_scores(
+    numerics: Numerics, function: Differentiable, inputs: int, rank: int, measured: Measured
+) -> ScoreResult:
+    """From the compressed Jacobians of some images to their scores.
+
+    Args:
+        numerics: how.
+        function: what is scored.
+        inputs: of the function, D.
+        rank: number of singular values that count.
+        measured: of the images.
+    """
+    embedding, factor = measured.embedding, measured.factor
+    with float64_scope(factor.dtype == jnp.float64):
+        nulls = measured.nulls.astype(factor.dtype)
+        basis = for_each(complement_basis, nulls, platform=numerics.platform)
+        noise_norm = jax.vmap(functools.partial(_noise_norm, numerics))(factor, nulls)
+        values, listing = _listing(numerics, inputs, factor)
+        by_values = numerics.spectrum or inputs < basis.shape[-1]
+        volume = (_volume_by_values if by_values else _volume)(numerics, inputs, factor, basis, noise_norm)
+        error = _score_error(numerics, function, rank, measured, volume, noise_norm)
         result = ScoreResult(
-            score=total,
-            # The result is rounded to the working precision, by up to half a unit in its last place.
-            score_error=jnp.hypot(error, 0.5 * jnp.abs(total) * float(working.eps)),
-            rung=jnp.full(embedding.shape[0], LADDER.index(options.plan.precision), jnp.int32),
+            score=volume.score,
+            score_error=error,
+            level=jnp.full(embedding.shape[0], LEVELS.index(numerics.precision), jnp.int32),
             listing_score=listing,
             singular_values=values,
             embedding=embedding,
-            gaussian_score=gaussian_score(total, embedding) if options.gaussian else None,
+            gaussian_score=gaussian_score(volume.score, embedding) if function.gaussian else None,
             log_volume_rank=rank,
         )
         # float64 must not leave this scope: outside of it, arithmetic on it warns or fails.
@@ -148,10 +112,75 @@ def read_scores(options: Options, inputs: int, rank: int, vit: ViTSpec | None, m
         )
 
 
-def _noise_gauge(options: Options, algorithm: ModuleType, nulls: jax.Array, factor: jax.Array) -> jax.Array:
-    """Norm of the Jacobian's rounding noise along one direction of the embedding."""
+def _noise_norm(numerics: Numerics, factor: Factor, nulls: jax.Array) -> jax.Array:
+    """Norm of one Jacobian's rounding noise along one direction of the embedding."""
     if nulls.shape[-1]:
         # The first direction is exact; a second one is zero up to LayerNorm's epsilon only.
-        return algorithm.residual(factor, nulls[:, 0] / jnp.linalg.norm(nulls[:, 0]))
-    relative = NOISE[options.plan.precision] if options.noise is None else options.noise
-    return relative * algorithm.size(factor) / factor.shape[0] ** 0.5
+        return factor.noise_along(nulls[:, 0] / jnp.linalg.norm(nulls[:, 0]))
+    relative = NOISE[numerics.precision] if numerics.noise is None else numerics.noise
+    return relative * factor.norm() / factor.outputs**0.5
+
+
+def _listing(numerics: Numerics, inputs: int, factor: Factor) -> tuple[jax.Array, jax.Array]:
+    """All singular values [n, K] and the paper's listing of them [n]; [n, 0] and NaN where they are not wanted."""
+    images = factor.matrix.shape[0]
+    if not numerics.spectrum:
+        return jnp.zeros((images, 0), factor.dtype), jnp.full(images, jnp.nan, factor.dtype)
+    values = for_each(lambda f: all_values(f, inputs), factor, platform=numerics.platform)
+    return values, jepa_score(values, eps=numerics.eps)
+
+
+def _volume_by_values(
+    numerics: Numerics, inputs: int, factor: Factor, basis: jax.Array, noise_norm: jax.Array
+) -> Volume:
+    """By an eigensolver, which sees each value: those under the clip, and those in the noise."""
+    kept = for_each(lambda f, b: structural_values(f, b, inputs), factor, basis, platform=numerics.platform)
+    inverse_squares = jnp.sum(1 / jnp.maximum(kept, numerics.eps) ** 2, axis=-1)
+    return Volume(jepa_score(kept, eps=numerics.eps), inverse_squares, jax.vmap(noise_bias)(kept, noise_norm))
+
+
+def _volume(numerics: Numerics, inputs: int, factor: Factor, basis: jax.Array, noise_norm: jax.Array) -> Volume:
+    """Without an eigensolver, unless an image has a value that may lie under the clip, or in the noise."""
+    total, inverse_squares = for_each(lambda f, b: f.log_volume(b), factor, basis, platform=numerics.platform)
+    shares = noise_norm**2 * inverse_squares
+    enough = (inverse_squares < numerics.eps**-2) & (shares <= LITTLE)
+    found = Volume(total, inverse_squares, most_noise_bias(shares))
+
+    def by_values_where_needed() -> Volume:
+        # Image by image: what one needs must not change another's numbers.
+        return jax.tree.map(
+            functools.partial(jnp.where, enough), found, _volume_by_values(numerics, inputs, factor, basis, noise_norm)
+        )
+
+    return jax.lax.cond(jnp.all(enough), lambda: found, by_values_where_needed)
+
+
+def _score_error(
+    numerics: Numerics,
+    function: Differentiable,
+    rank: int,
+    measured: Measured,
+    volume: Volume,
+    noise_norm: jax.Array,
+) -> jax.Array:
+    """Bound of the scores' errors, [n], nats: of noise, of the products, of the forward pass, and of their dtype."""
+    embedding, dtype = measured.embedding, measured.factor.dtype
+    working_eps = float(jnp.finfo(embedding.dtype).eps)
+    norm = jax.vmap(lambda f: f.norm())(measured.factor)
+    spread = spread_of(norm, volume.inverse_squares, rank)
+    forward = jnp.asarray(FORWARD_UNITS, dtype)
+    if function.depth is not None:
+        condition = norm * measured.input_rms.astype(dtype) / jnp.linalg.norm(embedding, axis=-1).astype(dtype)
+        forward = forward_error(function.depth, function.averages_tokens, condition, spread)
+    error = predicted_error(
+        volume.noise_bias,
+        volume.inverse_squares,
+        noise_norm,
+        spread,
+        rank=rank,
+        inputs=measured.width.astype(dtype),
+        unit=ROUNDING[numerics.precision],
+        forward=forward * working_eps / 2,
+    )
+    # The result is rounded to the working precision, by up to half a unit in its last place.
+    return jnp.hypot(error, 0.5 * jnp.abs(volume.score) * working_eps)

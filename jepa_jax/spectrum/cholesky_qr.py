@@ -15,35 +15,32 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jepa_jax.spectrum import svd
+from jepa_jax.spectrum.algorithm import Algorithm
+from jepa_jax.spectrum.factor import TriangleFactor
 
 SHIFTS = (32.0, 8.0, 8.0)
 """Shift of each round, in rounding units: of the first, where G is worst, times trace(G) / sqrt(K); later ones,
 where all columns have nearly unit length, times trace(G) / K. The last one raises the volume by K / 2 times itself:
 4e-4 nats at K = 768."""
 
-merge = svd.merge
-singular_values = svd.singular_values
-left_vectors = svd.left_vectors
-triangle = svd.triangle
-size = svd.size
-residual = svd.residual
 
-
-def compress(columns: jax.Array) -> jax.Array:
-    """J^T, [D, K], to a factor F [K, K] with F F^T = J J^T."""
-    inputs, outputs = columns.shape
+def compress(transpose: jax.Array) -> TriangleFactor:
+    """J^T, [D, K], to F with F F^T = J J^T."""
+    inputs, outputs = transpose.shape
     if outputs >= inputs:
-        return svd.compress(columns)
-    unit = jnp.finfo(columns.dtype).eps
-    scale = jnp.max(jnp.abs(columns))
-    orthogonal = columns / jnp.where(scale > 0, scale, 1)
-    product = jnp.eye(outputs, dtype=columns.dtype) * scale
+        return TriangleFactor.of(transpose)
+    unit = jnp.finfo(transpose.dtype).eps
+    scale = jnp.max(jnp.abs(transpose))
+    orthogonal = transpose / jnp.where(scale > 0, scale, 1)
+    product = jnp.eye(outputs, dtype=transpose.dtype) * scale
     for number, units in enumerate(SHIFTS):
         gram = jnp.einsum("dk,dl->kl", orthogonal, orthogonal, precision=jax.lax.Precision.HIGHEST)
         share = outputs**0.5 if number == 0 else outputs
-        shift = units * unit * jnp.trace(gram) / share + jnp.finfo(columns.dtype).tiny
-        lower = jnp.linalg.cholesky(gram + shift * jnp.eye(outputs, dtype=columns.dtype))
+        shift = units * unit * jnp.trace(gram) / share + jnp.finfo(transpose.dtype).tiny
+        lower = jnp.linalg.cholesky(gram + shift * jnp.eye(outputs, dtype=transpose.dtype))
         orthogonal = jax.lax.linalg.triangular_solve(lower, orthogonal, left_side=False, lower=True, transpose_a=True)
         product = jnp.matmul(lower.T, product, precision=jax.lax.Precision.HIGHEST)
-    return product.T
+    return TriangleFactor(product.T)
+
+
+ALGORITHM = Algorithm(compress)

@@ -3,32 +3,22 @@
 Rounding moves a Jacobian from J to J + E in two ways.
 
 * What is rounded row by row is noise of the same size in every direction of the embedding. The null directions show
-  it: there J is zero, and g = |E^T n| is what is left. It lifts every value, sigma^2 -> sigma^2 + g^2, so the score is
-  too high by -1/2 sum log(1 - g^2 / sigma^2) with sigma as measured; and it tilts each value at random, by
-  g / (sigma sqrt(D)).
+  it: there J is zero, and the noise norm g = |E^T n| is what is left. It lifts every value,
+  sigma^2 -> sigma^2 + g^2, so the score is too high by -1/2 sum log(1 - g^2 / sigma^2) with sigma as measured; and it
+  tilts each value at random, by g / (sigma sqrt(D)).
 * What all rows share (weights, attention, the point itself) is rounded once, and scales values instead: K independent
   relative errors of about a rounding unit each, more where the spectrum is spread out.
 
-Against float64 on ViTs the first term explains bfloat16 and the second the finer rungs. Of the second, the forward
-pass is the larger part in float32: `forward_error` predicts it from how steep the encoder is at the image. Tests hold
-the prediction to at least 95% of images and to within five times the error in the median, on a trained encoder and on
-published spectra with noise.
+Against float64 on ViTs the first term explains bfloat16 and the second the finer levels. Of the second, the forward
+pass is the larger part in float32: how large, `jepa_jax.scoring.forward_error` says, which knows the encoder. Tests
+hold the prediction to at least 95% of images and to within five times the error in the median, on a trained encoder
+and on published spectra with noise.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-
-FORWARD_UNITS = 12.0
-"""Relative error that a forward pass brings into singular values, in rounding units, where nothing is known of it."""
-
-STEEP_UNITS = 3.5
-"""The same of a ViT, for `forward_error`: fitted to the errors of 16 encoders of 1 to 12 blocks, trained and random,
-of every family, whose own units go from 5 to 70. It holds for 94% to all of the images of each."""
-
-AVERAGED = 0.42
-"""Share of that where tokens are averaged: their errors partly cancel."""
 
 TYPICAL_SPREAD = 10.0
 """`spread_of` a spectrum whose values are moved by one rounding unit of the products each; more with its root."""
@@ -44,14 +34,14 @@ LITTLE = 0.5
 """Sum of these shares over all values up to which `most_noise_bias` is at most 1.4 times `noise_bias`."""
 
 
-def noise_bias(values: jax.Array, gauge: jax.Array) -> jax.Array:
+def noise_bias(values: jax.Array, noise_norm: jax.Array) -> jax.Array:
     """Nats by which noise has lifted the sum of logs of singular values.
 
     Args:
         values: [L], as measured, noise included.
-        gauge: the noise's norm along one direction, in the units of the values.
+        noise_norm: norm of the noise along one direction, in the units of the values.
     """
-    share = jnp.minimum((gauge / jnp.maximum(values, jnp.finfo(values.dtype).tiny)) ** 2, LOST)
+    share = jnp.minimum((noise_norm / jnp.maximum(values, jnp.finfo(values.dtype).tiny)) ** 2, LOST)
     return -0.5 * jnp.sum(jnp.log1p(-share))
 
 
@@ -61,35 +51,20 @@ def most_noise_bias(shares: jax.Array) -> jax.Array:
     -1/2 log(1 - share) is convex, so that is where one value has all of it; spread over many it is half their sum.
 
     Args:
-        shares: gauge^2 times the sum of 1 / sigma^2.
+        shares: noise_norm^2 times the sum of 1 / sigma^2.
     """
     return -0.5 * jnp.log1p(-jnp.minimum(shares, LOST))
 
 
-def spread_of(size: jax.Array, inverse_squares: jax.Array, rank: int) -> jax.Array:
+def spread_of(norm: jax.Array, inverse_squares: jax.Array, rank: int) -> jax.Array:
     """rms(sigma) rms(1 / sigma), from |J|, the sum of 1 / sigma^2 and the number of values."""
-    return size * jnp.sqrt(inverse_squares) / rank
-
-
-def forward_error(depth: int, averaged: bool, condition: jax.Array, spread: jax.Array) -> jax.Array:
-    """Relative error that a ViT's forward pass brings into singular values, in rounding units.
-
-    Layers add up as a random walk does; a rounding error made early grows as much as the encoder is steep, and weighs
-    more on small values.
-
-    Args:
-        depth: number of blocks.
-        averaged: whether tokens are averaged.
-        condition: |J| rms(x) / |z|: relative change of the embedding by a relative change of the image.
-        spread: of the structural values, `spread_of`.
-    """
-    return STEEP_UNITS * (AVERAGED if averaged else 1.0) * jnp.sqrt(depth * condition * spread)
+    return norm * jnp.sqrt(inverse_squares) / rank
 
 
 def predicted_error(
     bias: jax.Array,
     inverse_squares: jax.Array,
-    gauge: jax.Array,
+    noise_norm: jax.Array,
     spread: jax.Array,
     *,
     rank: int,
@@ -102,14 +77,14 @@ def predicted_error(
     Args:
         bias: of `noise_bias`.
         inverse_squares: sum of 1 / sigma^2.
-        gauge: the noise's norm along one direction.
+        noise_norm: norm of the noise along one direction.
         spread: of the values, `spread_of`.
         rank: number of values.
         inputs: number of inputs that noise spreads over, D.
         unit: rounding unit of the products, relative.
         forward: relative error of the values by the forward pass.
     """
-    slope = gauge * jnp.sqrt(inverse_squares / inputs)
+    slope = noise_norm * jnp.sqrt(inverse_squares / inputs)
     shared = rank**0.5 * (unit * jnp.sqrt(spread / TYPICAL_SPREAD) + forward)
     # The bias is what noise adds on average; the rest scatters around it.
     return bias + jnp.hypot(SLOPE_DEVIATIONS * slope, SHARED_DEVIATIONS * shared)

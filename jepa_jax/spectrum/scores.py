@@ -19,7 +19,7 @@ def jepa_score(singular_values: jax.Array, null_directions: int = 0, eps: float 
     Args:
         singular_values: [..., K], descending.
         null_directions: how many of the smallest values to leave out. The paper sums to rank(J); an
-            encoder that ends in LayerNorm has rank K - 2 (see `jepa_jax.encoders.null_directions`).
+            encoder that ends in LayerNorm has rank K - 2 (see `jepa_jax.layers.layer_norm`).
             Dropping the smallest is the approximation to projecting the directions out, which
             `jepa_jax.score` does; they agree where noise does not reach the rest of the spectrum.
         eps: values below are raised to it, as in the paper's listing.

@@ -16,13 +16,13 @@ from jepa_jax.scoring.scorer import score
 from jepa_jax.studies.correlations import rank_correlation
 from jepa_jax.studies.image_world import FACTORS, SIZE, World, draw, world
 from jepa_jax.studies.outputs import Ledger, markdown_table, rich_table, study_progress, write_json
-from jepa_jax.training.calibration import calibrate, standardized
 from jepa_jax.training.config import Optimizer, TrainingConfig
 from jepa_jax.training.data import load_labelled_images
 from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.loop import train, weights_of
 from jepa_jax.training.objectives import LeJEPA
 from jepa_jax.training.views import Crops, ImageViews
+from jepa_jax.training.whitening import standardized, whitened
 
 TRAINING_PICTURES = 20_000
 PICTURES_PER_COMBINATION = 30
@@ -212,7 +212,7 @@ def trained_encoder(config: TrainingConfig, images: np.ndarray) -> Encoder:
     assert isinstance(config.encoder, EncoderSpec)
     with tempfile.TemporaryDirectory() as folder:
         state = train(config, images, epath.Path(folder))
-    return calibrate(Encoder(config.encoder, weights_of(state)), images[:5000])
+    return whitened(Encoder(config.encoder, weights_of(state)), images[:5000])
 
 
 def scores_of(encoder: Encoder, images: np.ndarray, batch_size: int = 200) -> dict[str, np.ndarray]:

@@ -15,11 +15,12 @@ from jepa_jax.analysis.batches import score_steps
 from jepa_jax.analysis.images import UNREADABLE, ImageReader, open_picture
 from jepa_jax.analysis.table import ScoreTable, drawn_rows, named_path
 from jepa_jax.encoders import Encoder
-from jepa_jax.encoders.preprocessing import to_rgb
+from jepa_jax.encoders.identity import pinned_form
 from jepa_jax.errors import ArgumentError, ImageError
-from jepa_jax.jobs import open_source
+from jepa_jax.images.preprocessing import to_rgb
+from jepa_jax.images.sources import open_source
+from jepa_jax.images.sources.tfds import PREFIX, rows_of_class
 from jepa_jax.jobs.columns import SCORES
-from jepa_jax.jobs.sources.tfds import PREFIX, rows_of_class
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def score_set(encoder: Encoder, images: ImageSet, **options: Any) -> ScoreTable:
         singular_values=np.asarray(result.singular_values, np.float32),
         embedding=np.asarray(result.embedding, np.float32),
         manifest={
-            "encoder_spec": encoder.spec.to_dict(),
+            "encoder_spec": pinned_form(encoder.spec),
             "pinned": {
                 "input": images.origin,
                 "encoder": encoder.spec.name,

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jepa_jax.training.objectives import effective_rank
+from jepa_jax.training.objectives import embedding_rank
 
 PROBE_ITERATIONS = 1000
 NEIGHBOURS = 20
@@ -49,7 +49,7 @@ def spread(embeddings: np.ndarray) -> dict[str, float]:
     std, mean = embeddings.std(axis=0), embeddings.mean(axis=0)
     standard = (embeddings - mean) / np.maximum(std, 1e-12)
     return {
-        "effective_rank": float(effective_rank(jnp.asarray(embeddings))),
+        "effective_rank": float(embedding_rank(jnp.asarray(embeddings))),
         "smallest_std": float(std.min()),
         "largest_std": float(std.max()),
         "dead_dimensions": int(np.sum(std < 0.01 * std.max())),

@@ -19,14 +19,14 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jepa_jax.studies.baselines import baselines
+from jepa_jax.images.views import combine_views
 from jepa_jax.studies.correlations import correlation, rank_correlation
 from jepa_jax.studies.densities import Density, correlated_gaussian, random_mixture, ring, student, two_spirals
+from jepa_jax.studies.density_estimators import estimate_log_densities
 from jepa_jax.studies.outputs import Ledger, rich_table, study_progress
 from jepa_jax.studies.synthetic_pages import median_row, shown, write_pages
 from jepa_jax.studies.vectors import Recipe, TrainedVectors, train_vectors
 from jepa_jax.training.objectives import LeJEPA, VICReg
-from jepa_jax.views import combine_views
 
 SEEDS = (1, 2, 3)
 """Each has its own start, training data, and held-out points; and its own density in the rows ``drawn anew``."""
@@ -151,7 +151,7 @@ def reference_correlations(maker: Callable[[int], Density], seed: int) -> dict[s
     points = density.sample(jax.random.key(1000 + seed), POINTS)
     truth = np.asarray(density.log_density(points))
     samples = np.asarray(density.sample(jax.random.key(2000 + seed), BASELINE_SAMPLES))
-    found = baselines(samples, np.asarray(points))
+    found = estimate_log_densities(samples, np.asarray(points))
     return {name: rank_correlation(values, truth) for name, values in found.items()}
 
 

@@ -15,15 +15,14 @@ import numpy as np
 import optax
 
 from jepa_jax.jacobian import require_sound_backend
-from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.scoring.compute import Options, compute_scores
+from jepa_jax.jacobian.function import OpaqueFunction
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.scoring.compute import compute_scores
+from jepa_jax.scoring.options import Numerics
 from jepa_jax.studies.densities import Density
 from jepa_jax.training.mlp import MLP, Params
 from jepa_jax.training.objectives import LeJEPA, VICReg
 from jepa_jax.training.views import VectorViews
-
-SCORING = Options(JacobianPlan(images_per_step=256), gaussian=True)
-"""``gaussian_score`` is computed for every criterion; for VICReg's embeddings it is no more than a guess."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +69,15 @@ class Units:
 
 
 @dataclass(frozen=True)
-class VectorEncoder:
+class VectorEncoder(OpaqueFunction):
     """What is scored: a function of (parameters, units) and vectors [B, D] to [B, K], a `Differentiable`."""
 
     mlp: MLP
+    gaussian = True  # for every criterion; for VICReg's embeddings that is no more than a guess
 
     def __call__(self, params: tuple[Params, Units], images: jax.Array) -> jax.Array:
         """[B, D] -> [B, K]."""
         return self.mlp(params[0], params[1].remove(images))
-
-    def embed_with_nulls(self, params: tuple[Params, Units], image: jax.Array) -> tuple[jax.Array, None]:
-        """The embedding [K] of one vector [D]; an MLP has no null directions."""
-        return self(params, image), None
 
 
 @dataclass(frozen=True)
@@ -100,8 +96,9 @@ class TrainedVectors:
 
     def scores(self, vectors: jax.Array) -> dict[str, np.ndarray]:
         """``score``, ``log_normal`` = -|f(x)|^2 / 2, and ``gaussian_score``, the sum but for a constant; [B]."""
-        require_sound_backend()
-        result = compute_scores(VectorEncoder(self.encoder), SCORING, (self.params, self.units), vectors)
+        numerics = Numerics(JacobianOptions(images_per_step=256))
+        require_sound_backend(numerics.jacobian, layered=False)
+        result = compute_scores(VectorEncoder(self.encoder), numerics, (self.params, self.units), vectors)
         return {
             "score": np.asarray(result.score),
             "log_normal": -0.5 * np.sum(np.asarray(result.embedding) ** 2, axis=1),

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jepa_jax.errors import ArgumentError
 from jepa_jax.training.checkpoints import restore_state, save_state, saved_steps
 from jepa_jax.training.config import TrainingConfig
-from jepa_jax.training.objectives import effective_rank
+from jepa_jax.training.objectives import embedding_rank
 from jepa_jax.training.run_files import MetricsFile, pin_run
 from jepa_jax.training.state import State, initial_state, model_of
 
@@ -120,7 +120,7 @@ def train_step(config: TrainingConfig, state: State, examples: jax.Array) -> tup
     following = state | {"params": params, "target": target, "optimizer": optimizer_state, "step": state["step"] + 1}
     measured = {
         "gradient_norm": optax.tree.norm(gradient),
-        "effective_rank": effective_rank(embeddings),
+        "effective_rank": embedding_rank(embeddings),
         "spread": jnp.sqrt(jnp.mean(jnp.var(embeddings, axis=0))),
     }
     return following, {"loss": value} | terms | measured

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_jax.encoders import ViTSpec
-from jepa_jax.encoders.encoder import Params
-from jepa_jax.encoders.vit import Block, LayerNorm, ViT
+from jepa_jax.encoders.parameters import Params
+from jepa_jax.encoders.vit import ViT, layer_norm, transformer_block
 from jepa_jax.errors import ArgumentError
 from jepa_jax.training.models import Model, pixels
 from jepa_jax.training.objectives import Terms
@@ -98,8 +98,8 @@ class Predictor(nnx.Module):
         self.inward = nnx.Linear(vit.width, width, rngs=rngs)
         self.mask_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (width,)))
         self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), (vit.native_grid**2, width)))
-        self.blocks = nnx.List([Block(narrow, rngs) for _ in range(narrow.depth)])
-        self.norm = LayerNorm(narrow)
+        self.blocks = nnx.List([transformer_block(narrow, rngs) for _ in range(narrow.depth)])
+        self.norm = layer_norm(narrow)
         self.outward = nnx.Linear(width, vit.width, rngs=rngs)
 
     def __call__(self, seen: jax.Array, context: jax.Array, blocks: jax.Array) -> jax.Array:

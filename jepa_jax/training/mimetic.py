@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_jax.encoders import ViTSpec
-from jepa_jax.encoders.encoder import Params
+from jepa_jax.encoders.parameters import Params
 
 
 def mimetic(spec: ViTSpec, params: Params, seed: int) -> Params:

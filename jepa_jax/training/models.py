@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_jax.encoders import EncoderSpec
-from jepa_jax.encoders.encoder import Params, build_module, initialize_params
+from jepa_jax.encoders.parameters import Params, build_module, initialize_params
 from jepa_jax.encoders.vit import ViT
 from jepa_jax.training.mlp import MLP
 from jepa_jax.training.products import use_bfloat16_products

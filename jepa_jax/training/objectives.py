@@ -155,7 +155,7 @@ def whiten(embeddings: jax.Array, ridge: float = 1e-4) -> jax.Array:
     return jax.scipy.linalg.solve_triangular(factor, centred.T, lower=True).T
 
 
-def effective_rank(embeddings: jax.Array) -> jax.Array:
+def embedding_rank(embeddings: jax.Array) -> jax.Array:
     """Effective rank (Roy & Vetterli 2007) of the embeddings' covariance, [B, K] to a scalar in [1, K].
 
     The exponential of the entropy of the eigenvalues, which are taken to sum to one.

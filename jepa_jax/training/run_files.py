@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from jepa_jax._version import __version__
+from jepa_jax.encoders.identity import is_default
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jobs.writer import write_bytes_atomically
 from jepa_jax.training.config import TrainingConfig
@@ -19,7 +21,7 @@ def pin_run(config: TrainingConfig, examples: np.ndarray, output: epath.Path) ->
     """Write ``config.json``, or refuse a directory whose run has another config or other examples.
 
     ``steps`` may differ (see `Optimizer`). Runs that were begun before digests were written down have none: what
-    examples they are given first is pinned then.
+    examples they are given first is pinned then. A run that was begun before a config had some field has its default.
 
     Raises:
         ArgumentError: the directory holds another run, or its ``config.json`` is damaged.
@@ -31,7 +33,12 @@ def pin_run(config: TrainingConfig, examples: np.ndarray, output: epath.Path) ->
         found = _read(file)
         if found == wanted:
             return
-        _require_same(found, wanted, examples, output)
+        if other := differing_fields(found["config"], config) - {"steps"}:
+            raise ArgumentError(
+                f"output {output} holds a run with another {', '.join(sorted(other))}; name a new directory or "
+                "use its config."
+            )
+        _require_same_examples(found, wanted, examples, output)
     write_bytes_atomically(file, (json.dumps(wanted, indent=2) + "\n").encode())
 
 
@@ -48,14 +55,38 @@ def _read(file: epath.Path) -> dict[str, Any]:
     return found
 
 
-def _require_same(found: dict[str, Any], wanted: dict[str, Any], examples: np.ndarray, output: epath.Path) -> None:
-    other = [
-        name for name in wanted["config"] if name != "steps" and found["config"].get(name) != wanted["config"][name]
-    ]
-    if other:
-        raise ArgumentError(
-            f"output {output} holds a run with another {', '.join(other)}; name a new directory or use its config."
-        )
+def differing_fields(plain: dict[str, Any], config: Any) -> set[str]:
+    """Fields in which a config's plain form, of this version or an earlier one, differs from a config.
+
+    Args:
+        plain: what `TrainingConfig.to_dict` returned, read back from JSON. Fields that it lacks have their defaults.
+        config: the config, or any dataclass in it.
+    """
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    values = {name: getattr(config, name) for name in fields}
+    other = {name for name in fields.keys() & plain.keys() if not _says(plain[name], values[name])}
+    lacking = {name for name in fields.keys() - plain.keys() if not is_default(fields[name], values[name])}
+    return other | lacking | (plain.keys() - fields.keys())
+
+
+def _says(plain: Any, value: Any) -> bool:
+    """Whether plain data stands for a value."""
+    if isinstance(value, list | tuple):
+        return isinstance(plain, list) and len(plain) == len(value) and all(map(_says, plain, value))
+    if not dataclasses.is_dataclass(value):
+        return plain == value
+    if not isinstance(plain, dict):
+        return False
+    if not any(field.name == "kind" for field in dataclasses.fields(value)):
+        plain = dict(plain)
+        if plain.pop("kind", type(value).__name__) != type(value).__name__:
+            return False
+    return not differing_fields(plain, value)
+
+
+def _require_same_examples(
+    found: dict[str, Any], wanted: dict[str, Any], examples: np.ndarray, output: epath.Path
+) -> None:
     before, now = found.get("examples_sha256"), wanted["examples_sha256"]
     if before is not None and before != now:
         raise ArgumentError(

@@ -11,11 +11,11 @@ from etils import epath
 from jepa_jax.encoders import Encoder, EncoderSpec, save_encoder
 from jepa_jax.encoders.checkpoint import read_description
 from jepa_jax.errors import ArgumentError, CheckpointError
-from jepa_jax.training.calibration import calibrate
 from jepa_jax.training.config import TrainingConfig
 from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.loop import weights_of
 from jepa_jax.training.state import State
+from jepa_jax.training.whitening import whitened
 
 FORMAT = "trained by jepa-jax train"
 """What the origin of such an encoder says."""
@@ -50,7 +50,7 @@ def write_encoder(config: TrainingConfig, state: State, examples: np.ndarray, di
     spec = dataclasses.replace(config.encoder, name=config.name, gaussian_embedding=config.objective.gaussian)
     encoder = Encoder(spec, weights_of(state))
     if isinstance(config.objective, JointEmbedding) and config.objective.whitened:
-        encoder = calibrate(encoder, examples)
+        encoder = whitened(encoder, examples)
     save_encoder(encoder, unfinished, {"format": FORMAT, "step": step, "config": config.to_dict()})
     if directory.exists():
         directory.rename(earlier)

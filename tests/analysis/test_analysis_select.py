@@ -20,7 +20,7 @@ from jepa_jax.analysis.reference import ReferenceSplit
 from jepa_jax.analysis.selection import by_density, by_extremes, by_p_value, by_quantile
 from jepa_jax.analysis.table import read_table
 from jepa_jax.encoders import Encoder, save_encoder
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import open_source, run_job
 
 

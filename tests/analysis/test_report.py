@@ -26,7 +26,7 @@ from jepa_jax.analysis.report.charts import Axis, number, round_values
 from jepa_jax.analysis.report.figures import histogram
 from jepa_jax.analysis.table import ScoreTable, read_table
 from jepa_jax.encoders import Encoder
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobOptions, open_source, run_job
 
 PARTS = {"gallery": "#gallery .tile img", "histogram": "#histogram-0 .plot svg", "spectrum": "#spectrum-0 .plot svg"}

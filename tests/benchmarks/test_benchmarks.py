@@ -19,7 +19,7 @@ from benchmarks.environment import ROOT
 from benchmarks.standings import disagreements, standings
 from benchmarks.suites import SUITES, Stage
 from benchmarks.tables import render
-from jepa_jax.jacobian.precision import LADDER
+from jepa_jax.numerics.precision import LEVELS
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def test_every_peer_and_every_rung_agrees_with_float64(stages: dict[str, Any]):
         *("listing", "vectorized listing", "jacrev", "compiled jacrev"),
         *("generic", "rules"),
     }
-    assert {row["precision"] for row in race["contestants"]} == set(LADDER)
+    assert {row["precision"] for row in race["contestants"]} == set(LEVELS)
     assert all(len(row["seconds"]) == len(row["readings"]) == 2 for row in race["contestants"])
     assert disagreements(race) == []  # `benchmarks.standings` says where the stated errors come from
 
 
 @pytest.mark.slow
 def test_the_trained_encoder_is_as_exact_as_predicted(stages: dict[str, Any]):
-    assert [row["share_within_predicted"] for row in stages["accuracy"]["trained"]["rungs"]] == [1.0]
+    assert [row["share_within_predicted"] for row in stages["accuracy"]["trained"]["levels"]] == [1.0]
     for kind in ("trained", "random"):
         assert stages["accuracy"][kind]["batches"]["score_difference"] <= 1e-4
 

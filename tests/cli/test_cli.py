@@ -14,7 +14,7 @@ from PIL import Image
 import jepa_jax as jj
 from jepa_jax.cli import reporting
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, PreprocessSpec, ViTSpec, save_encoder
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jacobian.backend_check import Check
 
 VIT = ViTSpec(width=24, depth=1, heads=2, patch_size=14, native_image_size=28, mlp_width=48, layer_scale=True)

@@ -216,7 +216,7 @@ def test_description_that_is_no_description(checkpoint: Path, text: str):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda d: d.update(format_version=99), r"format version 99; this jepa_jax reads version 1"),
+        (lambda d: d.update(format_version=99), r"format version 99; this jepa_jax reads versions 1, 2"),
         (
             lambda d: d["spec"].update(colour="red"),
             r"encoder: .*unknown fields \['colour'\].*convert the weights again",

@@ -23,7 +23,7 @@ from transformers import ViTImageProcessorPil
 import jepa_jax as jj
 from convert_weights.convert import SourceFormat, convert, read_source
 from jepa_jax.encoders import ENCODERS, PreprocessSpec, restore_encoder
-from jepa_jax.encoders.encoder import named_arrays
+from jepa_jax.encoders.parameters import named_arrays
 
 SHAPE: dict[str, Any] = {"width": 24, "heads": 3, "depth": 2, "mlp_width": 40, "patch_size": 14, "image_size": 28}
 IJEPA = "ijepa-vith14-1k"
@@ -164,7 +164,10 @@ def test_checkpoint(clip: Original, tmp_path: Path, dtype: Any):
     restored = restore_encoder(tmp_path / "converted")
     assert_same_params(restored, source.encoder)
     assert restored.spec.kernel_dtype == dtype
-    assert json.loads((tmp_path / "converted" / "encoder.json").read_text())["spec"]["kernel_dtype"] == dtype
+    assert (
+        json.loads((tmp_path / "converted" / "encoder.json").read_text())["spec"].get("kernel_dtype", "float32")
+        == dtype
+    )
     for name, array in named_arrays(restored.params):
         assert array.dtype == (dtype if name.endswith(".kernel") else "float32"), name
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from jepa_jax.encoders.positions import resize_matrix, resize_positions
 from jepa_jax.encoders.specs import PositionResize
+from jepa_jax.layers.positions import resize_matrix, resize_positions
 
 METHODS = typing.get_args(PositionResize)
 

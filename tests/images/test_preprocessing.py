@@ -14,7 +14,7 @@ from transformers import BitImageProcessorPil
 
 import jepa_jax as jj
 from jepa_jax.encoders import PreprocessSpec
-from jepa_jax.encoders.preprocessing import MAX_RESIZED_PIXELS, preprocess, to_rgb
+from jepa_jax.images.preprocessing import MAX_RESIZED_PIXELS, preprocess, to_rgb
 
 # Both resize to the same 8-bit pixels and then take four float32 operations on values up to 2.7: 4 * 2.7 * 6e-8.
 TOLERANCE = 1e-6

@@ -11,6 +11,11 @@ from jacobian_problems import computing_in, ones, tiny_encoder
 
 import jepa_jax as jj
 from jepa_jax.jacobian import backend_check, check_backend
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.layers import attention
+from jepa_jax.layers.schedule import SCHEDULES, ScheduleName
+from jepa_jax.numerics.precision import LEVELS, Precision
+from jepa_jax.numerics.products import Products
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +26,28 @@ def encoder() -> jj.Encoder:
 @pytest.fixture
 def forgotten_checks() -> Iterator[None]:
     """The backend is checked anew, and again afterwards, whatever the test made of it."""
-    backend_check._failed_checks.cache_clear()
+
+    def forget() -> None:
+        backend_check._failed.cache_clear()
+        backend_check._failed_layers.cache_clear()
+
+    forget()
     yield
-    backend_check._failed_checks.cache_clear()
+    forget()
 
 
 def test_this_backend_is_sound():
-    checks = check_backend()
-    assert all(check.passed for check in checks)
+    checks = {check.name: check for check in check_backend("cpu")}
+    assert all(check.passed for check in checks.values())
+    assert {f"pullback of a transformer block in {level}" for level in LEVELS} < checks.keys()
     # Sums of at most 64 products of numbers near 1; the tolerance leaves room for other orders of summation.
-    assert max(check.error for check in checks) <= 64 * np.finfo(np.float32).eps / 2
+    plain = [check for name, check in checks.items() if "block in" not in name]
+    assert max(check.error for check in plain) <= 64 * np.finfo(np.float32).eps / 2
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_each_schedule_is_sound(schedule: ScheduleName):
+    assert backend_check.layers_check(JacobianOptions(schedule=schedule)).passed
 
 
 def test_a_check_that_gives_nan_fails():
@@ -41,9 +58,40 @@ def test_a_check_that_gives_nan_fails():
 @pytest.mark.parametrize("use", [jj.jacobian, jj.score, lambda fn, x: jax.jit(lambda y: jj.jacobian(fn, y))(x)])
 def test_a_backend_that_lies_is_refused(monkeypatch, use):
     wrong = backend_check.Check("softmax pullback over a block of rows", 0.3, 1e-5)
-    monkeypatch.setattr(backend_check, "_softmax_pullback", lambda: wrong)
+    monkeypatch.setattr(backend_check, "softmax_check", lambda: wrong)
     with pytest.raises(jj.BackendError, match=r"softmax pullback.*3\.0e-01.*pip install.*doctor"):
         use(jnp.sin, ones(1, 2))
+
+
+@pytest.mark.usefixtures("forgotten_checks")
+def test_a_wrong_kernel_is_refused(monkeypatch, encoder):
+    right = attention.pullback_head
+
+    def wrong(*arguments):
+        of_query, of_key, of_value = right(*arguments)
+        return of_query, of_key.at[-1].mul(0.9), of_value  # one token's key, by a tenth
+
+    monkeypatch.setattr(attention, "pullback_head", wrong)
+    with pytest.raises(jj.BackendError, match="pullback of a transformer block in float32: relative error"):
+        jj.score(encoder, ones(1, 8, 8, 3))
+
+
+@pytest.mark.usefixtures("forgotten_checks")
+@pytest.mark.parametrize("level", LEVELS[1:])
+def test_a_product_that_is_coarser_than_it_was_asked_to_be_is_refused(monkeypatch, encoder, level: Precision):
+    coarser = LEVELS[LEVELS.index(level) - 1]
+    right = Products.__call__
+
+    def wrong(self, formula, left, right_operand):
+        operands = (
+            (left, right_operand) if level != "float64" else (x.astype("float32") for x in (left, right_operand))
+        )
+        found = right(Products(coarser, self.platform), formula, *operands)
+        return found.astype(left.dtype)
+
+    monkeypatch.setattr(Products, "__call__", wrong)
+    with pytest.raises(jj.BackendError, match=f"pullback of a transformer block in {level}: relative error"):
+        jj.Scorer(encoder, precision=level)
 
 
 @pytest.mark.usefixtures("forgotten_checks")

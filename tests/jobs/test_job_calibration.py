@@ -11,9 +11,10 @@ from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.images.decoding import open_encoded
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.decoding import open_encoded
+from jepa_jax.scoring.options import ScoreOptions
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_score_error_is_of_the_noise_that_was_measured(encoder: Encoder, pictures: Path, tmp_path: Path):
-    source, options = open_source(pictures), JobOptions("bfloat16", batch_size=4, shard_size=4, calibrate=3)
+    source, options = (
+        open_source(pictures),
+        JobOptions(ScoreOptions("bfloat16"), batch_size=4, shard_size=4, calibrate=3),
+    )
     run_job(encoder, source, tmp_path / "out", Silent(), options)
     found = table(tmp_path / "out").to_pandas().set_index("key")
     batch = encoder.preprocess([open_encoded((pictures / key).read_bytes()) for key in found.index])
@@ -74,7 +78,7 @@ def test_a_calibration_that_would_change_nothing_is_refused(encoder: Encoder, pi
     with pytest.raises(jj.ArgumentError, match="each image of tiny shows its own noise"):
         run_job(tiny_encoder(), source, tmp_path / "out", Silent(), JobOptions(calibrate=2))
     with pytest.raises(jj.ArgumentError, match="nothing finer than float64"):
-        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions("float64", calibrate=2))
+        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(ScoreOptions("float64"), calibrate=2))
     with pytest.raises(jj.ArgumentError, match="calibrate=-1 must be at least 0"):
         JobOptions(calibrate=-1)
     broken = source.only(["00.png"])

@@ -20,8 +20,8 @@ from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image
 
 import jepa_jax as jj
+from jepa_jax.images.sources.records import read_file
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.sources.records import read_file
 
 RNG = np.random.default_rng(0)
 PICTURE = Image.fromarray(RNG.integers(0, 256, (60, 80, 3), np.uint8))

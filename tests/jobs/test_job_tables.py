@@ -40,7 +40,7 @@ def test_a_program_that_ends_right_after_reading_ends_in_peace(columns: list[str
 import os
 
 from etils import epath
-from jepa_jax.jobs.parquet import read_parquet
+from jepa_jax.parquet import read_parquet
 
 statuses = []
 for _ in range(20):

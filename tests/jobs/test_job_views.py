@@ -15,15 +15,15 @@ import jepa_jax as jj
 from jepa_jax.analysis import evaluate, read_table
 from jepa_jax.cli.reporting import print_dry_run
 from jepa_jax.encoders import Encoder, save_encoder
-from jepa_jax.encoders.encoder import initialize_params
-from jepa_jax.jacobian.precision import LADDER
+from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.images.decoding import InputRecipe
+from jepa_jax.images.views import RECIPES, ViewRecipe, Views, combine_views, draw_views
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.columns import record_columns
-from jepa_jax.jobs.decoding import InputRecipe
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.dry_run import dry_run
+from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.readings import ScoreResult
-from jepa_jax.views import RECIPES, ViewRecipe, Views, combine_views, draw_views
 
 VIEWS = Views(3, 5, RECIPES["dinov2"])
 OPTIONS = JobOptions(views=3, seed=5, columns=("embedding", "singular_values"), batch_size=8, shard_size=2)
@@ -135,11 +135,11 @@ def test_scores_errors_and_precisions_of_views_are_joined():
     """Two records of three views after the image itself, and two inputs that fill the batch up."""
     rng = np.random.default_rng(0)
     scores, errors = rng.normal(-50, 1, 10), rng.uniform(0, 0.1, 10)
-    rungs = np.array([4, 3, 3, 1, 4, 3, 3, 4, 0, 0], np.int32)
+    levels = np.array([4, 3, 3, 1, 4, 3, 3, 4, 0, 0], np.int32)
     result = ScoreResult(
         score=jnp.asarray(scores, jnp.float32),
         score_error=jnp.asarray(errors, jnp.float32),
-        rung=jnp.asarray(rungs),
+        level=jnp.asarray(levels),
         listing_score=jnp.asarray(scores - 20, jnp.float32),
         singular_values=jnp.zeros((10, 5)),
         embedding=jnp.arange(20.0).reshape(10, 2),
@@ -156,7 +156,7 @@ def test_scores_errors_and_precisions_of_views_are_joined():
     assert np.isnan(found["gaussian_score"][1]), "one of its views has none"
     bound = (weights * errors[[[1, 2, 3], [5, 6, 7]]]).sum(axis=1)
     np.testing.assert_allclose(found["score_error"], bound, rtol=1e-6)
-    assert list(found["precision"]) == [LADDER[1], LADDER[3]]
+    assert list(found["precision"]) == [LEVELS[1], LEVELS[3]]
     np.testing.assert_array_equal(found["embedding"], [[0, 1], [8, 9]])
     assert list(found["log_volume_rank"]) == [4, 4]
     assert "singular_values" not in found

@@ -20,10 +20,11 @@ from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, save_encoder
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job, runner
 from jepa_jax.jobs.shards import default_shard_size
 from jepa_jax.jobs.stopping import StopSignals
+from jepa_jax.scoring.options import ScoreOptions
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,7 @@ def test_another_job_in_the_same_directory_is_refused(encoder: Encoder, pictures
     source = open_source(pictures)
     run_job(encoder, source, tmp_path / "out", Silent())
     with pytest.raises(jj.JobError, match="precision: 'float32' there, 'float64' now"):
-        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(precision="float64"))
+        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(ScoreOptions("float64")))
     other = Encoder(SPEC, initialize_params(SPEC.vit, seed=1))
     with pytest.raises(jj.JobError, match="encoder_digest"):
         run_job(other, source, tmp_path / "out", Silent())
@@ -294,7 +295,7 @@ def test_impossible_options_are_named(encoder: Encoder, pictures: Path, tmp_path
         run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(batch_size=0))
     # Before a directory is pinned to it, in which the right command would be refused.
     with pytest.raises(jj.ArgumentError, match="tolerance=0 must be positive"):
-        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(tolerance=0))
+        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(ScoreOptions(tolerance=0)))
     with pytest.raises(jj.ArgumentError, match="'colour'"):
         run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(columns=("colour",)))
     with pytest.raises(jj.ArgumentError, match="does not exist"):

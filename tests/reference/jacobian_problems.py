@@ -11,7 +11,7 @@ import numpy as np
 
 import jepa_jax as jj
 from jepa_jax.encoders import EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec
-from jepa_jax.encoders.encoder import Params, parameter_shapes
+from jepa_jax.encoders.parameters import Params, parameter_shapes
 
 BATCH = 3
 

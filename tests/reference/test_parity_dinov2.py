@@ -27,7 +27,8 @@ import torch_reference as reference
 import jepa_jax as jj
 from convert_weights.convert import read_source
 from jepa_jax.encoders import ENCODERS
-from jepa_jax.encoders.encoder import build_module, named_arrays
+from jepa_jax.encoders.parameters import build_module, named_arrays
+from jepa_jax.jacobian.jacobian import embed_with_nulls
 
 FLOAT32_TOLERANCE = 1e-5
 FLOAT64_TOLERANCE = 1e-12
@@ -276,7 +277,7 @@ def test_null_directions(tiny: dict[str, Pair], name: str):
         total = jnp.var(token) + spec.norm_eps
         u = (token - jnp.mean(token)) / jnp.sqrt(total)
         (pulled,) = pull_back(u)
-        return pair.encoder.function.embed_with_nulls(params, pixels)[1], total, u, pulled.reshape(-1)
+        return embed_with_nulls(pair.encoder.function, params, pixels)[1], total, u, pulled.reshape(-1)
 
     with jax.enable_x64(True):
         parts = nulls_and_token(pair.params64, jnp.asarray(image, jnp.float64))

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import jax
 import pytest
 
-from jepa_jax.scoring.lanes import lane_count
+from jepa_jax.scoring.concurrency import concurrency_of
 from jepa_jax.scoring.memory import PROCESSES, default_budget, free_host_bytes
 
 MiB = 2**20
@@ -45,14 +44,11 @@ def test_elsewhere_it_is_all_there_is(tmp_path):
 
 
 def test_processes_of_a_job_share_cores_and_memory(monkeypatch):
-    processor = jax.devices("cpu")
-    monkeypatch.setattr("jax.local_devices", lambda: processor)  # an accelerator is nobody else's
-    monkeypatch.setattr("jax.default_backend", lambda: "cpu")
     monkeypatch.setattr("jepa_jax.scoring.memory.free_host_bytes", lambda: 6000 * MiB)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv(PROCESSES, raising=False)
-    assert (default_budget(), lane_count(64)) == (3000 * MiB, 8)
+    assert (default_budget("cpu"), concurrency_of(64, "cpu")) == (3000 * MiB, 8)
     monkeypatch.setenv(PROCESSES, "3")
-    assert (default_budget(), lane_count(64)) == (1000 * MiB, 2)
+    assert (default_budget("cpu"), concurrency_of(64, "cpu")) == (1000 * MiB, 2)
     monkeypatch.setenv(PROCESSES, "20")
-    assert lane_count(64) == 1  # never none
+    assert concurrency_of(64, "cpu") == 1  # never none

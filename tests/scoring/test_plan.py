@@ -10,7 +10,7 @@ import pytest
 
 import jepa_jax as jj
 from jepa_jax.encoders import find_spec
-from jepa_jax.jacobian.plan import JacobianPlan
+from jepa_jax.scoring.options import ScoreOptions
 from jepa_jax.scoring.planning import plan_scoring
 
 GiB = 2**30
@@ -38,7 +38,7 @@ def test_a_plan_says_what_scoring_will_do():
     assert said["spectrum"] == "by gram"
     assert said["budget"] == "2,048 MiB"
     assert said["XLA's memory"] == f"{program.peak_bytes / 2**20:,.0f} MiB"
-    assert re.fullmatch(rf"in \d+\.\d s; {program.lanes} image\(s\) at a time", said["compiled"])
+    assert re.fullmatch(rf"in \d+\.\d s; {program.at_once} image\(s\) at a time", said["compiled"])
 
 
 def test_a_budget_too_small_is_an_error():
@@ -49,7 +49,7 @@ def test_a_budget_too_small_is_an_error():
 
 @pytest.mark.parametrize("budget", [GiB // 2, 2 * GiB])
 def test_a_budget_decides_rows_without_weights(budget):
-    planned = plan_scoring(find_spec("dinov2-small"), 1, JacobianPlan(), memory=budget, spectrum=False)
+    planned = plan_scoring(find_spec("dinov2-small"), 1, ScoreOptions(memory=budget, spectrum=False))
     rows = planned.jacobian.block_size
     assert rows is not None
     assert (rows < 384) == (budget < GiB)
@@ -63,10 +63,10 @@ def test_a_budget_decides_rows_without_weights(budget):
 
 def test_other_engines_and_precisions():
     spec = find_spec("jepa-tiny")
-    generic = plan_scoring(spec, 1, JacobianPlan(engine="generic"))
+    generic = plan_scoring(spec, 1, ScoreOptions(engine="generic"))
     assert generic.multiplications == generic.naive_multiplications
     assert generic.memory is None
     assert not generic.rules
-    assert plan_scoring(spec, 1, JacobianPlan(precision="float64")).method == "svd"
+    assert plan_scoring(spec, 1, ScoreOptions(precision="float64")).method == "svd"
     with pytest.raises(jj.ArgumentError, match="precision='bfloat16' needs the layer rules"):
-        plan_scoring(spec, 1, JacobianPlan(engine="generic", precision="bfloat16"))
+        plan_scoring(spec, 1, ScoreOptions(engine="generic", precision="bfloat16"))

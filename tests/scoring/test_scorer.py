@@ -18,13 +18,13 @@ from makes import MAKES, loud_params
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
-from jepa_jax.encoders.encoder import initialize_params, parameter_shapes
-from jepa_jax.jacobian.plan import JacobianPlan
-from jepa_jax.jacobian.precision import LADDER, Precision
+from jepa_jax.encoders.parameters import initialize_params, parameter_shapes
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.numerics.precision import LEVELS, Precision
 from jepa_jax.scoring import programs
 from jepa_jax.scoring.compute import compute_scores
-from jepa_jax.scoring.memory import estimate_memory, fit_plan
-from jepa_jax.scoring.options import Options
+from jepa_jax.scoring.memory import estimate_memory, plan_passes
+from jepa_jax.scoring.options import Numerics
 
 SPEC = ViTSpec(width=96, depth=4, heads=3, patch_size=8, native_image_size=48, mlp_width=384, layer_scale=False)
 MiB = 2**20
@@ -65,7 +65,7 @@ def trained(request: pytest.FixtureRequest) -> tuple[Encoder, np.ndarray, np.nda
     return encoder, batch, np.asarray(jj.score(encoder, batch, precision="float64").score)
 
 
-@pytest.mark.parametrize("precision", LADDER[:-1])
+@pytest.mark.parametrize("precision", LEVELS[:-1])
 def test_the_predicted_error_is_honest(trained, precision):
     encoder, batch, exact = trained
     noise = None if encoder.null_direction_count else jj.calibrate_noise(encoder, batch[:4], precision)
@@ -74,7 +74,7 @@ def test_the_predicted_error_is_honest(trained, precision):
     predicted = np.asarray(result.score_error, np.float64)
     assert np.mean(error <= predicted) >= 0.95
     assert np.median(predicted) <= 5 * np.median(error)
-    assert np.all(np.asarray(result.rung) == LADDER.index(precision))
+    assert np.all(np.asarray(result.level) == LEVELS.index(precision))
 
 
 def test_a_steeper_encoder_states_a_larger_error(encoder, batch, exact):
@@ -90,7 +90,7 @@ def test_a_steeper_encoder_states_a_larger_error(encoder, batch, exact):
 
 
 def test_precisions_differ_as_their_names_say(encoder, batch, exact):
-    errors = [np.median(np.abs(jj.score(encoder, batch, precision=rung).score - exact)) for rung in LADDER[:-1]]
+    errors = [np.median(np.abs(jj.score(encoder, batch, precision=level).score - exact)) for level in LEVELS[:-1]]
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 100 * errors[-1]
 
@@ -101,15 +101,15 @@ def test_a_tolerance_sends_images_up_the_ladder(encoder, batch, exact):
     refined = jj.score(encoder, batch, precision="bfloat16", tolerance=tolerance)
     unsure = np.asarray(coarse.score_error) > tolerance
     assert 0 < unsure.sum() < len(batch)
-    np.testing.assert_array_equal(np.asarray(refined.rung) > 0, unsure)
+    np.testing.assert_array_equal(np.asarray(refined.level) > 0, unsure)
     np.testing.assert_array_equal(np.asarray(refined.score)[~unsure], np.asarray(coarse.score)[~unsure])
     assert np.all(np.asarray(refined.score_error) <= tolerance)
     everything = jj.score(encoder, batch, tolerance=1e-9)
-    np.testing.assert_array_equal(everything.rung, LADDER.index("float64"))
+    np.testing.assert_array_equal(everything.level, LEVELS.index("float64"))
     np.testing.assert_allclose(everything.score, exact, rtol=1e-7)  # rounded to the float32 of the others
 
 
-@pytest.mark.parametrize("precision", LADDER[:-1])
+@pytest.mark.parametrize("precision", LEVELS[:-1])
 def test_calibration_finds_what_a_null_direction_shows(batch, precision):
     # Along it there is nothing but noise; other directions have a little more, as the Jacobian is larger there.
     for make in ("class token", "patch mean"):
@@ -144,22 +144,22 @@ def test_each_rung_is_predicted_from_its_own_noise(batch):
     images = batch[:4, :16, :16]
     noise: dict[Precision, float] = {"bfloat16": 0.01, "tensorfloat32": 0.003, "bfloat16_3x": 1e-9, "float32": 1e-9}
     coarse, finer, good = (
-        jj.score(encoder, images, precision=rung, noise=noise[rung])
-        for rung in ("bfloat16", "tensorfloat32", "bfloat16_3x")
+        jj.score(encoder, images, precision=level, noise=noise[level])
+        for level in ("bfloat16", "tensorfloat32", "bfloat16_3x")
     )
     tolerance = 2 * float(np.max(good.score_error))
-    assert np.min(finer.score_error) > tolerance  # no image stays on the second rung, by the second rung's noise
+    assert np.min(finer.score_error) > tolerance  # no image stays on the second level, by the second level's noise
     refined = jj.score(encoder, images, precision="bfloat16", noise=noise, tolerance=tolerance)
-    np.testing.assert_array_equal(refined.rung, LADDER.index("bfloat16_3x"))
+    np.testing.assert_array_equal(refined.level, LEVELS.index("bfloat16_3x"))
     np.testing.assert_array_equal(refined.score_error, good.score_error)
     assert np.min(coarse.score_error) > np.max(finer.score_error)
     with pytest.raises(jj.ArgumentError, match=r"noise=0\.01 says nothing of tensorfloat32, bfloat16_3x, float32"):
         jj.score(encoder, images, precision="bfloat16", noise=0.01, tolerance=tolerance)
     with pytest.raises(jj.ArgumentError, match="says nothing of float32"):
         jj.score(encoder, images, noise={"bfloat16": 0.01})
-    with pytest.raises(jj.ArgumentError, match=r"'float16': 0\.01 is no rung"):
+    with pytest.raises(jj.ArgumentError, match=r"'float16': 0\.01 is no level"):
         jj.score(encoder, images, noise={"float16": 0.01})  # pyright: ignore[reportArgumentType]
-    assert jj.score(encoder, images[:1], noise=1e-7, tolerance=1e-9).rung[0] == LADDER.index("float64")
+    assert jj.score(encoder, images[:1], noise=1e-7, tolerance=1e-9).level[0] == LEVELS.index("float64")
 
 
 def test_coarse_precisions_need_the_rules(batch):
@@ -191,12 +191,15 @@ def test_a_budget_too_small_for_one_row_is_refused(encoder, batch):
 def test_the_first_guess_of_memory_is_near_xlas_account(name, image_size, block_size):
     spec = find_spec(name).vit
     params, shape = parameter_shapes(spec), (1, image_size, image_size, 3)
-    plan = JacobianPlan(block_size=block_size)
+    options = JacobianOptions(block_size=block_size)
     image = jax.ShapeDtypeStruct(shape, np.float32)
-    memory = compute_scores.lower(EncoderFunction(spec), Options(plan), params, image).compile().memory_analysis()
+    lowered = compute_scores.lower(EncoderFunction(spec), Numerics(options), params, image)
+    memory = lowered.compile().memory_analysis()
     assert memory is not None
     peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    assert abs(estimate_memory(spec, plan, shape[1:], params).total / peak - 1) <= 0.2
+    estimate = estimate_memory(EncoderFunction(spec), options, shape[1:], params)
+    assert estimate is not None
+    assert abs(estimate.total / peak - 1) <= 0.2
     assert name != "dinov2-base" or peak < 8 * 2**30
 
 
@@ -207,15 +210,15 @@ def test_a_float64_program_is_compiled_before_it_runs(encoder):
 
 def test_a_user_s_numbers_are_kept():
     spec = find_spec("dinov2-small").vit
-    plan = JacobianPlan(block_size=7, images_per_step=2)
-    assert fit_plan(EncoderFunction(spec), parameter_shapes(spec), plan, (2, 112, 112, 3), 2**34) == plan
+    options = JacobianOptions(block_size=7, images_per_step=2)
+    assert plan_passes(EncoderFunction(spec), parameter_shapes(spec), options, (2, 112, 112, 3), 2**34) == options
 
 
 OWN_PROCESS = """
     import jax, numpy as np
     import jepa_jax as jj
     from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
-    from jepa_jax.encoders.encoder import initialize_params
+    from jepa_jax.encoders.parameters import initialize_params
 
     spec = ViTSpec(width=192, depth=2, heads=3, patch_size=8, native_image_size=192, mlp_width=768)
     encoder = Encoder(EncoderSpec("small", "dinov2", spec, PreprocessSpec(192, 192)), initialize_params(spec, 0))

@@ -12,10 +12,11 @@ from known_spectra import METHODS, PUBLISHED, U32, U64, log_volume, matrix_with,
 
 import jepa_jax as jj
 from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
-from jepa_jax.encoders.encoder import parameter_shapes
-from jepa_jax.jacobian.precision import LADDER, NOISE, ROUNDING
+from jepa_jax.encoders.parameters import parameter_shapes
+from jepa_jax.numerics.precision import LEVELS, NOISE, ROUNDING
+from jepa_jax.scoring.forward_error import FORWARD_UNITS
 from jepa_jax.spectrum import gaussian_score
-from jepa_jax.spectrum.error import FORWARD_UNITS, LOST, noise_bias, predicted_error, spread_of
+from jepa_jax.spectrum.error import LOST, noise_bias, predicted_error, spread_of
 
 # Scores made of singular values
 
@@ -300,9 +301,9 @@ def test_the_score_alone_does_not_depend_on_the_batch():
         np.testing.assert_array_equal(alone.score_error[0], together.score_error[image])
 
 
-@pytest.mark.parametrize("rung", LADDER[:-1])
-def test_the_predicted_error_is_honest_on_published_spectra(spectra, rung):
-    # Rounding as noise of the rung's size in every entry of the Jacobian, which one null direction shows, and as
+@pytest.mark.parametrize("level", LEVELS[:-1])
+def test_the_predicted_error_is_honest_on_published_spectra(spectra, level):
+    # Rounding as noise of the level's size in every entry of the Jacobian, which one null direction shows, and as
     # a relative error of each value: what all rows share. Of float32 the prediction is three deviations, 4.4 times the
     # median error: so many images that the sample's median tells that from 5.
     rng = np.random.default_rng(0)
@@ -312,20 +313,20 @@ def test_the_predicted_error_is_honest_on_published_spectra(spectra, rung):
         size, inputs = values_of.shape[1], 4 * values_of.shape[1]
         right = orthonormal(inputs, size, seed=10)
         for values in values_of[:, :-2]:
-            noise = NOISE[rung] * np.sqrt(np.sum(values**2) / (size * inputs)) * rng.standard_normal((inputs, size))
+            noise = NOISE[level] * np.sqrt(np.sum(values**2) / (size * inputs)) * rng.standard_normal((inputs, size))
             # In the basis of its left singular vectors, the last two of them null.
-            shared = 1 + (ROUNDING[rung] + 12 * U32 / 2) * rng.standard_normal(size - 2)
+            shared = 1 + (ROUNDING[level] + 12 * U32 / 2) * rng.standard_normal(size - 2)
             columns = np.concatenate([right[:, :-2] * values * shared, np.zeros((inputs, 2))], axis=1) + noise
-            gauge = np.linalg.norm(columns[:, -1])
+            noise_norm = np.linalg.norm(columns[:, -1])
             kept = np.sqrt(np.linalg.eigvalsh(columns[:, :-2].T @ columns[:, :-2])[::-1])
             predicted = predicted_error(
-                noise_bias(jnp.asarray(kept, jnp.float32), jnp.float32(gauge)),
+                noise_bias(jnp.asarray(kept, jnp.float32), jnp.float32(noise_norm)),
                 jnp.float32(np.sum(kept**-2)),
-                jnp.float32(gauge),
+                jnp.float32(noise_norm),
                 spread_of(jnp.float32(np.linalg.norm(kept)), jnp.float32(np.sum(kept**-2)), size - 2),
                 rank=size - 2,
                 inputs=jnp.float32(inputs),
-                unit=ROUNDING[rung],
+                unit=ROUNDING[level],
                 forward=FORWARD_UNITS * U32 / 2,
             )
             errors.append(abs(log_volume(kept) - log_volume(values)))

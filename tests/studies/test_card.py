@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.studies.card import detection
 
 

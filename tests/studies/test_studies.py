@@ -14,7 +14,6 @@ import scipy.stats
 from rich.console import Console
 
 from jepa_jax.studies import controlled, synthetic
-from jepa_jax.studies.baselines import baselines
 from jepa_jax.studies.correlations import rank_correlation
 from jepa_jax.studies.densities import (
     Density,
@@ -25,6 +24,7 @@ from jepa_jax.studies.densities import (
     student,
     two_spirals,
 )
+from jepa_jax.studies.density_estimators import estimate_log_densities
 from jepa_jax.studies.image_world import FACTORS, NEVER, SIZE, draw, world
 from jepa_jax.studies.synthetic import WIDE, Cell, fixed, study_run
 from jepa_jax.studies.vectors import Recipe
@@ -71,7 +71,7 @@ def test_baselines_know_a_gaussian():
     rng = np.random.default_rng(0)
     samples, points = rng.normal(size=(2000, 2)), rng.normal(size=(300, 2))
     truth = -0.5 * np.sum(points**2, axis=1)
-    for name, values in baselines(samples, points).items():
+    for name, values in estimate_log_densities(samples, points).items():
         assert rank_correlation(values, truth) > 0.9, name  # 20 neighbours: 0.22 nats of noise
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 import jepa_jax as jj
 from convert_weights.convert import convert, read_source
 from jepa_jax.encoders import ENCODERS, EncoderSpec
-from jepa_jax.encoders.encoder import named_arrays
+from jepa_jax.encoders.parameters import named_arrays
 
 NATIVE = 56
 NAME = "dinov2-small"

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import ShardReport
 
 SPEC = EncoderSpec(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_jax.encoders import ViTSpec
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 
 # Both ways are exact and differ by rounding alone: some hundreds of dependent sums of at most a few dozen terms
 # each, which add up like a random walk to some tens of rounding units.
@@ -41,3 +41,8 @@ def loud_params(spec: ViTSpec, dtype: str) -> dict:
         return jnp.asarray(2.0 * np.asarray(leaf) + 0.1 * rng.standard_normal(leaf.shape), dtype)
 
     return jax.tree.map(louder, initialize_params(spec, 0))
+
+
+def relative(found: jax.Array, expected: jax.Array) -> float:
+    """Error relative to the whole."""
+    return float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
-from jepa_jax.encoders.encoder import initialize_params
+from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobOptions, open_source, run_job
 
 VIT = ViTSpec(width=16, depth=1, heads=2, patch_size=14, native_image_size=28, mlp_width=32, layer_scale=True)

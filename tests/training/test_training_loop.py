@@ -15,7 +15,6 @@ from killed_training import ENCODER
 import jepa_jax as jj
 from jepa_jax.encoders import EncoderSpec, PreprocessSpec
 from jepa_jax.errors import ArgumentError
-from jepa_jax.training.calibration import calibrate, embed_images
 from jepa_jax.training.config import Optimizer, TrainingConfig, load_config
 from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.loop import CollapseWarning, batch_indices, train
@@ -25,6 +24,7 @@ from jepa_jax.training.objectives import LeJEPA, VICReg
 from jepa_jax.training.saved_encoder import write_encoder
 from jepa_jax.training.state import initial_state
 from jepa_jax.training.views import Crops, ImageViews, VectorViews
+from jepa_jax.training.whitening import embed_images, whitened
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), np.uint8)
 
@@ -99,7 +99,7 @@ def test_calibration_whitens_and_changes_nothing_else():
     config = image_config(JointEmbedding(ImageViews((Crops(2, 8, (0.2, 0.5)),)), LeJEPA()))
     assert isinstance(config.encoder, EncoderSpec)
     encoder = jj.Encoder(config.encoder, initial_state(config)["params"]["encoder"])
-    white = calibrate(encoder, IMAGES)
+    white = whitened(encoder, IMAGES)
     before, after = embed_images(encoder, IMAGES), embed_images(white, IMAGES)
     assert np.allclose(after.mean(axis=0), 0, atol=1e-3)
     assert np.allclose(np.cov(after.T), np.eye(8), atol=1e-2)

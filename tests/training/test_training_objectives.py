@@ -11,7 +11,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.training.objectives import (
     LeJEPA,
     VICReg,
-    effective_rank,
+    embedding_rank,
     epps_pulley,
     invariance,
     random_directions,
@@ -116,9 +116,9 @@ def test_sigreg_is_least_for_a_standard_normal():
 
 def test_effective_rank_counts_dimensions():
     z = np.random.default_rng(0).normal(size=(4000, 8)).astype(np.float32)
-    assert float(effective_rank(jnp.asarray(z))) == pytest.approx(8, rel=0.02)
-    assert float(effective_rank(jnp.asarray(z).at[:, 2:].set(0.0))) == pytest.approx(2, rel=0.02)
-    assert float(effective_rank(jnp.zeros((10, 8)))) <= 1.0
+    assert float(embedding_rank(jnp.asarray(z))) == pytest.approx(8, rel=0.02)
+    assert float(embedding_rank(jnp.asarray(z).at[:, 2:].set(0.0))) == pytest.approx(2, rel=0.02)
+    assert float(embedding_rank(jnp.zeros((10, 8)))) <= 1.0
 
 
 def test_a_weight_outside_its_range_is_refused():

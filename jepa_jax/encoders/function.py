@@ -1,0 +1,90 @@
+"""The pure function behind an encoder: what is differentiated and scored."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jepa_jax.encoders.parameters import Params, build_module, parameter_shapes
+from jepa_jax.encoders.specs import ViTSpec
+from jepa_jax.encoders.vit import POOLINGS
+from jepa_jax.errors import ArgumentError
+from jepa_jax.layers import Cost, Layer, Schedule
+from jepa_jax.layers.layer import no_null_directions
+from jepa_jax.layers.patches import to_pixels
+
+
+@dataclass(frozen=True)
+class EncoderFunction:
+    """The pure function (params, images) -> embeddings of an architecture; equal specs are equal functions.
+
+    Attributes:
+        vit: the architecture.
+        gaussian: whether it was trained to embeddings distributed as N(0, I).
+    """
+
+    vit: ViTSpec
+    gaussian: bool = False
+
+    def __call__(self, params: Params, images: jax.Array) -> jax.Array:
+        """[B, H, W, 3] -> [B, K]."""
+        return build_module(self.vit, params)(images)
+
+    layered = True
+
+    @property
+    def averages_tokens(self) -> bool:
+        """Whether the embedding is a mean over tokens."""
+        return POOLINGS[self.vit.pooling].averages
+
+    @property
+    def depth(self) -> int:
+        """Number of transformer blocks."""
+        return self.vit.depth
+
+    def layers(self, params: Params, shape: tuple[int, ...]) -> tuple[Layer, ...]:
+        """The layers around given parameters, for one image of a shape (H, W, 3)."""
+        return build_module(self.vit, params).layers(self._grid(shape))
+
+    def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, itemsize: int = 4) -> Cost:
+        """What one image of a shape (H, W, 3) costs with so many rows of its Jacobian in a pass."""
+        costs: list[Cost] = []
+
+        def add_up(params: Params) -> None:
+            module, grid = build_module(self.vit, params), self._grid(shape)
+            sizes = module.sizes(grid, rows, schedule, itemsize)
+            costs.extend(layer.cost(sizes) for layer in module.layers(grid))
+
+        jax.eval_shape(add_up, parameter_shapes(self.vit))  # costs hang on shapes alone
+        return sum(costs, Cost())
+
+    def to_input(self, rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Rows of a Jacobian by patches, [P, R, 3pp], to images [R, H, W, 3]."""
+        return to_pixels(rows, self.vit.patch_size, shape)
+
+    def check_batch(self, shape: tuple[int, ...]) -> None:
+        """Refuse what is no batch of images."""
+        if 0 in shape or len(shape) != 4:
+            raise ArgumentError(f"batch has shape {shape}; it must be [B, H, W, 3], with one example at least.")
+
+    def _grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        return shape[0] // self.vit.patch_size, shape[1] // self.vit.patch_size
+
+
+@functools.lru_cache(maxsize=64)
+def null_direction_count(spec: ViTSpec) -> int:
+    """Number m of structural null directions of an architecture's Jacobian (see `jepa_jax.layers.layer_norm`)."""
+
+    def shared(params: Params) -> jax.Array:
+        module = build_module(spec, params)
+        token = jnp.zeros((1, spec.width), module.norm.scale.dtype)
+        nulls = no_null_directions(token)
+        for layer in [module.norm, *module.head((1, 1))]:
+            token, _ = layer.linearize(token)
+            nulls = layer.null_directions(nulls, token)
+        return nulls.shared
+
+    return jax.eval_shape(shared, parameter_shapes(spec)).shape[-1]

@@ -1,0 +1,46 @@
+"""How an encoder wants its pictures: size, filter, normalisation, as frozen data."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from jepa_jax.errors import ArgumentError
+
+Interpolation = Literal["bicubic", "bilinear"]
+"""Pillow filters that a recipe may name."""
+
+
+@dataclass(frozen=True)
+class PreprocessSpec:
+    """The encoder's own recipe from an image to its input.
+
+    Attributes:
+        resize_shortest: the image is resized so that its shorter side has this many pixels.
+        crop: side of the square cut from the middle: the encoder's input size.
+        interpolation: Pillow filter of the resize; Pillow antialiases when it shrinks.
+        mean, std: per-channel normalisation of values in [0, 1], RGB.
+        squeeze: the picture is resized to the square itself, whatever its shape, and nothing is cut off
+            (`transformers`' ``ViTImageProcessor``); ``resize_shortest`` then equals ``crop``.
+    """
+
+    resize_shortest: int = 256
+    crop: int = 224
+    interpolation: Interpolation = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    squeeze: bool = False
+
+    def __post_init__(self):
+        if self.squeeze and self.resize_shortest != self.crop:
+            raise ArgumentError(
+                f"squeeze=True resizes to {self.crop} pixels; resize_shortest={self.resize_shortest} cannot differ."
+            )
+        if not 0 < self.crop <= self.resize_shortest:
+            raise ArgumentError(f"crop={self.crop} must lie between 1 and resize_shortest={self.resize_shortest}.")
+
+    def at_image_size(self, size: int) -> PreprocessSpec:
+        """The same recipe for inputs of another size: the share of the image that is kept stays the same."""
+        resize = max(size, round(self.resize_shortest * size / self.crop))
+        return dataclasses.replace(self, resize_shortest=resize, crop=size)

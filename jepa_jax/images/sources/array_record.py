@@ -1,0 +1,60 @@
+"""ArrayRecord files whose records are encoded images. Those that TFDS wrote are opened as ``tfds:DIR/SPLIT``."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jepa_jax.errors import ArgumentError
+from jepa_jax.images.sources.kind import Package, SourceKind
+from jepa_jax.images.sources.records import Records
+
+
+@dataclass(frozen=True)
+class ArrayRecordReader:
+    """From a record's index to its bytes; each process opens the files once."""
+
+    files: tuple[str, ...]
+
+    def __call__(self, index: int) -> bytes:
+        """The record's bytes."""
+        return _data_source(self.files)[index]
+
+
+@functools.lru_cache(maxsize=4)
+def _data_source(files: tuple[str, ...]) -> Any:
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    return ArrayRecordDataSource(list(files))
+
+
+def open_array_record(name: str, files: Sequence[str]) -> Records:
+    """The records of one or more files; the key is the record's number over all files, from 0.
+
+    Raises:
+        ArgumentError: a file cannot be read, or all are empty.
+    """
+    reader = ArrayRecordReader(tuple(files))
+    try:
+        count = len(_data_source(reader.files))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ArgumentError(f"input {name} cannot be read as ArrayRecord: {error}") from error
+    if not count:
+        raise ArgumentError(f"input {name} holds no record.")
+    return Records(name, [str(i) for i in range(count)], range(count), reader, reader.files, positional=True)
+
+
+def _is_array_record(name: str) -> bool:
+    return bool(re.search(r"\.(array_record|arrayrecord)(-\d+-of-\d+)?$", name))
+
+
+ARRAY_RECORD = SourceKind(
+    wording=".array_record",
+    read=open_array_record,
+    is_file=_is_array_record,
+    several=True,
+    package=Package("array_record", "ArrayRecord files"),
+)

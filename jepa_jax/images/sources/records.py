@@ -1,0 +1,207 @@
+"""What every kind of input is turned into: records in a fixed order, each with a unique key."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jepa_jax.errors import ArgumentError, ImageError, JobError
+
+Reader = Callable[[Any], bytes | np.ndarray]
+"""From a record's locator to its encoded image or uint8 array. Picklable: it runs in worker processes too."""
+
+MAX_BYTES = 2**30
+"""An encoded image that is larger is refused unread (1 GiB)."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """In the place of a locator: why this record is known to have no image before it is read."""
+
+    reason: str
+
+
+VANISHED = Unusable("it was in the input when the job began, and has vanished since")
+"""What a job that is resumed no longer finds."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """An ordered collection of pictures.
+
+    A record is read in two steps, so that a worker process needs the reader and one small locator rather
+    than the whole collection.
+
+    Attributes:
+        name: what the user called it.
+        keys: one stable, unique key per record; its position is the record's index.
+        locators: where each record lies, for the reader, or `Unusable`.
+        reader: from a locator to the record's content.
+        files: what must be there for any record to be readable.
+        left_out: how many files were taken for no picture by their name.
+        positional: whether the keys are mere positions, so that only the name tells one input from another.
+        selected: whether these are some records of an input, chosen by their keys.
+        absent: keys that were chosen and are not there.
+    """
+
+    name: str
+    keys: Sequence[str]
+    locators: Sequence[Any]
+    reader: Reader
+    files: tuple[str, ...] = ()
+    left_out: int = 0
+    positional: bool = False
+    selected: bool = False
+    absent: tuple[str, ...] = ()
+
+    def read(self, index: int) -> bytes | np.ndarray:
+        """The content of one record.
+
+        Raises:
+            ImageError: it is known to have none; OSError: it cannot be read.
+        """
+        locator = self.locators[index]
+        if isinstance(locator, Unusable):
+            raise ImageError(locator.reason)
+        return self.reader(locator)
+
+    def path(self, index: int) -> str | None:
+        """The file that holds this record and nothing else; None where there is none, or its name is no UTF-8."""
+        locator = self.locators[index]
+        if self.reader is not read_file or isinstance(locator, Unusable) or _escaped(locator):
+            return None
+        return locator if "://" in locator else os.path.abspath(locator)
+
+    def only(self, keys: Sequence[str]) -> Records:
+        """Some of the records, in the order of the keys.
+
+        Keys that are not there are kept, as `VANISHED`: a job that had them is resumed, a new one is refused.
+
+        Raises:
+            ArgumentError: there is no key, or one is given twice.
+        """
+        twice = [key for key, count in Counter(keys).items() if count > 1]
+        if twice or not keys:
+            given = f"keys has {twice[0]!r} twice" if twice else "keys has no key"
+            raise ArgumentError(f"{given}; give keys of a table of the input {self.name}, each once.")
+        absent = tuple(sorted(set(keys).difference(self.keys)))
+        return replace(self.arranged(keys), selected=True, absent=absent)
+
+    def arranged(self, keys: Sequence[str]) -> Records:
+        """The records of these keys in their order; `VANISHED` where there is none."""
+        positions = {key: position for position, key in enumerate(self.keys)}
+        return replace(self, keys=list(keys), locators=_Arranged(self.locators, [positions.get(key) for key in keys]))
+
+    def require_selected(self) -> None:
+        """Raise ArgumentError where keys were chosen that are not there."""
+        if self.absent:
+            some = ", ".join(map(repr, self.absent[:3]))
+            raise ArgumentError(
+                f"{len(self.absent)} of {len(self.keys)} keys are not in the input {self.name}, such as {some}. Give "
+                "keys of a table of the same input."
+            )
+
+    def require_present(self) -> None:
+        """Raise JobError where the input as a whole has vanished: no image is to blame then."""
+        for file in map(epath.Path, self.files):
+            # Of a volume that is no longer mounted, the empty folder that it was mounted on is left.
+            if not file.exists() or (file.is_dir() and next(file.iterdir(), None) is None):
+                raise JobError(f"input {file} has vanished. Bring it back; the same command then resumes the job.")
+
+
+@dataclass(frozen=True)
+class _Arranged(Sequence):
+    """Locators in another order, each made when it is asked for."""
+
+    locators: Sequence[Any]
+    positions: Sequence[int | None]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: Any) -> Any:
+        position = self.positions[index]
+        return VANISHED if position is None else self.locators[position]
+
+
+def unique_records(entries: Iterable[tuple[str, Any]]) -> tuple[list[str], list[Any]]:
+    """Keys and locators, each key once.
+
+    A key that was there before is kept as a record of its own, ``KEY#2``, ``KEY#3`` and so on, which is
+    unusable: only the first of them is scored, and the table of failures names the others.
+    """
+    count: dict[str, int] = {}
+    keys, locators = [], []
+    for given, locator in entries:
+        key = given
+        while key in count:
+            count[given] += 1
+            key = f"{given}#{count[given]}"
+        count[key] = 1
+        duplicate = key != given and not isinstance(locator, Unusable)
+        keys.append(key)
+        locators.append(Unusable(f"duplicate key: {given!r} is in the input before") if duplicate else locator)
+    return keys, locators
+
+
+def _escaped(name: str) -> bool:
+    """Whether a file's name holds bytes that are no UTF-8, which no table can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def text_key(name: str) -> str:
+    """A file name as one line of text; bytes that are no UTF-8 are escaped as ``\\xff``, since tables hold text."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
+def full_path(path: str) -> str:
+    """A path wherever the command is given: a local one in full."""
+    return path if "://" in path else text_key(os.path.abspath(path))
+
+
+def read_file(path: str) -> bytes:
+    """A whole file, local or remote.
+
+    Raises:
+        ImageError: it is no regular file, or too large; OSError: it cannot be read.
+    """
+    file = epath.Path(path)
+    if "://" not in path:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
+            raise ImageError("it is no regular file")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"the file has {status.st_size} bytes, over the limit of {MAX_BYTES}")
+        with open(path, "rb") as stream:
+            return stream.read()
+    return file.read_bytes()
+
+
+def read_slice(locator: tuple[str, int, int]) -> bytes:
+    """Bytes of a file from an offset on: (path, offset, size)."""
+    path, offset, size = locator
+    if size > MAX_BYTES:
+        raise ImageError(f"the file has {size} bytes, over the limit of {MAX_BYTES}")
+    with epath.Path(path).open("rb") as stream:
+        stream.seek(offset)
+        data = stream.read(size)
+    if len(data) < size:
+        raise ImageError(f"{text_key(path)} ends within this record: {len(data)} of its {size} bytes are there")
+    return data
+
+
+def identity(locator: np.ndarray) -> np.ndarray:
+    """The reader of records that are their own locators."""
+    return locator

@@ -1,0 +1,124 @@
+"""The Jacobian of an encoder by an explicit reverse sweep over its layers: layers outside, all rows inside.
+
+Equal to `generic.reverse_jacobian` up to rounding, at 0.72 of its multiplications for a ViT-S; and the intermediates
+of the hidden layer never exist for all rows. Each layer states its own rule, see `jepa_jax.layers`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jepa_jax.layers import Layer, Schedule
+from jepa_jax.layers.layer import no_null_directions
+from jepa_jax.numerics.products import Products
+
+Kernels = tuple[Any, ...]
+"""What each layer has prepared of its parameters."""
+
+
+class Linearization(NamedTuple):
+    """An encoder at one image.
+
+    Attributes:
+        embedding: [K].
+        null_directions: of the Jacobian there, [K, m], independent but not orthogonal.
+        residuals: what each layer needs on the way back.
+    """
+
+    embedding: jax.Array
+    null_directions: jax.Array
+    residuals: tuple[Any, ...]
+
+
+def prepare(layers: Sequence[Layer], compact: bool) -> Kernels:
+    """What the way back needs of the parameters alone; once for all images.
+
+    Args:
+        layers: of the encoder.
+        compact: whether rows may be shortened by an isometry of the input: all that a spectrum needs.
+    """
+    entry, *others = layers
+    return (entry.prepare_compact() if compact else entry.prepare(), *(layer.prepare() for layer in others))
+
+
+def linearize(layers: Sequence[Layer], image: jax.Array) -> Linearization:
+    """The forward pass of one image, [*input] -> [1, K]."""
+    value, nulls, residuals = image, no_null_directions(image.reshape(1, -1)), []
+    for layer in layers:
+        value, kept = layer.linearize(value)
+        nulls = layer.null_directions(nulls, value)
+        residuals.append(kept)
+    return Linearization(value[0], nulls.shared, tuple(residuals))
+
+
+def pullback(
+    layers: Sequence[Layer],
+    kernels: Kernels,
+    residuals: Sequence[Any],
+    cotangent: jax.Array,
+    products: Products,
+    schedule: Schedule,
+) -> jax.Array:
+    """Rows of the Jacobian.
+
+    Args:
+        layers: of the encoder.
+        kernels: what `prepare` returned.
+        residuals: of `linearize`.
+        cotangent: of the embedding, [1, R, K].
+        products: takes the products with rows in them.
+        schedule: how tokens and heads are gone through.
+
+    Returns:
+        [P, R, m]: of each of P patches m = 3pp pixel values (row, column, channel), or fewer in their place if the
+        kernels are compact.
+    """
+    for layer, kernel, kept in zip(reversed(layers), reversed(kernels), reversed(residuals), strict=True):
+        cotangent = layer.pullback(kernel, kept, cotangent, products, schedule)
+    return cotangent
+
+
+def jacobian_transpose(
+    layers: Sequence[Layer],
+    kernels: Kernels,
+    linearization: Linearization,
+    products: Products,
+    schedule: Schedule,
+    *,
+    rows: jax.Array | None = None,
+    block_size: int | None = None,
+) -> jax.Array:
+    """J^T: rows of the Jacobian as columns, in passes of ``block_size`` rows each, by default one of all.
+
+    Args:
+        layers: see `pullback`, as for the next.
+        kernels: what `prepare` returned.
+        linearization: of the image.
+        products: see `pullback`, as for the next.
+        schedule: how tokens and heads are gone through.
+        rows: which rows, [R]; by default all. A number outside 0 .. K - 1 gives zeros.
+        block_size: rows in one pass; the passes are made equal. Fewer rows need less memory, and more work.
+
+    Returns:
+        [P, m, R].
+    """
+    size, dtype = linearization.embedding.size, linearization.embedding.dtype
+    rows = jnp.arange(size) if rows is None else rows
+
+    def one_pass(some: jax.Array) -> jax.Array:
+        seeds = jax.nn.one_hot(some, size, dtype=dtype)[None]
+        found = pullback(layers, kernels, linearization.residuals, seeds, products, schedule)
+        return jnp.swapaxes(found, 1, 2)
+
+    passes = math.ceil(rows.size / (block_size or rows.size))
+    if passes == 1:
+        return one_pass(rows)
+    each = math.ceil(rows.size / passes)
+    padded = jnp.pad(rows, (0, passes * each - rows.size), constant_values=size).reshape(passes, each)
+    parts = jax.lax.map(one_pass, padded)
+    return jnp.moveaxis(parts, 0, -2).reshape(*parts.shape[1:-1], -1)[..., : rows.size]

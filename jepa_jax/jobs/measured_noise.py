@@ -1,0 +1,45 @@
+"""Rounding noise of a job's encoder, measured once on the job's first images, before anything is scored."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from jepa_jax.encoders import Encoder
+from jepa_jax.errors import ArgumentError, JobError
+from jepa_jax.images.decoding import InputRecipe, decode_record
+from jepa_jax.images.sources import Records
+from jepa_jax.jobs.options import JobOptions
+from jepa_jax.numerics.precision import Precision
+from jepa_jax.scoring.noise import calibrate_noise, measured_levels
+
+
+def require_measurable(encoder: Encoder, options: JobOptions) -> None:
+    """Refuse a calibration that would change nothing."""
+    if not options.calibrate:
+        return
+    if encoder.null_direction_count:
+        raise ArgumentError(
+            f"calibrate={options.calibrate}: each image of {encoder.spec.name} shows its own noise, along directions "
+            "that the encoder cannot reach. Leave it out."
+        )
+    if options.score.precision == "float64":
+        raise ArgumentError(f"calibrate={options.calibrate}: there is nothing finer than float64. Leave it out.")
+
+
+def measure_noise(encoder: Encoder, source: Records, options: JobOptions) -> dict[Precision, float]:
+    """Noise of every level that the job may use, by `jepa_jax.calibrate_noise`, on the first images that can be used.
+
+    Raises:
+        JobError: there is none.
+    """
+    recipe = InputRecipe(encoder.spec.preprocess)
+    records = zip(source.keys, source.locators, strict=True)
+    decoded = (decode_record(i, *record, source.reader, recipe) for i, record in enumerate(records))
+    images = (record.inputs for record in decoded if record.inputs is not None)
+    batch = list(itertools.islice(images, options.calibrate))
+    if not batch:
+        raise JobError(f"none of the {len(source.keys)} images of {source.name} can be decoded to measure noise on.")
+    levels = measured_levels(options.score.precision, climbs=options.score.tolerance is not None)
+    return {level: calibrate_noise(encoder, np.concatenate(batch), level) for level in levels}

@@ -1,0 +1,136 @@
+"""The MLP: y = W2^T a(W1^T x), and its gated form, SwiGLU: y = W2^T (silu(g) * u) with g, u = W1^T x.
+
+With the activation's derivatives D = diag(da / dh) at a token, the pullback of a row c is
+
+    c W2^T D W1^T,
+
+and for gated units the same with both halves of the hidden layer: D of 2h values and W2 twice. What stands between
+the rows and the token is one matrix M = W2^T D W1^T, d x d. Building it costs d^2 h multiplications and applying it to
+R rows R d^2, against 2 R d h layer by layer: with h = 4 d, 5 against 8 at R = d. So where it is cheaper, the MLP *is*
+one matrix for each token, and the hidden layer never exists for all rows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_jax.layers.layer import Cost, Sizes, TokenLayer, activation_derivative, linear
+from jepa_jax.layers.layer_norm import LayerNorm
+from jepa_jax.numerics.products import Products
+
+Activation = Literal["gelu", "quick_gelu"]
+
+
+class MLPKernels(NamedTuple):
+    """The kernels of the way back, constants folded in; h counts both halves of gated units."""
+
+    outward: jax.Array  # [e, h]: from outputs to hidden units
+    inward: jax.Array  # [h, d]: from hidden units to inputs
+
+
+class HiddenLayer(TokenLayer, nnx.Module):
+    """What both forms share: two kernels, with elementwise units between them."""
+
+    parts = 1
+    """Hidden values that make one unit."""
+
+    def maps(self) -> tuple[nnx.Linear, nnx.Linear]:
+        """Into the hidden layer, and out of it."""
+        raise NotImplementedError
+
+    def activate(self, hidden: jax.Array) -> jax.Array:
+        """What stands between the two, elementwise: [..., parts * h] -> [..., h]."""
+        raise NotImplementedError
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """[..., d] -> [..., d]."""
+        inward, outward = self.maps()
+        return outward(self.activate(inward(tokens)))
+
+    def linearize(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[..., d] -> [..., d], and the activation's derivatives, [..., parts * h]."""
+        inward, outward = self.maps()
+        hidden = inward(tokens)
+        return outward(self.activate(hidden)), activation_derivative(self.activate, hidden, self.parts)
+
+    def prepare(self, norm: LayerNorm | None = None, layer_scale: jax.Array | None = None) -> MLPKernels:
+        """The kernels of the way back, with a norm before and a scale of the outputs [d] behind folded in."""
+        inward, outward = (layer.kernel[...] for layer in self.maps())
+        if layer_scale is not None:
+            outward = outward * layer_scale
+        return MLPKernels(jnp.tile(outward, (self.parts, 1)).T, inward.T if norm is None else norm.fold(inward))
+
+    def pullback_tokens(
+        self, kernels: MLPKernels, residuals: jax.Array, cotangent: jax.Array, products: Products
+    ) -> jax.Array:
+        """[..., R, d] -> [..., R, d]; ``residuals`` are the activation's derivatives."""
+        derivatives = residuals[..., None, :]
+        if _folds(*kernels.outward.shape, rows=cotangent.shape[-2]):
+            matrix = products("...eh,hd->...ed", kernels.outward * derivatives, kernels.inward)
+            return products("...re,...ed->...rd", cotangent, matrix)
+        hidden = products("...re,eh->...rh", cotangent, kernels.outward) * derivatives
+        return products("...rh,hd->...rd", hidden, kernels.inward)
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """Over the active tokens on the way back."""
+        inward, outward = (layer.kernel.shape for layer in self.maps())
+        (width, hidden), rows = inward, sizes.rows
+        forward = math.prod(inward) + math.prod(outward)
+        folds = _folds(width, hidden, rows)
+        at_once = sizes.schedule.at_once(sizes.active)
+        return Cost(
+            forward=sizes.tokens * forward,
+            pullback=sizes.active * (width * width * (hidden + rows) if folds else 2 * rows * width * hidden),
+            by_vjp=rows * sizes.tokens * forward,
+            kernels=2 * width * hidden * sizes.itemsize,
+            residuals=sizes.tokens * hidden * sizes.itemsize,
+            workspace=at_once * (width * (width + hidden) if folds else 2 * rows * hidden) * sizes.itemsize,
+        )
+
+
+def _folds(width: int, hidden: int, rows: int) -> bool:
+    """Whether one matrix a token is cheaper than two products a row."""
+    return width * (hidden + rows) < 2 * rows * hidden
+
+
+class MLP(HiddenLayer):
+    """Two layers with a GELU between them: the exact one (erf), or OpenAI's ``quick_gelu``."""
+
+    def __init__(self, width: int, hidden: int, activation: Activation, rngs: nnx.Rngs):
+        self.activation = activation
+        self.fc1 = linear(width, hidden, rngs)
+        self.fc2 = linear(hidden, width, rngs)
+
+    def maps(self) -> tuple[nnx.Linear, nnx.Linear]:
+        """See `HiddenLayer`."""
+        return self.fc1, self.fc2
+
+    def activate(self, hidden: jax.Array) -> jax.Array:
+        """[..., h] -> [..., h]."""
+        if self.activation == "quick_gelu":
+            return hidden * jax.nn.sigmoid(1.702 * hidden)
+        return jax.nn.gelu(hidden, approximate=False)
+
+
+class SwiGLU(HiddenLayer):
+    """silu(gate) * up, projected down; gate and up are the two halves of one kernel."""
+
+    parts = 2
+
+    def __init__(self, width: int, hidden: int, rngs: nnx.Rngs):
+        self.gate_up = linear(width, 2 * hidden, rngs)
+        self.down = linear(hidden, width, rngs)
+
+    def maps(self) -> tuple[nnx.Linear, nnx.Linear]:
+        """See `HiddenLayer`."""
+        return self.gate_up, self.down
+
+    def activate(self, hidden: jax.Array) -> jax.Array:
+        """Both halves [..., 2h] to one, [..., h]."""
+        gate, up = jnp.split(hidden, 2, axis=-1)
+        return jax.nn.silu(gate) * up

@@ -1,0 +1,72 @@
+"""Non-overlapping patches times one matrix E [3pp, d]: a strided convolution, written as the product that it is.
+
+The way back through it is c E^T, 3pp pixel values a patch. With E = Q R (Q with orthonormal columns), rows in terms of
+R, c R^T, span the same volume and have the same singular values, and are shorter where d < 3pp: all that a spectrum
+needs. That is the compact form.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_jax.layers.layer import Cost, Sizes, TokenLayer, linear
+from jepa_jax.numerics.products import Products
+
+
+class PatchEmbedding(TokenLayer, nnx.Module):
+    """Images to patch tokens."""
+
+    def __init__(self, patch_size: int, width: int, rngs: nnx.Rngs, use_bias: bool = True):
+        self.patch_size = patch_size
+        self.projection = linear(3 * patch_size**2, width, rngs, use_bias=use_bias)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """[B, H, W, 3] -> [B, rows, columns, d]."""
+        batch, height, width, channels = images.shape
+        p = self.patch_size
+        patches = images.reshape(batch, height // p, p, width // p, p, channels)
+        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // p, width // p, p * p * channels)
+        return self.projection(patches)
+
+    def linearize(self, tokens: jax.Array) -> tuple[jax.Array, tuple[()]]:
+        """An image [H, W, 3] to its patches, row by row, [P, d]; nothing is kept."""
+        patches = self(tokens[None])[0]
+        return patches.reshape(-1, patches.shape[-1]), ()
+
+    def prepare(self) -> jax.Array:
+        """E^T, [d, 3pp]."""
+        return self.projection.kernel.T
+
+    def prepare_compact(self) -> jax.Array:
+        """R^T, [d, min(d, 3pp)]."""
+        kernel = self.projection.kernel[...]
+        return (jnp.linalg.qr(kernel, mode="r") if kernel.shape[0] > kernel.shape[1] else kernel).T
+
+    def pullback_tokens(
+        self, kernels: jax.Array, residuals: tuple[()], cotangent: jax.Array, products: Products
+    ) -> jax.Array:
+        """[..., R, d] -> [..., R, m], m pixel values (row, column, channel) or their compact form."""
+        del residuals
+        return products("...rd,dm->...rm", cotangent, kernels)
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """Over the patches."""
+        pixels, width = self.projection.kernel.shape
+        entering = min(pixels, width) if sizes.compact else pixels
+        return Cost(
+            forward=sizes.patches * pixels * width,
+            pullback=sizes.patches * sizes.rows * width * entering,
+            by_vjp=sizes.patches * sizes.rows * width * pixels,
+            kernels=width * entering * sizes.itemsize,
+            jacobian=sizes.patches * sizes.rows * entering * sizes.itemsize,
+            workspace=2 * sizes.patches * sizes.rows * max(width, entering) * sizes.itemsize,
+        )
+
+
+def to_pixels(rows: jax.Array, patch_size: int, shape: tuple[int, ...]) -> jax.Array:
+    """Rows of a Jacobian by patches, [P, R, 3pp], to images [R, H, W, 3]."""
+    p = patch_size
+    patches = rows.reshape(shape[0] // p, shape[1] // p, -1, p, p, 3)
+    return patches.transpose(2, 0, 3, 1, 4, 5).reshape(-1, *shape)

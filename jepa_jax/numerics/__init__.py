@@ -1,0 +1,1 @@
+"""What every calculation has to know of numbers and of the hardware: dtypes, precision, platforms."""

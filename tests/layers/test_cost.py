@@ -1,0 +1,68 @@
+"""What layers say of their costs is what the program does."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from counting import counted, counted_naive, multiplications
+from makes import MAKES
+
+from jepa_jax.encoders import find_spec
+from jepa_jax.encoders.function import EncoderFunction
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.layers.schedule import SCHEDULES, ScheduleName
+from jepa_jax.scoring.planning import multiplications as planned
+
+SHAPE = (12, 20, 3)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("make", MAKES)
+def test_costs_are_the_multiplications_of_the_program(make: str, schedule: ScheduleName):
+    function = EncoderFunction(MAKES[make])
+    outputs = function.vit.embedding_size
+    for rows in (None, 5):
+        options = JacobianOptions(schedule=schedule, block_size=rows)
+        found = counted(function, SHAPE, options)
+        each = -(-outputs // -(-outputs // (rows or outputs)))
+        cost = function.cost(SHAPE, each, SCHEDULES[schedule])
+        # Sums over one row at a time (LayerNorm's, the head's) are told to a hundredth of a block.
+        assert planned(cost, each, outputs) == pytest.approx(found, rel=0.01)
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_naive_costs_are_those_of_jax(make: str):
+    spec = MAKES[make]
+    function, outputs = EncoderFunction(spec), spec.embedding_size
+    cost = function.cost(SHAPE, outputs, SCHEDULES["looped"])
+    assert cost.forward + cost.by_vjp == pytest.approx(counted_naive(function, SHAPE), rel=0.01)
+
+
+@pytest.mark.parametrize("image_size", [112, 224])
+def test_the_layers_do_less_arithmetic_than_one_pullback_per_row(image_size: int):
+    function = EncoderFunction(find_spec("dinov2-small").vit)
+    shape = (image_size, image_size, 3)
+    assert counted(function, shape, JacobianOptions()) <= 0.75 * counted_naive(function, shape)
+
+
+def test_costs_add_up_and_one_layer_works_at_a_time():
+    function = EncoderFunction(MAKES["class token"])
+    cost = function.cost(SHAPE, 24, SCHEDULES["looped"])
+    twice = cost + cost
+    assert twice.pullback == cost.times(2).pullback == 2 * cost.pullback
+    assert twice.workspace == cost.times(2).workspace == cost.workspace
+    wide = function.cost(SHAPE, 24, SCHEDULES["looped"], itemsize=8)
+    assert wide == dataclasses.replace(
+        cost,
+        **{name: 2 * getattr(cost, name) for name in ("kernels", "residuals", "workspace", "jacobian")},
+    )
+
+
+def test_multiplications_are_those_of_the_products():
+    kernel = jnp.ones((5, 3))
+
+    def twice(x: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda c, _: (c @ kernel @ kernel.T, None), x, None, length=7)[0]
+
+    assert multiplications(jax.make_jaxpr(twice)(jnp.ones((2, 5))).jaxpr) == 7 * 2 * (2 * 5 * 3)

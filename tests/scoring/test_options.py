@@ -1,0 +1,58 @@
+"""One set of options: what a user may choose of scores is said once, and checked once."""
+
+import dataclasses
+import typing
+
+import pytest
+
+import jepa_jax as jj
+from jepa_jax.jobs import JobOptions
+from jepa_jax.scoring.options import ScoreKeywords, ScoreOptions
+
+
+def test_keywords_are_the_fields_of_the_options():
+    assert typing.get_type_hints(ScoreKeywords) == typing.get_type_hints(ScoreOptions)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"precision": "float16"}, "precision='float16' is unknown"),
+        ({"mode": "sideways"}, "mode='sideways' is unknown"),
+        ({"engine": "steam"}, "engine='steam' is unknown"),
+        ({"schedule": "later"}, "schedule='later' is unknown"),
+        ({"method": "guess"}, "method='guess' is unknown"),
+        ({"kernels": "popcorn"}, "kernels='popcorn' is unknown"),
+        ({"block_size": 0}, "block_size=0 must be at least 1"),
+        ({"images_per_step": -1}, "images_per_step=-1 must be at least 1"),
+        ({"tolerance": 0.0}, "tolerance=0.0 must be positive"),
+        ({"memory": -5}, "memory=-5 must be positive"),
+        ({"noise": float("nan")}, "noise=nan"),
+        ({"noise": {"float32": 1e-6}, "precision": "bfloat16"}, "says nothing of bfloat16"),
+    ],
+)
+def test_each_is_checked_where_it_is_given(choice: dict[str, typing.Any], message: str):
+    with pytest.raises(jj.ArgumentError, match=message):
+        ScoreOptions(**choice)
+    with pytest.raises(jj.ArgumentError, match=message):
+        JobOptions(ScoreOptions(**choice))
+
+
+def test_what_a_program_depends_on_knows_neither_memory_nor_tolerance():
+    plain = ScoreOptions().numerics
+    assert ScoreOptions(memory=2**30, tolerance=0.1).numerics == plain
+    assert ScoreOptions(noise={"float32": 1e-6}).numerics != plain
+
+
+def test_a_job_takes_numerics_whole_and_leaves_devices_to_itself():
+    options = JobOptions(ScoreOptions("bfloat16", tolerance=0.1, spectrum=False), batch_size=4)
+    assert dataclasses.asdict(options)["score"]["precision"] == "bfloat16"
+    with pytest.raises(jj.ArgumentError, match="need the spectrum"):
+        JobOptions(ScoreOptions(spectrum=False), columns=("singular_values",))
+
+
+def test_a_pure_function_plans_nothing():
+    with pytest.raises(jj.ArgumentError, match="memory=5: a pure function plans nothing"):
+        jj.score_fn(lambda x: x, memory=5)
+    with pytest.raises(jj.ArgumentError, match=r"tolerance=0\.1: a pure function plans nothing"):
+        jj.score_fn(lambda x: x, tolerance=0.1)

@@ -1,0 +1,96 @@
+"""The house: rooms import only rooms that stand above them, modules never in circles, and nobody imports torch."""
+
+import ast
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "jepa_jax"
+
+# From the top of the house to its cellar, as CONTRIBUTING.md lists it. What stands in one line may not import its
+# neighbours.
+HOUSE = [
+    {"errors", "_version", "_log_level", "_lazy"},
+    {"parquet"},
+    {"images"},
+    {"numerics"},
+    {"layers"},
+    {"encoders"},
+    {"jacobian"},
+    {"spectrum"},
+    {"scoring"},
+    {"loading"},
+    {"jobs"},
+    {"training"},
+    {"analysis"},
+    {"studies"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {room: number for number, rooms in enumerate(HOUSE) for room in rooms}
+LAZILY = {"loading", "cli"}
+"""Rooms that may import `convert_weights`, which stands on the encoders, and only within a function."""
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports(path: Path, *, everywhere: bool) -> frozenset[str]:
+    """Modules that a file imports: when it is loaded itself, or anywhere in it."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if everywhere else tree.body
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name != "jepa_jax"])
+def test_rooms_import_only_rooms_above_them(module: str):
+    here = room(module)
+    for imported in imports(modules()[module], everywhere=True):
+        name, _, rest = imported.partition(".")
+        if name == "jepa_jax" and rest:
+            there = room(imported)
+            if there in FLOOR and there != here:
+                assert FLOOR[there] < FLOOR[here], f"{module} imports {imported}"
+        if name == "convert_weights":
+            assert here in LAZILY, f"{module} imports {imported}"
+        assert name != "torch", f"{module} imports torch"
+
+
+def test_every_room_has_its_floor():
+    assert {room(name) for name in modules() if name != "jepa_jax"} == set(FLOOR)
+
+
+def test_no_module_imports_itself_in_a_circle():
+    known = modules()
+    graph = {
+        name: {other for other in imports(path, everywhere=False) if other in known and other != name}
+        for name, path in known.items()
+        if name != "jepa_jax"
+    }
+    # A package's own file only gathers what its modules define.
+    TopologicalSorter({name: others for name, others in graph.items() if known[name].name != "__init__.py"}).prepare()
+
+
+def test_images_know_nothing_of_jax():
+    for name, path in modules().items():
+        if name.startswith("jepa_jax.images"):
+            assert not {imported.split(".")[0] for imported in imports(path, everywhere=True)} & {"jax", "flax"}, name
