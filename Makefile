@@ -1,19 +1,27 @@
-# Four verbs: demo, test, lint, bench. Each sets up its own environment in .venv.
+# Five verbs: demo, test, test-all, lint, bench. Each sets up its own environment in .venv.
 PYTHON ?= python3
 # The parity tests compare with PyTorch. CONTRIBUTING.md says how to get its small CPU build.
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-all lint bench clean
 
 demo: $(VENV)/.demo
 	rm -rf build/demo
 	$(BIN)/jepa-jax demo --output build/demo
 
 # A test process that crashes ends the run: pytest-xdist 3.8 can wait for ever once it has replaced one.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
+
+# Something of everything, in minutes. Compiling takes most of the time, and half of that goes into machine code that
+# runs faster: without it.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
+	XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)" $(PYTEST) -m "not exhaustive"
+
+# The rest, compiled as users have it: encoders at full width, every make and level.
+test-all: $(VENV)/.test
+	$(PYTEST) -m exhaustive
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -2,19 +2,10 @@
 
 import gc
 import os
-import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
-# Compiling takes most of the time. The same program is compiled once in a run, by whichever process needs it first:
-# pytest's workers and the programs that tests start find each other's here.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _cache = tempfile.TemporaryDirectory(prefix="jepa-jax-compiled-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +13,17 @@ from pathlib import Path
 import jax
 import pytest
 from development_data import SHARED_DATA
+from exhaustive import is_exhaustive
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 pytest.register_assert_rewrite("conversion_files")  # before a test imports it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test` leaves to `make test-all`."""
+    for item in items:
+        if is_exhaustive(item.nodeid):
+            item.add_marker("exhaustive")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer.main
+from makes import TINIEST_VIT
 from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.cli import app
-from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec
 from jepa_jax.encoders.parameters import initialize_params
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
@@ -33,8 +34,9 @@ def test_there_are_commands_and_code():
 
 
 def test_the_library_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    vit = ViTSpec(width=24, depth=1, heads=2, patch_size=14, native_image_size=28, mlp_width=48, layer_scale=True)
-    tiny = Encoder(EncoderSpec("tiny", "dinov2", vit, PreprocessSpec(32, 28)), initialize_params(vit, 0))
+    tiny = Encoder(
+        EncoderSpec("tiny", "dinov2", TINIEST_VIT, PreprocessSpec(32, 28)), initialize_params(TINIEST_VIT, 0)
+    )
     monkeypatch.setattr(jj, "load_encoder", lambda name, image_size: tiny)  # the example's name needs the network
     monkeypatch.chdir(tmp_path)
     for name in ("a.jpg", "b.jpg"):

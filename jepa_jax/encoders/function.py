@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -77,9 +78,10 @@ class EncoderFunction:
 @functools.lru_cache(maxsize=64)
 def null_direction_count(spec: ViTSpec) -> int:
     """Number m of structural null directions of an architecture's Jacobian (see `jepa_jax.layers.layer_norm`)."""
+    shallow = dataclasses.replace(spec, depth=1)  # what comes before the last norm makes no difference
 
     def shared(params: Params) -> jax.Array:
-        module = build_module(spec, params)
+        module = build_module(shallow, params)
         token = jnp.zeros((1, spec.width), module.norm.scale.dtype)
         nulls = no_null_directions(token)
         for layer in [module.norm, *module.head((1, 1))]:
@@ -87,4 +89,4 @@ def null_direction_count(spec: ViTSpec) -> int:
             nulls = layer.null_directions(nulls, token)
         return nulls.shared
 
-    return jax.eval_shape(shared, parameter_shapes(spec)).shape[-1]
+    return jax.eval_shape(shared, parameter_shapes(shallow)).shape[-1]

@@ -141,7 +141,7 @@ def _added_axis(tree: Any) -> Any:
 
 def _steps_joined(result: ScoreResult) -> ScoreResult:
     """Results [n, step, ...] to [n * step, ...]."""
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result)
+    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), result)
 
 
 def _measure(

@@ -65,7 +65,6 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Brows
         yield opened
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("which", ["page", "photo_page"])
 def test_every_part_is_seen_in_both_themes_wide_and_narrow(
     which: str, chromium: browser.Browser, request: pytest.FixtureRequest, tmp_path: Path
@@ -100,7 +99,6 @@ def require_seen(chromium: browser.Browser, selector: str, width: int, target: P
     assert (np.median(pixels) > 192) != dark
 
 
-@pytest.mark.slow
 def test_keyboard_theme_and_cursor(chromium: browser.Browser, page: Path):
     chromium.open(page, 1400, dark=False)
     assert chromium.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(250, 249, 246)"
@@ -226,7 +224,6 @@ def test_ticks_are_few_round_and_inside(low: float, high: float):
     assert len({tick.text for tick in Axis("x", low, high).ticks}) == len(values)
 
 
-@pytest.mark.slow
 def test_a_hundred_thousand_rows_stay_small(scored_sets: dict[str, Path], tmp_path: Path):
     """100,000 rows in 1,000 groups, every one with a real picture: under 20 MB, in under a minute."""
     count, size = 100_000, 64

@@ -40,7 +40,6 @@ def stages(smoke: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
 def test_every_peer_and_every_rung_agrees_with_float64(stages: dict[str, Any]):
     race = stages["race-toy-28"]
     assert {row["contestant"]: row["absent"] for row in race["contestants"] if row["absent"]} == {}
@@ -53,21 +52,18 @@ def test_every_peer_and_every_rung_agrees_with_float64(stages: dict[str, Any]):
     assert disagreements(race) == []  # `benchmarks.standings` says where the stated errors come from
 
 
-@pytest.mark.slow
 def test_the_trained_encoder_is_as_exact_as_predicted(stages: dict[str, Any]):
     assert [row["share_within_predicted"] for row in stages["accuracy"]["trained"]["levels"]] == [1.0]
     for kind in ("trained", "random"):
         assert stages["accuracy"][kind]["batches"]["score_difference"] <= 1e-4
 
 
-@pytest.mark.slow
 def test_devices_share_work_without_talking(stages: dict[str, Any]):
     one, two = stages["growth"]["devices"]
     assert one["collectives"] == two["collectives"] == []
     assert one["flops_per_device"] == two["flops_per_device"] > 0
 
 
-@pytest.mark.slow
 def test_the_rest_was_measured(stages: dict[str, Any], smoke: Path):
     assert stages.keys() == {stage.name for stage in SUITES["smoke"].stages}
     assert stages["memory"]["cases"][0]["measured_bytes"] > 0

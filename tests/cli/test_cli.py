@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from makes import TINIEST_VIT
 from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.cli import reporting
-from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, PreprocessSpec, ViTSpec, save_encoder
+from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, PreprocessSpec, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jacobian.backend_check import Check
 
-VIT = ViTSpec(width=24, depth=1, heads=2, patch_size=14, native_image_size=28, mlp_width=48, layer_scale=True)
-SPEC = EncoderSpec("tiny", "dinov2", VIT, PreprocessSpec(resize_shortest=32, crop=28))
+SPEC = EncoderSpec("tiny", "dinov2", TINIEST_VIT, PreprocessSpec(resize_shortest=32, crop=28))
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny"
-    save_encoder(Encoder(SPEC, initialize_params(VIT, 0)), path)
+    save_encoder(Encoder(SPEC, initialize_params(TINIEST_VIT, 0)), path)
     return path
 
 
@@ -99,7 +99,7 @@ def test_doctor_trusts_this_backend():
 def test_doctor_fails_on_a_lying_backend(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     from rich.console import Console
 
-    monkeypatch.setattr(reporting, "check_backend", lambda: [Check("softmax", error=0.2, tolerance=1e-5)])
+    monkeypatch.setattr(reporting, "check_backend", lambda platform: [Check("softmax", error=0.2, tolerance=1e-5)])
     assert not reporting.print_diagnosis(Console())
     assert "WRONG" in capsys.readouterr().out
 

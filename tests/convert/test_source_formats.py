@@ -313,7 +313,6 @@ FULL_WIDTH: list[tuple[str, SourceFormat, Callable[[Any], Any]]] = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "told", "state_dict"), FULL_WIDTH)
 def test_full_width(
     name: str,

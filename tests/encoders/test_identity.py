@@ -13,7 +13,8 @@ import begun_before
 import numpy as np
 import pytest
 from grown_package import FIELD, grown_package, run_with
-from jobs_shared import SPEC, Silent, table, tiny_encoder
+from jobs_shared import Silent, table, tiny_encoder
+from makes import TINY as SPEC
 from PIL import Image
 
 import jepa_jax as jj
@@ -242,7 +243,6 @@ def test_other_formats_are_refused(version: Any, tmp_path: Path):
         jj.load_encoder(tmp_path / "tiny")
 
 
-@pytest.mark.slow
 def test_what_was_begun_before_a_field_came_goes_on_after(tmp_path: Path):
     """A later version has a field more in every class; a real process of it ends what this version began."""
     begun_before.begin(tmp_path)

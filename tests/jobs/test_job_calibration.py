@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs_shared import SPEC, Silent, run_score, table, tiny_encoder
+from jobs_shared import Silent, run_score, table, tiny_encoder
+from makes import TINY as SPEC
 from PIL import Image
 
 import jepa_jax as jj

@@ -276,7 +276,6 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 def test_twenty_kills_and_changing_processes_lose_and_double_nothing(
     checkpoint: Path, compiled: dict[str, str], tmp_path: Path
 ):

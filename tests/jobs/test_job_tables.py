@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from jobs_shared import SPEC, Silent, tiny_encoder
+from jobs_shared import Silent, tiny_encoder
+from makes import TINY as SPEC
 from PIL import Image
 
 import jepa_jax as jj

@@ -7,7 +7,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jobs_shared import SPEC, Silent, failures, run_score, table, tiny_encoder
+from jobs_shared import Silent, failures, run_score, table, tiny_encoder
+from makes import TINY as SPEC
 from PIL import Image
 from rich.console import Console
 

@@ -15,7 +15,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from etils import epath
-from jobs_shared import SPEC, Silent, table, tiny_encoder
+from jobs_shared import Silent, table, tiny_encoder
+from makes import TINY as SPEC
 from PIL import Image
 
 import jepa_jax as jj

@@ -168,7 +168,6 @@ def test_jacobian(variant: Pair):
     assert frobenius_error(variant.jacobian(image, jnp.float64, rows), expected) <= FLOAT64_TOLERANCE
 
 
-@pytest.mark.slow
 def test_full_small_embedding(full_small: Pair):
     batch = random_images(2, 112, 112)
     expected = reference.torch_embedding(full_small.torch_model, batch, torch.float64)
@@ -177,7 +176,6 @@ def test_full_small_embedding(full_small: Pair):
     assert relative_error(found, expected) <= FLOAT64_TOLERANCE
 
 
-@pytest.mark.slow
 def test_full_small_jacobian(full_small: Pair):
     image = random_images(56, 56)
     rows = slice(None, None, 6)  # 64 rows, as above
@@ -338,13 +336,11 @@ def official_small(full_small: Pair, tmp_path_factory: pytest.TempPathFactory) -
     return read_official(full_small.torch_model, "dinov2-small", tmp_path_factory.mktemp("official"))
 
 
-@pytest.mark.slow
 def test_official_small_is_the_same(official_small: jj.Encoder, full_small: Pair):
     assert_same_params(official_small.params, full_small.encoder.params)
     assert official_small.spec == ENCODERS["dinov2-small"]
 
 
-@pytest.mark.slow
 def test_official_registers_small_is_the_same(tmp_path: Path):
     pair = make_pair(tmp_path / "folder", **FULL_SMALL, registers=True)
     official = read_official(pair.torch_model, "dinov2-with-registers-small", tmp_path)
@@ -377,7 +373,6 @@ def test_official_is_the_same(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert_same_params(read_official(pair.torch_model, name, tmp_path).params, pair.encoder.params)
 
 
-@pytest.mark.slow
 def test_official_positions(official_small: jj.Encoder, full_small: Pair):
     model = full_small.torch_model
     batch = random_images(1, 112, 84)

@@ -162,7 +162,6 @@ def test_score(name: str, tmp_path: Path):
     assert_scores(name, make_pair(TINY[name](), tmp_path / "folder", l2_normalize=name.endswith("normalized")))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "alike"), [("clip-b32", "clip-quick-gelu"), ("ijepa-vith14-1k", "ijepa")])
 def test_score_at_full_width(name: str, alike: str, tmp_path: Path):
     assert_scores(alike, make_pair(at_full_width(name), tmp_path / "folder"))
@@ -212,7 +211,6 @@ def test_other_sizes(name: str, size: tuple[int, int], tmp_path: Path):
     assert relative_error(np.asarray(encoder(batch)), expected) <= FLOAT32_TOLERANCE
 
 
-@pytest.mark.slow
 def test_whole_metaclip_b16(tmp_path: Path):
     published = ENCODERS["metaclip-b16-400m"]
     vit = published.vit

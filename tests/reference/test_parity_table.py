@@ -37,7 +37,6 @@ def test_every_family_is_recorded_within_its_limits(record: dict[str, dict[str, 
         assert all(errors[name] <= limit for name, limit in LIMITS.items())
 
 
-@pytest.mark.slow
 def test_a_recorded_model_still_measures_so(record: dict[str, dict[str, float]]):
     # Another processor rounds in another order, which moves an error by a small factor; a bug moves it by many digits.
     # A listing is a sum of 384 logs of size 8 or less: 384 x 8 rounding units of float64 are 3e-13 nats.

@@ -65,16 +65,34 @@ def trained(request: pytest.FixtureRequest) -> tuple[Encoder, np.ndarray, np.nda
     return encoder, batch, np.asarray(jj.score(encoder, batch, precision="float64").score)
 
 
-@pytest.mark.parametrize("precision", LEVELS[:-1])
-def test_the_predicted_error_is_honest(trained, precision):
+def test_the_predicted_error_is_honest(trained):
+    """At least 95% of images within it, and it is no larger than what it says of itself: three deviations.
+
+    How a processor rounds decides the errors of these 96 images, so each processor draws another sample. Of a share of
+    98%, which is what is found, one sample in forty falls below 95%: so the claim is held to all levels together, and
+    each alone to 90%, below which none of a million falls. A median of so many errors scatters by a fifth and more (a
+    bound of 5 times the median was passed by 0.08 on one processor); the root of their mean square is half as wide. If
+    deviations are predicted right, predictions are at most three times the errors by that measure; pieces of the same
+    photographs are worth some 24 independent images, whose root mean square scatters by 14%: twice that below its
+    expectation gives 4.2. Found were 1.9 to 3.2, on processors with AVX2, AVX-512 and by other orders of summation, so
+    that predictions twice as large would fail.
+    """
     encoder, batch, exact = trained
-    noise = None if encoder.null_direction_count else jj.calibrate_noise(encoder, batch[:4], precision)
-    result = jj.score(encoder, batch, precision=precision, noise=noise)
-    error = np.abs(np.asarray(result.score, np.float64) - exact)
-    predicted = np.asarray(result.score_error, np.float64)
-    assert np.mean(error <= predicted) >= 0.95
-    assert np.median(predicted) <= 5 * np.median(error)
-    assert np.all(np.asarray(result.level) == LEVELS.index(precision))
+    within = {}
+    for precision in LEVELS[:-1]:
+        noise = None if encoder.null_direction_count else jj.calibrate_noise(encoder, batch[:4], precision)
+        result = jj.score(encoder, batch, precision=precision, noise=noise)
+        error = np.abs(np.asarray(result.score, np.float64) - exact)
+        predicted = np.asarray(result.score_error, np.float64)
+        within[precision] = np.mean(error <= predicted)
+        assert within[precision] >= 0.9, precision
+        assert rms(predicted) <= 4.2 * rms(error), precision
+        assert np.all(np.asarray(result.level) == LEVELS.index(precision))
+    assert np.mean(list(within.values())) >= 0.95
+
+
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
 
 
 def test_a_steeper_encoder_states_a_larger_error(encoder, batch, exact):
@@ -85,8 +103,8 @@ def test_a_steeper_encoder_states_a_larger_error(encoder, batch, exact):
     }
     assert stated["steep"] > 2 * stated["flat"]
     result = jj.score(encoder, batch)
-    # Of eight images, at most one beyond two deviations.
-    assert np.mean(np.abs(np.asarray(result.score, np.float64) - exact) <= result.score_error) >= 7 / 8
+    # What is stated is two to three deviations: four and more are none of ten thousand images, on any processor.
+    assert np.all(np.abs(np.asarray(result.score, np.float64) - exact) <= 2 * np.asarray(result.score_error))
 
 
 def test_precisions_differ_as_their_names_say(encoder, batch, exact):
@@ -244,7 +262,6 @@ def run_in_its_own_process() -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
-@pytest.mark.slow
 def test_peak_memory_is_as_planned():
     _, needed, measured, reports, rows = run_in_its_own_process()
     assert abs(measured / needed - 1) <= 0.2
@@ -265,7 +282,7 @@ def test_without_a_budget_a_program_over_half_of_the_free_memory_is_halved(monke
     one = jj.Scorer(wide, mode="reverse", images_per_step=1, block_size=8).program(batch).peak_bytes
 
     def scores_with(free: int, **options: Any) -> tuple[jj.ScoreResult, list[str]]:
-        monkeypatch.setattr(programs, "default_budget", lambda: free)
+        monkeypatch.setattr(programs, "default_budget", lambda platform: free)
         monkeypatch.setattr("jepa_jax.scoring.scorer._programs", OrderedDict())
         said: list[str] = []
         return jj.Scorer(wide, mode="reverse", report=said.append, **options)(batch), said

@@ -75,7 +75,6 @@ def test_baselines_know_a_gaussian():
         assert rank_correlation(values, truth) > 0.9, name  # 20 neighbours: 0.22 nats of noise
 
 
-@pytest.mark.slow
 def test_the_gaussian_score_finds_a_known_density():
     """The reduced study: D = 2, K = 8, one seed, held-out points."""
     found = study_run(Cell(fixed(random_mixture(2)), dataclasses.replace(WIDE, steps=1200)), seed=1)["spearman"]
@@ -141,7 +140,6 @@ def test_world_figures_rank_by_frequency():
     ] == pytest.approx(-1)
 
 
-@pytest.mark.slow
 def test_a_world_run_goes_from_pictures_to_figures(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(controlled, "TRAINING_PICTURES", 256)
     monkeypatch.setattr(controlled, "PICTURES_PER_COMBINATION", 2)

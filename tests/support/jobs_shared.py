@@ -9,17 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from makes import TINY
 
-from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import ShardReport
-
-SPEC = EncoderSpec(
-    name="tiny",
-    family="dinov2",
-    vit=ViTSpec(width=24, depth=2, heads=2, patch_size=14, native_image_size=56, mlp_width=48, layer_scale=True),
-    preprocess=PreprocessSpec(resize_shortest=64, crop=56),
-)
 
 
 class Silent:
@@ -45,7 +39,7 @@ class Silent:
 @functools.cache
 def tiny_encoder() -> Encoder:
     """Random weights; a step compiles in a second."""
-    return Encoder(SPEC, initialize_params(SPEC.vit, seed=0))
+    return Encoder(TINY, initialize_params(TINY.vit, seed=0))
 
 
 def table(output: Path) -> pa.Table:

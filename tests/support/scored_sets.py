@@ -1,15 +1,17 @@
 """Small finished jobs for the analysis tests: real files, a real (random) encoder, the real runner."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+from makes import TINIEST_VIT
 from PIL import Image
 
-from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobOptions, open_source, run_job
 
-VIT = ViTSpec(width=16, depth=1, heads=2, patch_size=14, native_image_size=28, mlp_width=32, layer_scale=True)
+VIT = dataclasses.replace(TINIEST_VIT, width=16, mlp_width=32)
 SPEC = EncoderSpec("tiny", "dinov2", VIT, PreprocessSpec(resize_shortest=32, crop=28))
 COUNT = 60
 

@@ -79,7 +79,6 @@ def logged(output: Path) -> list[dict]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds_per_step"} for line in lines]
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path):
     """A real SIGKILL, as soon as the second checkpoint is there; whatever step that hits."""
     (tmp_path / "config.py").write_text(CONFIG_FILE)
@@ -115,7 +114,6 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path):
     assert [line["step"] for line in logged(tmp_path / "killed")] == list(range(5, 61, 5))
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::jepa_jax.training.loop.CollapseWarning")  # a few steps take nothing anywhere
 @pytest.mark.parametrize("name", killed_training.RUNS)
 def test_whatever_the_optimizer_and_objective_keep_is_resumed(name: str, tmp_path: Path):

@@ -60,7 +60,6 @@ def test_it_scores_where_no_model_is_named(tmp_path: Path):
     assert "jepa-tiny is a small ViT" in done.stdout
 
 
-@pytest.mark.slow
 def test_its_embeddings_fill_their_space_and_tell_what_the_card_says():
     """All 20,000 and 5,000 images of the development subset; the card's 50,000 and 10,000 give a little more."""
     if not CIFAR10.exists():
