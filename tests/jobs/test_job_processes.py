@@ -17,14 +17,15 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from jobs_shared import SPEC, failures, run_score, score_command, table, tiny_encoder
+from jobs_shared import failures, run_score, score_command, table, tiny_encoder
+from makes import TINY
 from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.encoders import save_encoder
-from jepa_jax.jobs.decoding import InputRecipe
-from jepa_jax.jobs.sources.records import read_file
-from jepa_jax.jobs.worker import Worker
+from jepa_jax.images.decoding import InputRecipe
+from jepa_jax.images.sources.records import read_file
+from jepa_jax.images.worker import Worker
 
 ONE_BY_ONE = ["--shard-size", "1", "--batch-size", "1"]
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "8"}
@@ -198,7 +199,7 @@ def test_a_worker_that_dies_is_an_error_and_the_job_resumes(
 
 def test_the_error_of_a_dead_worker_holds_no_view_of_a_buffer():
     """Of an `io.BytesIO`: the traceback is part of a cycle, and Python 3.12.1 crashes when that is collected."""
-    worker = Worker(read_file, InputRecipe(SPEC.preprocess))
+    worker = Worker(read_file, InputRecipe(TINY.preprocess))
     os.kill(worker._process.pid, signal.SIGKILL)
     worker._process.wait()
     with pytest.raises(EOFError, match="died with status -9") as caught:
