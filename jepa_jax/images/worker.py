@@ -8,6 +8,7 @@ Neither `jepa_jax` by itself nor `jepa_jax.images` loads JAX, which would cost a
 from __future__ import annotations
 
 import contextlib
+import pickle
 import signal
 import subprocess
 import sys
@@ -38,7 +39,7 @@ class Worker:
                 start_new_session=True,
             )
         with self._alive():
-            self._pipe.send((reader, recipe))
+            _send(self._pipe, (reader, recipe))
 
     def decode(self, records: list[tuple[int, str, Any]]) -> list[Any]:
         """Have some records (index, key, locator) decoded.
@@ -47,8 +48,8 @@ class Worker:
             EOFError: the process has died.
         """
         with self._alive():
-            self._pipe.send(records)
-            return self._pipe.recv()
+            _send(self._pipe, records)
+            return _receive(self._pipe)
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
@@ -64,13 +65,28 @@ class Worker:
         self._pipe.close()
 
 
+def _send(pipe: Connection, message: Any) -> None:
+    """As `Connection.send`, which pickles into a view of an `io.BytesIO`: Python 3.12.1 crashes when that is garbage.
+
+    It becomes garbage where the other process is dead: the error's traceback holds the view, and is part of a cycle.
+    A view of bytes does no harm.
+    """
+    pipe.send_bytes(pickle.dumps(message))
+
+
+def _receive(pipe: Connection) -> Any:
+    """As `Connection.recv`, for the same reason."""
+    return pickle.loads(pipe.recv_bytes())
+
+
 def _serve(pipe: Connection) -> None:
     from jepa_jax.images.decoding import decode_record
 
     try:
-        reader, recipe = pipe.recv()
+        reader, recipe = _receive(pipe)
         while True:
-            pipe.send([decode_record(index, key, locator, reader, recipe) for index, key, locator in pipe.recv()])
+            records = _receive(pipe)
+            _send(pipe, [decode_record(index, key, locator, reader, recipe) for index, key, locator in records])
     except (EOFError, ConnectionError):
         return  # the parent is done, or dead
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,14 @@ import psutil
 import pyarrow as pa
 import pytest
 from jobs_shared import failures, run_score, score_command, table, tiny_encoder
+from makes import TINY
 from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.encoders import save_encoder
+from jepa_jax.images.decoding import InputRecipe
+from jepa_jax.images.sources.records import read_file
+from jepa_jax.images.worker import Worker
 
 ONE_BY_ONE = ["--shard-size", "1", "--batch-size", "1"]
 # Beside whatever flags the tests run with: programs that are compared are compiled alike.
@@ -194,6 +199,24 @@ def test_a_worker_that_dies_is_an_error_and_the_job_resumes(
     assert "the same command resumes" in errors
     subprocess.run(command, env=os.environ | compiled, capture_output=True, check=True)
     assert len(table(output)) == 60
+
+
+def test_the_error_of_a_dead_worker_holds_no_view_of_a_buffer():
+    """Of an `io.BytesIO`: the traceback is part of a cycle, and Python 3.12.1 crashes when that is collected."""
+    worker = Worker(read_file, InputRecipe(TINY.preprocess))
+    os.kill(worker._process.pid, signal.SIGKILL)
+    worker._process.wait()
+    with pytest.raises(EOFError, match="died with status -9") as caught:
+        worker.decode([(0, "a", "a.png")])
+    error: BaseException | None = caught.value
+    held: list[object] = []
+    while error:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        held += [value for frame in frames for value in frame.f_locals.values()]
+        error = error.__context__
+    views = [value.obj for value in held if isinstance(value, memoryview)]
+    assert all(isinstance(owner, bytes) for owner in views)
+    worker.stop()
 
 
 def test_a_full_disk_stops_a_job_that_then_resumes(

@@ -24,7 +24,8 @@ PROGRAM = """
     WIDE = 2**18
 
     def fn(x):  # each row's pullback takes 64 MiB: 64 rows 4 GiB, 32 rows 2 GiB, 16 rows 1 GiB
-        return jnp.sum(jnp.sin(jnp.repeat(x, WIDE, axis=1).reshape(-1, 64, WIDE)) * jnp.linspace(1, 2, WIDE), axis=-1)
+        repeated = jax.lax.optimization_barrier(jnp.repeat(x, WIDE, axis=1).reshape(-1, 64, WIDE))  # is not fused away
+        return jnp.sum(jnp.sin(repeated) * jnp.linspace(1, 2, WIDE), axis=-1)
 
     batch = np.random.default_rng(0).standard_normal((2, 64)).astype(np.float32)
     one = batch[:1]
