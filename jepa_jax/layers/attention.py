@@ -39,7 +39,7 @@ class AttentionKernels(NamedTuple):
     """The kernels of the way back, constants folded in."""
 
     outward: jax.Array  # [d, d]: from the layer's outputs to the heads'
-    inward: jax.Array  # [3d, d]: from queries, keys and values to the layer's inputs
+    inward: jax.Array  # [d, 3d]: from queries, keys and values to the layer's inputs
 
 
 class Attention(Layer, nnx.Module):
@@ -80,7 +80,7 @@ class Attention(Layer, nnx.Module):
             outward = outward * layer_scale
         scale = jnp.array([self.head_width**-0.5, 1.0, 1.0], inward.dtype)
         inward = (inward.reshape(self.width, 3, self.width) * scale[:, None]).reshape(self.width, -1)
-        return AttentionKernels(outward.T, inward.T if norm is None else norm.fold(inward))
+        return AttentionKernels(outward, inward if norm is None else norm.fold(inward))
 
     def pullback(
         self,
@@ -109,7 +109,7 @@ class Attention(Layer, nnx.Module):
         self, kernels: AttentionKernels, cotangent: jax.Array, products: Products, schedule: Schedule
     ) -> Heads:
         """Through the output projection of any number of tokens: [..., R, d], and cut into heads."""
-        return schedule.split(products("...re,ed->...rd", cotangent, kernels.outward), self.heads)
+        return schedule.split(products("...re,de->...rd", cotangent, kernels.outward), self.heads)
 
     def pullback_heads(
         self, residuals: AttentionResiduals, outputs: Heads, products: Products, schedule: Schedule
@@ -136,7 +136,7 @@ class Attention(Layer, nnx.Module):
             schedule: what cut the heads.
         """
         used = {1: slice(None, self.width), 2: slice(self.width, None), 3: slice(None)}[len(parts)]
-        return products("...re,ed->...rd", schedule.join(parts), kernels.inward[used])
+        return products("...re,de->...rd", schedule.join(parts), kernels.inward[:, used])
 
     def cost(self, sizes: Sizes) -> Cost:
         """Over the active tokens as queries, and all as keys."""

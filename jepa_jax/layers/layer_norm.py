@@ -61,9 +61,9 @@ class LayerNorm(TokenLayer, nnx.Module):
         return self.scale[...]
 
     def fold(self, kernel: jax.Array) -> jax.Array:
-        """The gain and the mean, taken into the kernel [d, h] of the layer behind, transposed: [h, d]."""
+        """The gain and the mean, taken into the kernel [d, h] of the layer behind."""
         gained = kernel * self.scale[:, None]
-        return (gained - jnp.mean(gained, axis=0, keepdims=True)).T
+        return gained - jnp.mean(gained, axis=0, keepdims=True)
 
     def pullback_tokens(
         self, kernels: jax.Array, residuals: NormResiduals, cotangent: jax.Array, products: Products

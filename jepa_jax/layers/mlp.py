@@ -29,8 +29,8 @@ Activation = Literal["gelu", "quick_gelu"]
 class MLPKernels(NamedTuple):
     """The kernels of the way back, constants folded in; h counts both halves of gated units."""
 
-    outward: jax.Array  # [e, h]: from outputs to hidden units
-    inward: jax.Array  # [h, d]: from hidden units to inputs
+    outward: jax.Array  # [h, e]: from outputs to hidden units
+    inward: jax.Array  # [d, h]: from hidden units to inputs
 
 
 class HiddenLayer(TokenLayer, nnx.Module):
@@ -63,18 +63,17 @@ class HiddenLayer(TokenLayer, nnx.Module):
         inward, outward = (layer.kernel[...] for layer in self.maps())
         if layer_scale is not None:
             outward = outward * layer_scale
-        return MLPKernels(jnp.tile(outward, (self.parts, 1)).T, inward.T if norm is None else norm.fold(inward))
+        return MLPKernels(jnp.tile(outward, (self.parts, 1)), inward if norm is None else norm.fold(inward))
 
     def pullback_tokens(
         self, kernels: MLPKernels, residuals: jax.Array, cotangent: jax.Array, products: Products
     ) -> jax.Array:
         """[..., R, d] -> [..., R, d]; ``residuals`` are the activation's derivatives."""
-        derivatives = residuals[..., None, :]
-        if _folds(*kernels.outward.shape, rows=cotangent.shape[-2]):
-            matrix = products("...eh,hd->...ed", kernels.outward * derivatives, kernels.inward)
-            return products("...re,...ed->...rd", cotangent, matrix)
-        hidden = products("...re,eh->...rh", cotangent, kernels.outward) * derivatives
-        return products("...rh,hd->...rd", hidden, kernels.inward)
+        if _folds(*kernels.inward.shape, rows=cotangent.shape[-2]):
+            matrix = products("dh,...he->...de", kernels.inward, residuals[..., None] * kernels.outward)
+            return products("...re,...de->...rd", cotangent, matrix)
+        hidden = products("...re,he->...rh", cotangent, kernels.outward) * residuals[..., None, :]
+        return products("...rh,dh->...rd", hidden, kernels.inward)
 
     def cost(self, sizes: Sizes) -> Cost:
         """Over the active tokens on the way back."""
