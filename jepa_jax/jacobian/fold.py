@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_jax.layers import Layer, Schedule
-from jepa_jax.layers.layer import no_null_directions
+from jepa_jax.layers.layer import TokenLayer, no_null_directions
 from jepa_jax.numerics.products import Products
 
 Kernels = tuple[Any, ...]
@@ -64,7 +64,7 @@ def pullback(
     products: Products,
     schedule: Schedule,
 ) -> jax.Array:
-    """Rows of the Jacobian.
+    """Rows of the Jacobian, as columns.
 
     Args:
         layers: of the encoder.
@@ -75,12 +75,15 @@ def pullback(
         schedule: how tokens and heads are gone through.
 
     Returns:
-        [P, R, m]: of each of P patches m = 3pp pixel values (row, column, channel), or fewer in their place if the
+        [P, m, R]: of each of P patches m = 3pp pixel values (row, column, channel), or fewer in their place if the
         kernels are compact.
     """
-    for layer, kernel, kept in zip(reversed(layers), reversed(kernels), reversed(residuals), strict=True):
+    entry, *others = zip(layers, kernels, residuals, strict=True)
+    for layer, kernel, kept in reversed(others):
         cotangent = layer.pullback(kernel, kept, cotangent, products, schedule)
-    return cotangent
+    layer, kernel, kept = entry
+    assert isinstance(layer, TokenLayer), "what an image enters through treats every patch alone"
+    return layer.pullback_transpose(kernel, kept, cotangent, products, schedule)
 
 
 def jacobian_transpose(
@@ -112,8 +115,7 @@ def jacobian_transpose(
 
     def one_pass(some: jax.Array) -> jax.Array:
         seeds = jax.nn.one_hot(some, size, dtype=dtype)[None]
-        found = pullback(layers, kernels, linearization.residuals, seeds, products, schedule)
-        return jnp.swapaxes(found, 1, 2)
+        return pullback(layers, kernels, linearization.residuals, seeds, products, schedule)
 
     passes = math.ceil(rows.size / (block_size or rows.size))
     if passes == 1:

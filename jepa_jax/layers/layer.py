@@ -167,6 +167,16 @@ class TokenLayer(Layer):
 
         return schedule.over_tokens(rule, cotangent, first(residuals, cotangent.shape[0]))
 
+    def pullback_transpose(
+        self, kernels: Any, residuals: Any, cotangent: jax.Array, products: Products, schedule: Schedule
+    ) -> jax.Array:
+        """The same with rows last, [N, d, R]: each token is turned by its own product, not all of them afterwards."""
+
+        def rule(cotangent: jax.Array, residuals: Any) -> jax.Array:
+            return jnp.swapaxes(self.pullback_tokens(kernels, residuals, cotangent, products), -1, -2)
+
+        return schedule.over_tokens(rule, cotangent, first(residuals, cotangent.shape[0]))
+
 
 def first(tree: Any, count: int) -> Any:
     """The first tokens' share of residuals."""
