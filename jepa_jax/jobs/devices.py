@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.jobs.options import JobOptions
+from jepa_jax.numerics.batches import multiple
 from jepa_jax.scoring.meshes import local_mesh
 from jepa_jax.scoring.noise import Noise
 from jepa_jax.scoring.programs import Program, placing
@@ -44,8 +45,8 @@ class Step:
     ):
         devices = jax.local_devices()
         self.recipe = options.input_recipe(encoder.spec)
-        self.records = max(1, _multiple(batch_size, len(devices)) // self.recipe.count)
-        self.batch_size = _multiple(self.records * self.recipe.count, len(devices))
+        self.records = max(1, multiple(batch_size, len(devices)) // self.recipe.count)
+        self.batch_size = multiple(self.records * self.recipe.count, len(devices))
         self.image_shape = (encoder.spec.image_size, encoder.spec.image_size, 3)
         mesh = local_mesh()
         score = dataclasses.replace(options.score, mesh=mesh)
@@ -70,8 +71,3 @@ class Step:
         """The compiled step, with its plan, memory and compile time, without running it."""
         np.empty((self.batch_size, *self.image_shape), np.float32)  # MemoryError where not even the images fit
         return self.scorer.program(jax.ShapeDtypeStruct((self.batch_size, *self.image_shape), np.float32))
-
-
-def _multiple(size: int, of: int) -> int:
-    """The least multiple that is no smaller."""
-    return -(-size // of) * of

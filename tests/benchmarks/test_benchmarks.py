@@ -60,7 +60,6 @@ def test_the_trained_encoder_is_as_exact_as_predicted(stages: dict[str, Any]):
     # Of two images, each on every processor anew: none is off by twice what is predicted of the typical one, which is
     # two deviations and more. `test_scorer` has what is said of a share of many.
     assert level["error_max"] <= 2 * level["predicted_median"]
-    assert 0 <= level["share_within_predicted"] <= 1
     for kind in ("trained", "random"):
         assert stages["accuracy"][kind]["batches"]["score_difference"] <= 1e-4
 
