@@ -13,9 +13,8 @@ from jepa_jax.encoders.parameters import Params, build_module, parameter_shapes
 from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.encoders.vit import POOLINGS
 from jepa_jax.errors import ArgumentError
-from jepa_jax.layers import Cost, Layer, Schedule
+from jepa_jax.layers import Cost, EntryLayer, Layer, Schedule
 from jepa_jax.layers.layer import no_null_directions
-from jepa_jax.layers.patches import to_pixels
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class EncoderFunction:
         """Number of transformer blocks."""
         return self.vit.depth
 
-    def layers(self, params: Params, shape: tuple[int, ...]) -> tuple[Layer, ...]:
+    def layers(self, params: Params, shape: tuple[int, ...]) -> tuple[EntryLayer, *tuple[Layer, ...]]:
         """The layers around given parameters, for one image of a shape (H, W, 3)."""
         return build_module(self.vit, params).layers(self._grid(shape))
 
@@ -61,10 +60,6 @@ class EncoderFunction:
 
         jax.eval_shape(add_up, parameter_shapes(self.vit))  # costs hang on shapes alone
         return sum(costs, Cost())
-
-    def to_input(self, rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Rows of a Jacobian by patches, [P, R, 3pp], to images [R, H, W, 3]."""
-        return to_pixels(rows, self.vit.patch_size, shape)
 
     def check_batch(self, shape: tuple[int, ...]) -> None:
         """Refuse what is no batch of images."""

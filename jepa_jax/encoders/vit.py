@@ -18,6 +18,7 @@ from jepa_jax.layers import (
     Attention,
     Block,
     ClassToken,
+    EntryLayer,
     L2Normalize,
     Layer,
     LayerNorm,
@@ -107,18 +108,17 @@ class ViT(nnx.Module):
         tokens = self._positions(grid)(patches.reshape(len(images), -1, self.spec.width))
         return self.pre_norm(tokens) if self.spec.pre_norm else tokens
 
-    def layers(self, grid: tuple[int, int]) -> tuple[Layer, ...]:
+    def layers(self, grid: tuple[int, int]) -> tuple[EntryLayer, *tuple[Layer, ...]]:
         """All layers in their order, for images of so many rows and columns of patches."""
-        entry = [self.patch_embedding, self._positions(grid), *([self.pre_norm] if self.spec.pre_norm else [])]
-        return (*entry, Stack(self.blocks), self.norm, *self.head(grid))
+        pre_norm = [self.pre_norm] if self.spec.pre_norm else []
+        tokens = self._positions(grid), *pre_norm
+        return (self.patch_embedding, *tokens, Stack(self.blocks), self.norm, *self.head(grid))
 
-    def sizes(
-        self, grid: tuple[int, int], rows: int, schedule: Schedule, itemsize: int = 4, compact: bool = True
-    ) -> Sizes:
+    def sizes(self, grid: tuple[int, int], rows: int, schedule: Schedule, itemsize: int = 4) -> Sizes:
         """What the layers' costs depend on; see `Sizes`."""
         tokens = self.spec.prefix_tokens + grid[0] * grid[1]
         pooling, *_ = self.head(grid)
-        return Sizes(grid, tokens, pooling.active(tokens), rows, schedule, itemsize, compact)
+        return Sizes(grid, tokens, pooling.active(tokens), rows, schedule, itemsize)
 
     def _positions(self, grid: tuple[int, int]) -> Positions:
         spec, native = self.spec, self.spec.native_grid

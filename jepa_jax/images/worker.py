@@ -8,6 +8,7 @@ Neither `jepa_jax` by itself nor `jepa_jax.images` loads JAX, which would cost a
 from __future__ import annotations
 
 import contextlib
+import importlib
 import pickle
 import signal
 import subprocess
@@ -94,8 +95,7 @@ def _serve(pipe: Connection) -> None:
 def _import_the_parents_package() -> None:
     """Import this very `jepa_jax`, wherever the parent found it; all else is looked for where Python looks."""
     sys.path.insert(0, str(HOME))
-    import jepa_jax  # noqa: F401
-
+    importlib.import_module("jepa_jax")
     sys.path.remove(str(HOME))
 
 

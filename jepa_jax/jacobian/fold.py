@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jepa_jax.layers import Layer, Schedule
-from jepa_jax.layers.layer import TokenLayer, no_null_directions
+from jepa_jax.layers import EntryLayer, Layer, Schedule
+from jepa_jax.layers.layer import no_null_directions
 from jepa_jax.numerics.products import Products
 
 Kernels = tuple[Any, ...]
@@ -42,8 +42,15 @@ def prepare(layers: Sequence[Layer], compact: bool) -> Kernels:
         layers: of the encoder.
         compact: whether rows may be shortened by an isometry of the input: all that a spectrum needs.
     """
-    entry, *others = layers
-    return (entry.prepare_compact() if compact else entry.prepare(), *(layer.prepare() for layer in others))
+    entry = entry_layer(layers)
+    return (entry.prepare_compact() if compact else entry.prepare(), *(layer.prepare() for layer in layers[1:]))
+
+
+def entry_layer(layers: Sequence[Layer]) -> EntryLayer:
+    """What an input enters through."""
+    entry = layers[0]
+    assert isinstance(entry, EntryLayer)
+    return entry
 
 
 def linearize(layers: Sequence[Layer], image: jax.Array) -> Linearization:
@@ -78,12 +85,9 @@ def pullback(
         [P, m, R]: of each of P patches m = 3pp pixel values (row, column, channel), or fewer in their place if the
         kernels are compact.
     """
-    entry, *others = zip(layers, kernels, residuals, strict=True)
-    for layer, kernel, kept in reversed(others):
+    for layer, kernel, kept in reversed(list(zip(layers, kernels, residuals, strict=True))[1:]):
         cotangent = layer.pullback(kernel, kept, cotangent, products, schedule)
-    layer, kernel, kept = entry
-    assert isinstance(layer, TokenLayer), "what an image enters through treats every patch alone"
-    return layer.pullback_transpose(kernel, kept, cotangent, products, schedule)
+    return entry_layer(layers).pullback_transpose(kernels[0], residuals[0], cotangent, products, schedule)
 
 
 def jacobian_transpose(

@@ -52,10 +52,6 @@ class Differentiable(Protocol):
         """What one example of a shape costs with so many rows in a pass; None where nothing is known."""
         ...
 
-    def to_input(self, rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Rows [P, R, m] as the layers' pullbacks leave them, to [R, *input]."""
-        ...
-
     def check_batch(self, shape: tuple[int, ...]) -> None:
         """Refuse a batch of an unfit shape."""
         ...
@@ -77,10 +73,6 @@ class OpaqueFunction:
     def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, itemsize: int = 4) -> None:
         """Nothing is known."""
         del shape, rows, schedule, itemsize
-
-    def to_input(self, rows: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Has no pullback of its own."""
-        raise NotImplementedError
 
     def check_batch(self, shape: tuple[int, ...]) -> None:
         """A batch of something."""

@@ -150,7 +150,7 @@ def jacobian_rows(
     transpose = fold.jacobian_transpose(
         layers, prepared, there, options.products, options.chosen_schedule, block_size=options.block_size
     )
-    return function.to_input(jnp.swapaxes(transpose, 1, 2), example.shape)
+    return fold.entry_layer(layers).to_input(transpose, example.shape)
 
 
 def embed_with_nulls(function: Differentiable, params: Any, example: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -5,6 +5,7 @@ from jepa_jax.layers.block import Block as Block
 from jepa_jax.layers.head import L2Normalize as L2Normalize
 from jepa_jax.layers.head import Projection as Projection
 from jepa_jax.layers.layer import Cost as Cost
+from jepa_jax.layers.layer import EntryLayer as EntryLayer
 from jepa_jax.layers.layer import Layer as Layer
 from jepa_jax.layers.layer import NullDirections as NullDirections
 from jepa_jax.layers.layer import Sizes as Sizes

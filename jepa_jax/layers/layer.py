@@ -40,7 +40,6 @@ class Sizes:
         rows: of the Jacobian, in one pass.
         itemsize: bytes of a value.
         schedule: how tokens and heads are gone through.
-        compact: whether the Jacobian's rows are shortened where they enter through a patch kernel.
     """
 
     grid: tuple[int, int]
@@ -49,7 +48,6 @@ class Sizes:
     rows: int
     schedule: Schedule
     itemsize: int = 4
-    compact: bool = True
 
     @property
     def patches(self) -> int:
@@ -122,10 +120,6 @@ class Layer:
         """The kernels of the way back: what it needs of the parameters alone, worked out once for all images."""
         return None
 
-    def prepare_compact(self) -> Any:
-        """The same, up to an isometry of the input: for the first layer, where singular values alone are wanted."""
-        return self.prepare()
-
     def pullback(
         self, kernels: Any, residuals: Any, cotangent: jax.Array, products: Products, schedule: Schedule
     ) -> jax.Array:
@@ -167,15 +161,27 @@ class TokenLayer(Layer):
 
         return schedule.over_tokens(rule, cotangent, first(residuals, cotangent.shape[0]))
 
+
+class EntryLayer(TokenLayer):
+    """The first layer, through which an input enters."""
+
+    def prepare_compact(self) -> Any:
+        """`prepare`, up to an isometry of the input: enough where singular values alone are wanted."""
+        raise NotImplementedError
+
+    def to_input(self, transpose: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """From what `pullback_transpose` returns, not compact, to rows of the Jacobian in the input's shape."""
+        raise NotImplementedError
+
     def pullback_transpose(
         self, kernels: Any, residuals: Any, cotangent: jax.Array, products: Products, schedule: Schedule
     ) -> jax.Array:
-        """The same with rows last, [N, d, R]: each token is turned by its own product, not all of them afterwards."""
+        """`pullback` with rows last, [P, m, R]: each token is turned in its own product, not all of them after it."""
 
         def rule(cotangent: jax.Array, residuals: Any) -> jax.Array:
             return jnp.swapaxes(self.pullback_tokens(kernels, residuals, cotangent, products), -1, -2)
 
-        return schedule.over_tokens(rule, cotangent, first(residuals, cotangent.shape[0]))
+        return schedule.over_tokens(rule, cotangent, residuals)
 
 
 def first(tree: Any, count: int) -> Any:

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_jax.layers.layer import Cost, Sizes, TokenLayer, linear
+from jepa_jax.layers.layer import Cost, EntryLayer, Sizes, linear
 from jepa_jax.numerics.products import Products
 
 
-class PatchEmbedding(TokenLayer, nnx.Module):
+class PatchEmbedding(EntryLayer, nnx.Module):
     """Images to patch tokens."""
 
     def __init__(self, patch_size: int, width: int, rngs: nnx.Rngs, use_bias: bool = True):
@@ -51,10 +51,16 @@ class PatchEmbedding(TokenLayer, nnx.Module):
         del residuals
         return products("...rd,dm->...rm", cotangent, kernels)
 
+    def to_input(self, transpose: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """[P, 3pp, R] to images [R, H, W, 3]."""
+        p = self.patch_size
+        patches = transpose.reshape(shape[0] // p, shape[1] // p, p, p, 3, -1)
+        return patches.transpose(5, 0, 2, 1, 3, 4).reshape(-1, *shape)
+
     def cost(self, sizes: Sizes) -> Cost:
-        """Over the patches."""
+        """Over the patches, in the compact form."""
         pixels, width = self.projection.kernel.shape
-        entering = min(pixels, width) if sizes.compact else pixels
+        entering = min(pixels, width)
         return Cost(
             forward=sizes.patches * pixels * width,
             pullback=sizes.patches * sizes.rows * width * entering,
@@ -63,10 +69,3 @@ class PatchEmbedding(TokenLayer, nnx.Module):
             jacobian=sizes.patches * sizes.rows * entering * sizes.itemsize,
             workspace=2 * sizes.patches * sizes.rows * max(width, entering) * sizes.itemsize,
         )
-
-
-def to_pixels(rows: jax.Array, patch_size: int, shape: tuple[int, ...]) -> jax.Array:
-    """Rows of a Jacobian by patches, [P, R, 3pp], to images [R, H, W, 3]."""
-    p = patch_size
-    patches = rows.reshape(shape[0] // p, shape[1] // p, -1, p, p, 3)
-    return patches.transpose(2, 0, 3, 1, 4, 5).reshape(-1, *shape)

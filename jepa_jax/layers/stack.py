@@ -3,58 +3,72 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_jax.layers.block import Block, BlockKernels, BlockResiduals
+from jepa_jax.layers.block import Block
 from jepa_jax.layers.layer import Cost, Layer, Sizes
 from jepa_jax.layers.schedule import Schedule
 from jepa_jax.numerics.products import Products
 
 
+class Stacked(NamedTuple):
+    """Residuals or kernels of blocks: of all but the last with a leading axis for their number, and of the last.
+
+    The last block may begin its way back with fewer tokens (the class token alone), so it stands before the loop; kept
+    apart from the beginning, nothing has to be cut out of the stack, which would copy it.
+    """
+
+    others: Any
+    last: Any
+
+
 class Stack(Layer):
-    """Blocks as one layer: compiled once and looped over, whatever their number. Residuals and kernels are stacked."""
+    """Blocks as one layer: compiled once and looped over, whatever their number."""
 
     def __init__(self, blocks: nnx.List[Block]):
         self.blocks = blocks
 
-    def linearize(self, tokens: jax.Array) -> tuple[jax.Array, BlockResiduals]:
-        """[N, d] -> [N, d], and the blocks' residuals with a leading axis for their number."""
-        graph, begun = nnx.split(self.blocks[0])
-        stacked = stack(begun, *(nnx.state(block) for block in self.blocks[1:]))
+    def linearize(self, tokens: jax.Array) -> tuple[jax.Array, Stacked]:
+        """[N, d] -> [N, d], and the blocks' residuals."""
+        graph, _ = nnx.split(self.blocks[0])
 
-        def step(tokens: jax.Array, state: nnx.State) -> tuple[jax.Array, BlockResiduals]:
+        def step(tokens: jax.Array, state: nnx.State) -> tuple[jax.Array, Any]:
             return nnx.merge(graph, state).linearize(tokens)
 
-        return jax.lax.scan(step, tokens, stacked)
+        *others, last = self.blocks
+        kept = None
+        if others:
+            tokens, kept = jax.lax.scan(step, tokens, stack(*map(nnx.state, others)))
+        tokens, of_last = last.linearize(tokens)
+        return tokens, Stacked(kept, of_last)
 
-    def prepare(self) -> BlockKernels:
-        """The blocks' kernels with a leading axis for their number."""
-        return stack(*(block.prepare() for block in self.blocks))
+    def prepare(self) -> Stacked:
+        """The blocks' kernels."""
+        *others, last = (block.prepare() for block in self.blocks)
+        return Stacked(stack(*others) if others else None, last)
 
     def pullback(
         self,
-        kernels: BlockKernels,
-        residuals: BlockResiduals,
+        kernels: Stacked,
+        residuals: Stacked,
         cotangent: jax.Array,
         products: Products,
         schedule: Schedule,
     ) -> jax.Array:
-        """See `Layer.pullback`: [A, R, d] -> [N, R, d].
+        """See `Layer.pullback`: [A, R, d] -> [N, R, d]."""
+        block = self.blocks[0]
 
-        The last block may begin with fewer tokens (the class token alone), so it stands before the loop.
-        """
+        def through(cotangent: jax.Array, of_block: tuple[Any, Any]) -> tuple[jax.Array, None]:
+            return block.pullback(*of_block, cotangent, products, schedule), None
 
-        def through(cotangent: jax.Array, block: tuple[BlockKernels, BlockResiduals]) -> tuple[jax.Array, None]:
-            return self.blocks[0].pullback(*block, cotangent, products, schedule), None
-
-        both = kernels, residuals
-        cotangent, _ = through(cotangent, jax.tree.map(lambda leaf: leaf[-1], both))
-        others = jax.tree.map(lambda leaf: leaf[:-1], both)
-        return jax.lax.scan(through, cotangent, others, reverse=True)[0]
+        cotangent, _ = through(cotangent, (kernels.last, residuals.last))
+        if kernels.others is None:
+            return cotangent
+        return jax.lax.scan(through, cotangent, (kernels.others, residuals.others), reverse=True)[0]
 
     def cost(self, sizes: Sizes) -> Cost:
         """All blocks see all tokens, but for the last one, which may be pruned."""
