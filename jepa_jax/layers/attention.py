@@ -39,7 +39,7 @@ class AttentionKernels(NamedTuple):
     """The kernels of the way back, constants folded in."""
 
     outward: jax.Array  # [d, d]: from the layer's outputs to the heads'
-    inward: jax.Array  # [d, 3d]: from queries, keys and values to the layer's inputs
+    inward: jax.Array  # [d, 3d]: from queries, values and keys to the layer's inputs
 
 
 class Attention(Layer, nnx.Module):
@@ -78,8 +78,8 @@ class Attention(Layer, nnx.Module):
         outward, inward = self.out.kernel[...], self.qkv.kernel[...]
         if layer_scale is not None:
             outward = outward * layer_scale
-        scale = jnp.array([self.head_width**-0.5, 1.0, 1.0], inward.dtype)
-        inward = (inward.reshape(self.width, 3, self.width) * scale[:, None]).reshape(self.width, -1)
+        query, key, value = jnp.split(inward, 3, axis=1)
+        inward = jnp.concatenate([query * self.head_width**-0.5, value, key], axis=1)
         return AttentionKernels(outward, inward if norm is None else norm.fold(inward))
 
     def pullback(
@@ -101,15 +101,15 @@ class Attention(Layer, nnx.Module):
 
         active, total = cotangent.shape[0], residuals.key.shape[1]
         if active == total:
-            return schedule.over_tokens(inputs, query, key, value)
-        asked = schedule.over_tokens(inputs, key, value)
+            return schedule.over_tokens(inputs, query, value, keys=key)
+        asked = schedule.over_tokens(inputs, value, keys=key)
         return asked.at[:active].add(schedule.over_tokens(inputs, query))
 
     def pullback_output(
         self, kernels: AttentionKernels, cotangent: jax.Array, products: Products, schedule: Schedule
     ) -> Heads:
-        """Through the output projection of any number of tokens: [..., R, d], and cut into heads."""
-        return schedule.split(products("...re,de->...rd", cotangent, kernels.outward), self.heads)
+        """Through the output projection of any number of tokens: [..., R, d] to [..., d, R], cut into heads."""
+        return schedule.split(products("de,...re->...dr", kernels.outward, cotangent), self.heads)
 
     def pullback_heads(
         self, residuals: AttentionResiduals, outputs: Heads, products: Products, schedule: Schedule
@@ -131,12 +131,12 @@ class Attention(Layer, nnx.Module):
 
         Args:
             kernels: see `prepare`.
-            parts: cotangents of query, key and value; of query alone; or of key and value.
+            parts: cotangents of query, value and key; of query alone; or of value and key.
             products: see `Layer.pullback`, as for the next.
             schedule: what cut the heads.
         """
         used = {1: slice(None, self.width), 2: slice(self.width, None), 3: slice(None)}[len(parts)]
-        return products("...re,de->...rd", schedule.join(parts), kernels.inward[:, used])
+        return products("...er,de->...rd", schedule.join(parts), kernels.inward[:, used])
 
     def cost(self, sizes: Sizes) -> Cost:
         """Over the active tokens as queries, and all as keys."""
@@ -166,23 +166,23 @@ def pullback_head(
 
     Args:
         products: takes the products.
-        cotangent: of the head's outputs, [Q, R, dh]; Q queries may be fewer than N keys.
+        cotangent: of the head's outputs, [Q, dh, R]; Q queries may be fewer than N keys.
         residuals: query [Q, dh], key and value [N, dh].
 
     Returns:
-        Cotangents of query [Q, R, dh], key [N, R, dh] and value [N, R, dh].
+        Cotangents of query [Q, dh, R], key **[dh, N, R]** and value [N, dh, R]; see `Schedule.over_heads`.
     """
     query, key, value = residuals
     weights = jax.nn.softmax(query @ key.T, axis=-1)
     output = weights @ value
     spread = weights[:, :, None] * (value[None] - output[:, None])  # P
-    of_logits = products("ije,ire->irj", spread, cotangent)
+    of_logits = products("ije,ier->ijr", spread, cotangent)
     if key.shape[0] > key.shape[1]:
-        of_query = products("ire,ife->irf", cotangent, products("jf,ije->ife", key, spread))
+        of_query = products("ife,ier->ifr", products("jf,ije->ife", key, spread), cotangent)
     else:
-        of_query = products("irj,jf->irf", of_logits, key)
-    of_key = products("irj,if->jrf", of_logits, query)
-    of_value = products("ij,ire->jre", weights, cotangent)
+        of_query = products("jf,ijr->ifr", key, of_logits)
+    of_key = products("if,ijr->fjr", query, of_logits)
+    of_value = products("ij,ier->jer", weights, cotangent)
     return of_query, of_key, of_value
 
 

@@ -104,12 +104,17 @@ class Block(Layer, nnx.Module):
         query, key, value = attention.pullback_heads(residuals.attention, outputs, products, schedule)
         if active == total:
             return schedule.over_tokens(
-                lambda token, *others: token + through_inputs(*others), cotangent, residuals.norm1, query, key, value
+                lambda token, *others: token + through_inputs(*others),
+                cotangent,
+                residuals.norm1,
+                query,
+                value,
+                keys=key,
             )
         asking = schedule.over_tokens(
             lambda token, *others: token + through_inputs(*others), cotangent, first(residuals.norm1, active), query
         )
-        asked = schedule.over_tokens(through_inputs, residuals.norm1, key, value)
+        asked = schedule.over_tokens(through_inputs, residuals.norm1, value, keys=key)
         return asked.at[:active].add(asking)
 
     def cost(self, sizes: Sizes) -> Cost:

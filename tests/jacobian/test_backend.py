@@ -69,7 +69,7 @@ def test_a_wrong_kernel_is_refused(monkeypatch, encoder):
 
     def wrong(*arguments):
         of_query, of_key, of_value = right(*arguments)
-        return of_query, of_key.at[-1].mul(0.9), of_value  # one token's key, by a tenth
+        return of_query, of_key.at[:, -1].mul(0.9), of_value  # one token's key, by a tenth
 
     monkeypatch.setattr(attention, "pullback_head", wrong)
     with pytest.raises(jj.BackendError, match="pullback of a transformer block in float32: relative error"):
