@@ -97,7 +97,7 @@ class Attention(Layer, nnx.Module):
         query, key, value = self.pullback_heads(residuals, outputs, products, schedule)
 
         def inputs(*parts: Heads) -> jax.Array:
-            return self.pullback_inputs(kernels, parts, products, schedule)
+            return jnp.swapaxes(self.pullback_inputs(kernels, parts, products, schedule), -1, -2)
 
         active, total = cotangent.shape[0], residuals.key.shape[1]
         if active == total:
@@ -127,7 +127,7 @@ class Attention(Layer, nnx.Module):
     def pullback_inputs(
         self, kernels: AttentionKernels, parts: tuple[Heads, ...], products: Products, schedule: Schedule
     ) -> jax.Array:
-        """Through the input projection of any number of tokens, [..., R, d].
+        """Through the input projection of any number of tokens, turned: [..., d, R].
 
         Args:
             kernels: see `prepare`.
@@ -136,7 +136,7 @@ class Attention(Layer, nnx.Module):
             schedule: what cut the heads.
         """
         used = {1: slice(None, self.width), 2: slice(self.width, None), 3: slice(None)}[len(parts)]
-        return products("...er,de->...rd", schedule.join(parts), kernels.inward[:, used])
+        return products("de,...er->...dr", kernels.inward[:, used], schedule.join(parts))
 
     def cost(self, sizes: Sizes) -> Cost:
         """Over the active tokens as queries, and all as keys."""

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jepa_jax.layers.attention import Attention, AttentionKernels, AttentionResiduals
 from jepa_jax.layers.layer import Cost, Layer, Sizes, first
-from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals, pullback_folded
+from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals, pullback_folded, pullback_folded_turned
 from jepa_jax.layers.mlp import MLP, MLPKernels, SwiGLU
 from jepa_jax.layers.schedule import Heads, Schedule
 from jepa_jax.numerics.products import Products
@@ -96,7 +96,8 @@ class Block(Layer, nnx.Module):
             return token, attention.pullback_output(kernels.attention, token, products, schedule)
 
         def through_inputs(norm: NormResiduals, *parts: Heads) -> jax.Array:
-            return pullback_folded(norm, attention.pullback_inputs(kernels.attention, parts, products, schedule))
+            pulled = attention.pullback_inputs(kernels.attention, parts, products, schedule)
+            return jnp.swapaxes(pullback_folded_turned(norm, pulled), -1, -2)
 
         cotangent, outputs = schedule.over_tokens(
             through_mlp, cotangent, first(residuals.norm2, active), first(residuals.mlp, active)

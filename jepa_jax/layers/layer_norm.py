@@ -97,5 +97,12 @@ def pullback_folded(residuals: NormResiduals, cotangent: jax.Array) -> jax.Array
     return (cotangent - along[..., None] * normalized[..., None, :]) * inverse_std[..., None, None]
 
 
+def pullback_folded_turned(residuals: NormResiduals, cotangent: jax.Array) -> jax.Array:
+    """`pullback_folded` with rows last, [..., d, R]."""
+    normalized, inverse_std = residuals
+    along = jnp.einsum("...dr,...d->...r", cotangent, normalized) / normalized.shape[-1]
+    return (cotangent - normalized[..., :, None] * along[..., None, :]) * inverse_std[..., None, None]
+
+
 def _unit(directions: jax.Array) -> jax.Array:
     return directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
