@@ -130,7 +130,15 @@ def test_a_tolerance_sends_images_up_the_ladder(encoder, batch, exact):
 
 @pytest.mark.parametrize("precision", LEVELS[:-1])
 def test_calibration_finds_what_a_null_direction_shows(batch, precision):
-    # Along it there is nothing but noise; other directions have a little more, as the Jacobian is larger there.
+    """Along it there is nothing but noise; other directions have a little more, as the Jacobian is larger there.
+
+    Up to 1.4 times was found of the way back, over images and levels, with deviations of a twentieth: 1.6 is three of
+    them further. At float32 the reference is float64, forward pass and all. Its rounding moves the point at which the
+    Jacobian is taken, where null directions are as exact as anywhere, so that they do not show it: measured against
+    the same forward pass in float32, the ratio is 0.97 to 1.1, against float64's 1.3 to 1.6. Passes of equally many
+    products round alike, and what is independent adds up by squares.
+    """
+    most = 1.6 * (np.sqrt(2) if precision == "float32" else 1)
     for make in ("class token", "patch mean"):
         spec = MAKES[make]
         encoder = Encoder(EncoderSpec("tiny", "vit", spec, PreprocessSpec(18, 16)), loud_params(spec, "float32"))
@@ -141,7 +149,7 @@ def test_calibration_finds_what_a_null_direction_shows(batch, precision):
         rows = np.asarray(alone, np.float64).reshape(len(images), spec.width, -1)
         shown = np.linalg.norm(null / np.linalg.norm(null) @ rows, axis=-1) / np.linalg.norm(rows, axis=(1, 2))
         expected = np.sqrt(spec.width * np.mean(shown**2))
-        assert 0.9 <= jj.calibrate_noise(encoder, images, precision) / expected <= 1.6
+        assert 0.9 <= jj.calibrate_noise(encoder, images, precision) / expected <= most
 
 
 def test_an_encoder_without_nulls_is_calibrated(batch):
