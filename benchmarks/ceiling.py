@@ -88,6 +88,7 @@ def jax_product(shape: Shape, precision: Precision) -> Callable[[], None]:
         dtype = jnp.float64 if wide else jnp.float32
         left, right = jnp.ones((m, k), dtype), jnp.ones((k, n), dtype)
         products = Products(precision, platform_of())
+        left, right = products.stored(left), products.stored(right)
         compiled = jax.jit(lambda a, b: products("mk,kn->mn", a, b)).lower(left, right).compile()
 
     def product() -> None:

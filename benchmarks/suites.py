@@ -59,7 +59,7 @@ class Suite:
 ON_PROCESSORS = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 """Both frameworks on the processor, whatever else there is."""
 
-EMULATED = ("bfloat16", "tensorfloat32", "bfloat16_3x")
+EMULATED = ("bfloat16", "float16", "tensorfloat32", "bfloat16_3x")
 
 SMOKE = Suite(
     (
@@ -187,9 +187,10 @@ CPU = Suite(
 def _gpu_race(model: str, limit_seconds: float, part: int, *, peers: bool, images: int) -> Stage:
     """A race at 224 pixels: PyTorch's ways where they end in time, and every level, one image or several at a time."""
     theirs = (Entry("listing", rounds=1), Entry("jacrev", chunk=64, rounds=2)) if peers else ()
-    levels = [Entry("rules", precision=precision) for precision in ("float32", "tensorfloat32", "bfloat16")]
-    side_by_side = [Entry("rules", precision=precision, images=images) for precision in ("tensorfloat32", "bfloat16")]
-    others = (Entry("generic"), Entry("rules", precision="bfloat16_3x"), Entry("rules", precision="float64", rounds=1))
+    order = ("float16", "bfloat16", "tensorfloat32", "bfloat16_3x", "float32")
+    levels = [Entry("rules", precision=precision) for precision in order]
+    side_by_side = [Entry("rules", precision=precision, images=images) for precision in order[:3]]
+    others = (Entry("generic"), Entry("rules", precision="float64", rounds=1))
     entries = (*theirs, *levels, *(side_by_side if images > 1 else ()), *(others if model == "dinov2-small" else ()))
     return Stage(f"race-{model}-224", Race(model, 224, 3, entries, square=8192), limit_seconds, part)
 

@@ -45,9 +45,11 @@ class EncoderFunction:
         """Number of transformer blocks."""
         return self.vit.depth
 
-    def layers(self, params: Params, shape: tuple[int, ...]) -> tuple[EntryLayer, *tuple[Layer, ...]]:
+    def layers(
+        self, params: Params, shape: tuple[int, ...], schedule: Schedule
+    ) -> tuple[EntryLayer, *tuple[Layer, ...]]:
         """The layers around given parameters, for one image of a shape (H, W, 3)."""
-        return build_module(self.vit, params).layers(self._grid(shape))
+        return build_module(self.vit, params).layers(self._grid(shape), schedule)
 
     def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, itemsize: int = 4) -> Cost:
         """What one image of a shape (H, W, 3) costs with so many rows of its Jacobian in a pass."""
@@ -56,7 +58,7 @@ class EncoderFunction:
         def add_up(params: Params) -> None:
             module, grid = build_module(self.vit, params), self._grid(shape)
             sizes = module.sizes(grid, rows, schedule, itemsize)
-            costs.extend(layer.cost(sizes) for layer in module.layers(grid))
+            costs.extend(layer.cost(sizes) for layer in module.layers(grid, schedule))
 
         jax.eval_shape(add_up, parameter_shapes(self.vit))  # costs hang on shapes alone
         return sum(costs, Cost())

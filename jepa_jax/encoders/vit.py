@@ -108,11 +108,11 @@ class ViT(nnx.Module):
         tokens = self._positions(grid)(patches.reshape(len(images), -1, self.spec.width))
         return self.pre_norm(tokens) if self.spec.pre_norm else tokens
 
-    def layers(self, grid: tuple[int, int]) -> tuple[EntryLayer, *tuple[Layer, ...]]:
+    def layers(self, grid: tuple[int, int], schedule: Schedule) -> tuple[EntryLayer, *tuple[Layer, ...]]:
         """All layers in their order, for images of so many rows and columns of patches."""
         pre_norm = [self.pre_norm] if self.spec.pre_norm else []
         tokens = self._positions(grid), *pre_norm
-        return (self.patch_embedding, *tokens, Stack(self.blocks), self.norm, *self.head(grid))
+        return (self.patch_embedding, *tokens, Stack(self.blocks, loops=schedule.loops), self.norm, *self.head(grid))
 
     def sizes(self, grid: tuple[int, int], rows: int, schedule: Schedule, itemsize: int = 4) -> Sizes:
         """What the layers' costs depend on; see `Sizes`."""

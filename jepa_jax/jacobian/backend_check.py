@@ -174,7 +174,9 @@ def layers_check(options: JacobianOptions) -> Check:
     def pullback(state: Any, x: jax.Array, cotangent: jax.Array) -> jax.Array:
         block = nnx.merge(graph, state)
         _, residuals = block.linearize(x)
-        return block.pullback(block.prepare(), residuals, cotangent, options.products, options.chosen_schedule)
+        products = options.products
+        kernels = block.prepare(products)
+        return block.pullback(kernels, residuals, products.stored(cotangent), products, options.chosen_schedule)
 
     with float64_scope(options.precision == "float64"), jax.default_matmul_precision("highest"):
         arguments = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (values, x, cotangent))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jepa_jax.layers import EntryLayer, Layer, Schedule
 from jepa_jax.layers.layer import no_null_directions
-from jepa_jax.numerics.products import Products
+from jepa_jax.numerics.products import Products, normalized
 
 Kernels = tuple[Any, ...]
 """What each layer has prepared of its parameters."""
@@ -35,15 +35,17 @@ class Linearization(NamedTuple):
     residuals: tuple[Any, ...]
 
 
-def prepare(layers: Sequence[Layer], compact: bool) -> Kernels:
+def prepare(layers: Sequence[Layer], products: Products, *, compact: bool) -> Kernels:
     """What the way back needs of the parameters alone; once for all images.
 
     Args:
         layers: of the encoder.
+        products: takes the products with rows in them.
         compact: whether rows may be shortened by an isometry of the input: all that a spectrum needs.
     """
     entry = entry_layer(layers)
-    return (entry.prepare_compact() if compact else entry.prepare(), *(layer.prepare() for layer in layers[1:]))
+    of_entry = entry.prepare_compact(products) if compact else entry.prepare(products)
+    return (of_entry, *(layer.prepare(products) for layer in layers[1:]))
 
 
 def entry_layer(layers: Sequence[Layer]) -> EntryLayer:
@@ -85,9 +87,14 @@ def pullback(
         [P, m, R]: of each of P patches m = 3pp pixel values (row, column, channel), or fewer in their place if the
         kernels are compact.
     """
+    scale = None
     for layer, kernel, kept in reversed(list(zip(layers, kernels, residuals, strict=True))[1:]):
+        if layer.heavy:
+            assert scale is None  # one layer takes all blocks
+            cotangent, scale = normalized(products, cotangent)
         cotangent = layer.pullback(kernel, kept, cotangent, products, schedule)
-    return entry_layer(layers).pullback_transpose(kernels[0], residuals[0], cotangent, products, schedule)
+    transpose = entry_layer(layers).pullback_transpose(kernels[0], residuals[0], cotangent, products, schedule)
+    return transpose if scale is None else transpose * scale
 
 
 def jacobian_transpose(

@@ -44,7 +44,7 @@ class Differentiable(Protocol):
         """[B, *input] -> [B, K]."""
         ...
 
-    def layers(self, params: Any, shape: tuple[int, ...]) -> tuple[Layer, ...]:
+    def layers(self, params: Any, shape: tuple[int, ...], schedule: Schedule) -> tuple[Layer, ...]:
         """The layers around given parameters, for one example of a shape; none where it is not `layered`."""
         ...
 
@@ -65,9 +65,9 @@ class OpaqueFunction:
     depth: int | None = None
     gaussian = False
 
-    def layers(self, params: Any, shape: tuple[int, ...]) -> tuple[Layer, ...]:
+    def layers(self, params: Any, shape: tuple[int, ...], schedule: Schedule) -> tuple[Layer, ...]:
         """None are known."""
-        del params, shape
+        del params, shape, schedule
         return ()
 
     def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, itemsize: int = 4) -> None:

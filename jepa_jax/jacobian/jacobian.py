@@ -17,6 +17,7 @@ from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
 from jepa_jax.jacobian.generic import forward_jacobian, reverse_jacobian
 from jepa_jax.jacobian.options import Engine, JacobianOptions, Mode
+from jepa_jax.layers import SCHEDULES
 from jepa_jax.numerics.precision import Precision
 
 
@@ -86,7 +87,8 @@ def prepare(
     """
     if not options.uses_rules(function.layered):
         return ()
-    return fold.prepare(function.layers(params, shape), compact)
+    layers = function.layers(params, shape, options.chosen_schedule)
+    return fold.prepare(layers, options.products, compact=compact)
 
 
 class Differential(NamedTuple):
@@ -125,7 +127,7 @@ def differential(
         matrix = _generic(function, params, example, options, rows)
         embedding, nulls = embed_with_nulls(function, params, example)
         return Differential(embedding, nulls, matrix.reshape(matrix.shape[0], -1).T)
-    layers = function.layers(params, example.shape)
+    layers = function.layers(params, example.shape, options.chosen_schedule)
     there = fold.linearize(layers, example)
     transpose = fold.jacobian_transpose(
         layers,
@@ -145,7 +147,7 @@ def jacobian_rows(
     """The Jacobian [K, *input] of a function at one example; ``prepared`` is not compact."""
     if not options.uses_rules(function.layered):
         return _generic(function, params, example, options)
-    layers = function.layers(params, example.shape)
+    layers = function.layers(params, example.shape, options.chosen_schedule)
     there = fold.linearize(layers, example)
     transpose = fold.jacobian_transpose(
         layers, prepared, there, options.products, options.chosen_schedule, block_size=options.block_size
@@ -158,7 +160,7 @@ def embed_with_nulls(function: Differentiable, params: Any, example: jax.Array) 
     if not function.layered:
         embedding = function(params, example[None])[0]
         return embedding, jnp.zeros((embedding.size, 0), embedding.dtype)
-    there = fold.linearize(function.layers(params, example.shape), example)
+    there = fold.linearize(function.layers(params, example.shape, SCHEDULES["looped"]), example)
     return there.embedding, there.null_directions
 
 

@@ -55,6 +55,10 @@ class JacobianOptions:
 
     def __post_init__(self):
         check_precision(self.precision)
+        if self.precision == "float16" and self.platform == "tpu":
+            raise ArgumentError(
+                "precision='float16': TPUs have no such numbers; use 'bfloat16', or 'bfloat16_3x' for a smaller error."
+            )
         if self.mode not in get_args(Mode):
             raise ArgumentError(f"mode={self.mode!r} is unknown; use 'auto', 'forward' or 'reverse'.")
         if self.engine not in get_args(Engine):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_jax.layers.attention import Attention, AttentionKernels, AttentionResiduals
+from jepa_jax.layers.attention import Attention
+from jepa_jax.layers.heads import AttentionKernels, AttentionResiduals
 from jepa_jax.layers.layer import Cost, Layer, Sizes, first
-from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals, pullback_folded, pullback_folded_turned
+from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals
 from jepa_jax.layers.mlp import MLP, MLPKernels, SwiGLU
-from jepa_jax.layers.schedule import Heads, Schedule
+from jepa_jax.layers.schedule import Schedule
 from jepa_jax.numerics.products import Products
 
 
@@ -67,12 +68,14 @@ class Block(Layer, nnx.Module):
         tokens = tokens + (mixed * self.layer_scale2 if self.scaled else mixed)
         return tokens, BlockResiduals(norm1, attention, norm2, mlp)
 
-    def prepare(self) -> BlockKernels:
+    heavy = True
+
+    def prepare(self, products: Products) -> BlockKernels:
         """See `BlockKernels`."""
         scales = (self.layer_scale1[...], self.layer_scale2[...]) if self.scaled else (None, None)
         return BlockKernels(
-            self.attention.prepare(self.norm1, scales[0]),
-            self.mlp.prepare(self.norm2, scales[1]),
+            self.attention.prepare(products, self.norm1, scales[0]),
+            self.mlp.prepare(products, self.norm2, scales[1]),
         )
 
     def pullback(
@@ -91,32 +94,32 @@ class Block(Layer, nnx.Module):
         attention, mlp = self.attention, self.mlp
         active, total = cotangent.shape[0], residuals.norm1.inverse_std.shape[0]
 
-        def through_mlp(token: jax.Array, norm: NormResiduals, hidden: jax.Array) -> tuple[jax.Array, Heads]:
-            token = token + pullback_folded(norm, mlp.pullback_tokens(kernels.mlp, hidden, token, products))
+        def add(token: jax.Array, update: jax.Array) -> jax.Array:
+            return products.stored(token.astype(update.dtype) + update)
+
+        def through_mlp(token: jax.Array, norm: NormResiduals, hidden: jax.Array) -> tuple[jax.Array, Any]:
+            token = add(token, mlp.pullback_tokens(kernels.mlp, hidden, token, products, norm))
             return token, attention.pullback_output(kernels.attention, token, products, schedule)
 
-        def through_inputs(norm: NormResiduals, *parts: Heads) -> jax.Array:
-            pulled = attention.pullback_inputs(kernels.attention, parts, products, schedule)
-            return jnp.swapaxes(pullback_folded_turned(norm, pulled), -1, -2)
+        def through_inputs(norm: NormResiduals, *parts: Any) -> jax.Array:
+            return attention.pullback_inputs(kernels.attention, parts, norm, products, schedule)
 
         cotangent, outputs = schedule.over_tokens(
             through_mlp, cotangent, first(residuals.norm2, active), first(residuals.mlp, active)
         )
-        query, key, value = attention.pullback_heads(residuals.attention, outputs, products, schedule)
+        query, value, key = attention.pullback_heads(residuals.attention, outputs, products, schedule)
         if active == total:
             return schedule.over_tokens(
-                lambda token, *others: token + through_inputs(*others),
+                lambda token, *others: add(token, through_inputs(*others)),
                 cotangent,
                 residuals.norm1,
                 query,
                 value,
                 keys=key,
             )
-        asking = schedule.over_tokens(
-            lambda token, *others: token + through_inputs(*others), cotangent, first(residuals.norm1, active), query
-        )
+        asking = schedule.over_tokens(through_inputs, first(residuals.norm1, active), query)
         asked = schedule.over_tokens(through_inputs, residuals.norm1, value, keys=key)
-        return asked.at[:active].add(asking)
+        return products.stored(asked.at[:active].add(asking + cotangent.astype(asking.dtype)))
 
     def cost(self, sizes: Sizes) -> Cost:
         """Of its four layers; the norms' gains are folded, and cost their rank-one updates alone."""

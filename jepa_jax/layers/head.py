@@ -28,8 +28,9 @@ class Projection(TokenLayer, nnx.Module):
         """[..., d] -> [..., K]; nothing is kept."""
         return self(tokens), ()
 
-    def prepare(self) -> jax.Array:
+    def prepare(self, products: Products) -> jax.Array:
         """W^T, [K, d]."""
+        del products
         return self.kernel.T
 
     def pullback_tokens(

@@ -116,8 +116,16 @@ class Layer:
         """Of one image: [N, d] -> [M, e] and the residuals, a tree of arrays that `pullback` needs."""
         raise NotImplementedError
 
-    def prepare(self) -> Any:
-        """The kernels of the way back: what it needs of the parameters alone, worked out once for all images."""
+    heavy = False
+    """Whether cotangents of all rows and tokens go through it: then they are stored as `Products.stored` says."""
+
+    def prepare(self, products: Products) -> Any:
+        """The kernels of the way back: what it needs of the parameters alone, worked out once for all images.
+
+        Args:
+            products: takes the products with rows in them.
+        """
+        del products
         return None
 
     def pullback(
@@ -128,7 +136,7 @@ class Layer:
         Args:
             kernels: what `prepare` returned.
             residuals: what `linearize` returned.
-            cotangent: of the first A of M output tokens; that of the others is zero.
+            cotangent: of the first A of M output tokens; that of the others is zero. Of `heavy` layers, as stored.
             products: takes the products with rows in them.
             schedule: how tokens and heads are gone through.
         """
@@ -165,7 +173,7 @@ class TokenLayer(Layer):
 class EntryLayer(TokenLayer):
     """The first layer, through which an input enters."""
 
-    def prepare_compact(self) -> Any:
+    def prepare_compact(self, products: Products) -> Any:
         """`prepare`, up to an isometry of the input: enough where singular values alone are wanted."""
         raise NotImplementedError
 
@@ -182,6 +190,14 @@ class EntryLayer(TokenLayer):
             return jnp.swapaxes(self.pullback_tokens(kernels, residuals, cotangent, products), -1, -2)
 
         return schedule.over_tokens(rule, cotangent, residuals)
+
+
+def kernel_pair(
+    products: Products, outward: jax.Array, inward: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Two kernels of the way back as they are stored, and by what a product of both is to be multiplied."""
+    (outward, of_outward), (inward, of_inward) = products.kernel(outward), products.kernel(inward)
+    return outward, inward, None if of_outward is None or of_inward is None else of_outward * of_inward
 
 
 def first(tree: Any, count: int) -> Any:

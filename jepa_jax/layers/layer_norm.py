@@ -56,8 +56,9 @@ class LayerNorm(TokenLayer, nnx.Module):
         residuals = self._normalize(tokens)
         return residuals.normalized * self.scale + self.bias, residuals
 
-    def prepare(self) -> jax.Array:
+    def prepare(self, products: Products) -> jax.Array:
         """The gain, [d]."""
+        del products
         return self.scale[...]
 
     def fold(self, kernel: jax.Array) -> jax.Array:
@@ -69,9 +70,8 @@ class LayerNorm(TokenLayer, nnx.Module):
         self, kernels: jax.Array, residuals: NormResiduals, cotangent: jax.Array, products: Products
     ) -> jax.Array:
         """[..., R, d] -> [..., R, d]."""
-        del products  # no row meets another here
-        gained = cotangent * kernels
-        return pullback_folded(residuals, gained - jnp.mean(gained, axis=-1, keepdims=True))
+        gained = cotangent.astype(kernels.dtype) * kernels
+        return pullback_folded(residuals, gained - jnp.mean(gained, axis=-1, keepdims=True), products)
 
     def null_directions(self, before: NullDirections, output: jax.Array) -> NullDirections:
         """1 / g of all tokens, and (y - b) / g^2 of each."""
@@ -90,18 +90,38 @@ class LayerNorm(TokenLayer, nnx.Module):
         )
 
 
-def pullback_folded(residuals: NormResiduals, cotangent: jax.Array) -> jax.Array:
-    """The part that differs from token to token, of v [..., R, d] with zero mean: (v - u (u . v) / d) / std."""
+def pullback_folded(
+    residuals: NormResiduals | None, cotangent: jax.Array, products: Products, scale: jax.Array | None = None
+) -> jax.Array:
+    """What is left of the pullback behind a kernel that the gain and the mean are folded into.
+
+    Args:
+        residuals: of the norm; None if there is none.
+        cotangent: v [..., R, d] with zero mean, as it is stored.
+        products: takes the products.
+        scale: what is missing in v, see `Products.kernel`.
+
+    Returns:
+        (v - u (u . v) / d) / std, in the residuals' dtype, to be stored with what it is added to.
+    """
+    if residuals is None:
+        return cotangent if scale is None else cotangent.astype(scale.dtype) * scale
     normalized, inverse_std = residuals
-    along = jnp.einsum("...rd,...d->...r", cotangent, normalized) / normalized.shape[-1]
-    return (cotangent - along[..., None] * normalized[..., None, :]) * inverse_std[..., None, None]
+    along = products.summed("...rd,...d->...r", cotangent, normalized) / normalized.shape[-1]
+    left = cotangent.astype(along.dtype) - along[..., None] * normalized[..., None, :]
+    return left * (inverse_std if scale is None else inverse_std * scale)[..., None, None]
 
 
-def pullback_folded_turned(residuals: NormResiduals, cotangent: jax.Array) -> jax.Array:
+def pullback_folded_turned(
+    residuals: NormResiduals | None, cotangent: jax.Array, products: Products, scale: jax.Array | None = None
+) -> jax.Array:
     """`pullback_folded` with rows last, [..., d, R]."""
+    if residuals is None:
+        return pullback_folded(None, cotangent, products, scale)
     normalized, inverse_std = residuals
-    along = jnp.einsum("...dr,...d->...r", cotangent, normalized) / normalized.shape[-1]
-    return (cotangent - normalized[..., :, None] * along[..., None, :]) * inverse_std[..., None, None]
+    along = products.summed("...dr,...d->...r", cotangent, normalized) / normalized.shape[-1]
+    left = cotangent.astype(along.dtype) - normalized[..., :, None] * along[..., None, :]
+    return left * (inverse_std if scale is None else inverse_std * scale)[..., None, None]
 
 
 def _unit(directions: jax.Array) -> jax.Array:

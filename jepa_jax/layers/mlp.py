@@ -19,18 +19,25 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_jax.layers.layer import Cost, Sizes, TokenLayer, activation_derivative, linear
-from jepa_jax.layers.layer_norm import LayerNorm
+from jepa_jax.layers.layer import Cost, Sizes, TokenLayer, activation_derivative, kernel_pair, linear
+from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals, pullback_folded
 from jepa_jax.numerics.products import Products
 
 Activation = Literal["gelu", "quick_gelu"]
 
 
 class MLPKernels(NamedTuple):
-    """The kernels of the way back, constants folded in; h counts both halves of gated units."""
+    """The kernels of the way back, constants folded in; h counts both halves of gated units.
 
-    outward: jax.Array  # [h, e]: from outputs to hidden units
-    inward: jax.Array  # [d, h]: from hidden units to inputs
+    Attributes:
+        outward: [h, e], from outputs to hidden units.
+        inward: [d, h], from hidden units to inputs.
+        scale: what is missing in the two, see `Products.kernel`.
+    """
+
+    outward: jax.Array
+    inward: jax.Array
+    scale: jax.Array | None
 
 
 class HiddenLayer(TokenLayer, nnx.Module):
@@ -58,22 +65,33 @@ class HiddenLayer(TokenLayer, nnx.Module):
         hidden = inward(tokens)
         return outward(self.activate(hidden)), activation_derivative(self.activate, hidden, self.parts)
 
-    def prepare(self, norm: LayerNorm | None = None, layer_scale: jax.Array | None = None) -> MLPKernels:
+    def prepare(
+        self, products: Products, norm: LayerNorm | None = None, layer_scale: jax.Array | None = None
+    ) -> MLPKernels:
         """The kernels of the way back, with a norm before and a scale of the outputs [d] behind folded in."""
         inward, outward = (layer.kernel[...] for layer in self.maps())
         if layer_scale is not None:
             outward = outward * layer_scale
-        return MLPKernels(jnp.tile(outward, (self.parts, 1)), inward if norm is None else norm.fold(inward))
+        inward = inward if norm is None else norm.fold(inward)
+        return MLPKernels(*kernel_pair(products, jnp.tile(outward, (self.parts, 1)), inward))
 
     def pullback_tokens(
-        self, kernels: MLPKernels, residuals: jax.Array, cotangent: jax.Array, products: Products
+        self,
+        kernels: MLPKernels,
+        residuals: jax.Array,
+        cotangent: jax.Array,
+        products: Products,
+        norm: NormResiduals | None = None,
     ) -> jax.Array:
-        """[..., R, d] -> [..., R, d]; ``residuals`` are the activation's derivatives."""
+        """[..., R, d] -> [..., R, d]; ``residuals`` are the activation's derivatives, ``norm`` of the one before."""
         if _folds(*kernels.inward.shape, rows=cotangent.shape[-2]):
-            matrix = products("dh,...he->...de", kernels.inward, residuals[..., None] * kernels.outward)
-            return products("...re,...de->...rd", cotangent, matrix)
-        hidden = products("...re,he->...rh", cotangent, kernels.outward) * residuals[..., None, :]
-        return products("...rh,dh->...rd", hidden, kernels.inward)
+            outward = residuals[..., None] * kernels.outward.astype(residuals.dtype)
+            matrix = products("dh,...he->...de", kernels.inward, outward)
+            pulled = products("...re,...de->...rd", cotangent, matrix)
+        else:
+            hidden = products.summed("...re,he->...rh", cotangent, kernels.outward) * residuals[..., None, :]
+            pulled = products("...rh,dh->...rd", products.stored(hidden), kernels.inward)
+        return pullback_folded(norm, pulled, products, kernels.scale)
 
     def cost(self, sizes: Sizes) -> Cost:
         """Over the active tokens on the way back."""

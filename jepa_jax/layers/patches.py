@@ -7,12 +7,26 @@ needs. That is the compact form.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jepa_jax.layers.layer import Cost, EntryLayer, Sizes, linear
 from jepa_jax.numerics.products import Products
+
+
+class PatchKernels(NamedTuple):
+    """The kernel of the way back.
+
+    Attributes:
+        kernel: [d, m].
+        scale: what is missing in it, see `Products.kernel`.
+    """
+
+    kernel: jax.Array
+    scale: jax.Array | None
 
 
 class PatchEmbedding(EntryLayer, nnx.Module):
@@ -35,21 +49,26 @@ class PatchEmbedding(EntryLayer, nnx.Module):
         patches = self(tokens[None])[0]
         return patches.reshape(-1, patches.shape[-1]), ()
 
-    def prepare(self) -> jax.Array:
-        """E^T, [d, 3pp]."""
-        return self.projection.kernel.T
+    heavy = True
 
-    def prepare_compact(self) -> jax.Array:
+    def prepare(self, products: Products) -> PatchKernels:
+        """E^T, [d, 3pp]."""
+        return PatchKernels(*products.kernel(self.projection.kernel[...].T))
+
+    def prepare_compact(self, products: Products) -> PatchKernels:
         """R^T, [d, min(d, 3pp)]."""
         kernel = self.projection.kernel[...]
-        return (jnp.linalg.qr(kernel, mode="r") if kernel.shape[0] > kernel.shape[1] else kernel).T
+        if kernel.shape[0] > kernel.shape[1]:
+            kernel = jnp.linalg.qr(kernel, mode="r")
+        return PatchKernels(*products.kernel(kernel.T))
 
     def pullback_tokens(
-        self, kernels: jax.Array, residuals: tuple[()], cotangent: jax.Array, products: Products
+        self, kernels: PatchKernels, residuals: tuple[()], cotangent: jax.Array, products: Products
     ) -> jax.Array:
-        """[..., R, d] -> [..., R, m], m pixel values (row, column, channel) or their compact form."""
+        """[..., R, d] -> [..., R, m], m pixel values (row, column, channel) or their compact form; not rounded."""
         del residuals
-        return products("...rd,dm->...rm", cotangent, kernels)
+        pixels = products.summed("...rd,dm->...rm", cotangent, kernels.kernel)
+        return pixels if kernels.scale is None else pixels * kernels.scale
 
     def to_input(self, transpose: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """[P, 3pp, R] to images [R, H, W, 3]."""

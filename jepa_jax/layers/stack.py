@@ -16,10 +16,11 @@ from jepa_jax.numerics.products import Products
 
 
 class Stacked(NamedTuple):
-    """Residuals or kernels of blocks: of all but the last with a leading axis for their number, and of the last.
+    """Residuals or kernels of blocks: of all but the last, and of the last.
 
-    The last block may begin its way back with fewer tokens (the class token alone), so it stands before the loop; kept
-    apart from the beginning, nothing has to be cut out of the stack, which would copy it.
+    Of the others with a leading axis for their number if blocks are looped over, else one after the other. The last
+    block may begin its way back with fewer tokens (the class token alone), so it stands before the loop; kept apart
+    from the beginning, nothing has to be cut out of the stack, which would copy it.
     """
 
     others: Any
@@ -27,10 +28,19 @@ class Stacked(NamedTuple):
 
 
 class Stack(Layer):
-    """Blocks as one layer: compiled once and looped over, whatever their number."""
+    """Blocks as one layer.
 
-    def __init__(self, blocks: nnx.List[Block]):
+    Args:
+        blocks: one after the other.
+        loops: whether one block is compiled and looped over, whatever their number. If not, each is compiled, and
+            nothing is ever cut out of a stack, which an accelerator does by copying.
+    """
+
+    heavy = True
+
+    def __init__(self, blocks: nnx.List[Block], *, loops: bool = True):
         self.blocks = blocks
+        self.loops = loops
 
     def linearize(self, tokens: jax.Array) -> tuple[jax.Array, Stacked]:
         """[N, d] -> [N, d], and the blocks' residuals."""
@@ -40,15 +50,22 @@ class Stack(Layer):
             return nnx.merge(graph, state).linearize(tokens)
 
         *others, last = self.blocks
-        kept = None
-        if others:
+        kept: Any = None
+        if not self.loops:
+            kept = []
+            for block in others:
+                tokens, of_block = block.linearize(tokens)
+                kept.append(of_block)
+        elif others:
             tokens, kept = jax.lax.scan(step, tokens, stack(*map(nnx.state, others)))
         tokens, of_last = last.linearize(tokens)
         return tokens, Stacked(kept, of_last)
 
-    def prepare(self) -> Stacked:
+    def prepare(self, products: Products) -> Stacked:
         """The blocks' kernels."""
-        *others, last = (block.prepare() for block in self.blocks)
+        *others, last = (block.prepare(products) for block in self.blocks)
+        if not self.loops:
+            return Stacked(others, last)
         return Stacked(stack(*others) if others else None, last)
 
     def pullback(
@@ -66,6 +83,10 @@ class Stack(Layer):
             return block.pullback(*of_block, cotangent, products, schedule), None
 
         cotangent, _ = through(cotangent, (kernels.last, residuals.last))
+        if not self.loops:
+            for of_block in reversed(list(zip(kernels.others, residuals.others, strict=True))):
+                cotangent, _ = through(cotangent, of_block)
+            return cotangent
         if kernels.others is None:
             return cotangent
         return jax.lax.scan(through, cotangent, (kernels.others, residuals.others), reverse=True)[0]

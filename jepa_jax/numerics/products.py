@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.precision import Precision
@@ -16,19 +17,24 @@ Kernels = Literal["auto", "off"]
 """Whether a layer may use a kernel that was written for the platform, where it has one."""
 
 _PRESETS = {
-    "bfloat16": jax.lax.DotAlgorithmPreset.BF16_BF16_F32,
     "tensorfloat32": jax.lax.DotAlgorithmPreset.TF32_TF32_F32,
     "bfloat16_3x": jax.lax.DotAlgorithmPreset.BF16_BF16_F32_X3,
 }
 
+HALF: dict[Precision, type[np.generic]] = {"bfloat16": jnp.bfloat16, "float16": jnp.float16}
+"""The levels at which cotangents and kernels are stored in 16 bits: writing the results of a product in float32 takes
+an accelerator longer than the product."""
+
 
 @dataclass(frozen=True)
 class Products:
-    """How pullbacks multiply: called with an `jnp.einsum` formula and two operands.
+    """How pullbacks multiply, and what they store: called with a `jnp.einsum` formula and two operands.
 
-    GPUs and TPUs get a dot algorithm: bfloat16 or TF32 operands, float32 sums; ``bfloat16_3x`` adds up three bfloat16
-    products. A CPU has none of these units: operands are rounded and multiplied in float32, which has the level's
-    error and not its speed. It is there to study a level, and to test it, without the device.
+    Sums are in float32 at every level below float64. GPUs and TPUs store and multiply 16 bits at ``bfloat16`` and
+    ``float16``, and get a dot algorithm for TF32 and for ``bfloat16_3x``, which adds up three bfloat16 products. A CPU
+    has none of these units: what is stored there is rounded to the level's numbers, and multiplied in float32, which
+    has the level's error (its range as well) and not its speed. It is there to study a level, and to test it, without
+    the device.
 
     Attributes:
         precision: the level.
@@ -41,22 +47,80 @@ class Products:
     kernels: Kernels = "auto"
 
     def __call__(self, formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
-        """The contraction, in the operands' dtype."""
+        """The contraction, `stored`."""
+        if self.precision not in HALF:
+            return self.summed(formula, left, right)
+        if self.platform == "cpu":
+            return self.stored(self.summed(formula, left, right))
+        return self._half(formula, left, right, HALF[self.precision])
+
+    def summed(self, formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
+        """The contraction as it is summed up, in float32 (or float64), and not rounded to what is stored."""
         if self.precision in ("float32", "float64"):
             return jnp.einsum(formula, left, right, precision=jax.lax.Precision.HIGHEST)
         if self.platform == "cpu":
             return _emulated(self.precision, formula, left, right)
+        if self.precision in HALF:
+            return self._half(formula, left, right, np.float32)
         preset = _PRESETS[self.precision]
         return jnp.einsum(formula, left, right, precision=preset, preferred_element_type=jnp.float32)
+
+    def stored(self, values: jax.Array) -> jax.Array:
+        """Values as cotangents are stored: in 16 bits at the `HALF` levels, and unchanged at the others."""
+        if self.precision not in HALF:
+            return values
+        return _rounded(self.precision, values) if self.platform == "cpu" else values.astype(HALF[self.precision])
+
+    def kernel(self, values: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """A kernel of the way back, [a, b], as it is stored, and what its products are to be multiplied by.
+
+        float16 has a narrow range. There the kernel is divided by a power of two, so that it keeps the size of what
+        it is applied to: its singular values are about one in their root mean square.
+        """
+        if self.precision != "float16":
+            return self.stored(values), None
+        size = jnp.linalg.norm(values) / min(values.shape) ** 0.5
+        scale = _power_of_two(size)
+        return self.stored(values / scale), scale
+
+    def _half(self, formula: str, left: jax.Array, right: jax.Array, result: Any) -> jax.Array:
+        operands = left.astype(HALF[self.precision]), right.astype(HALF[self.precision])
+        # Exact products of 16-bit numbers: no level of precision that the caller may have set has a say in them.
+        return jnp.einsum(formula, *operands, precision=jax.lax.Precision.DEFAULT, preferred_element_type=result)
+
+
+def normalized(products: Products, cotangent: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """A cotangent as it enters what is stored in 16 bits, and what it was divided by.
+
+    In float16 its largest number becomes about one, which leaves as many powers of two above as below.
+    """
+    if products.precision != "float16":
+        return products.stored(cotangent), None
+    scale = _power_of_two(jnp.max(jnp.abs(cotangent)))
+    return products.stored(cotangent / scale), scale
+
+
+def _power_of_two(size: jax.Array) -> jax.Array:
+    """The one at or below a size; one half for zero. Exact, which a power and a logarithm need not be."""
+    return jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1] - 1)
+
+
+def _rounded(precision: Precision, values: jax.Array) -> jax.Array:
+    """To the nearest number that a 16-bit level has. XLA may drop a cast there and back; this it keeps."""
+    if precision == "bfloat16":
+        return jax.lax.reduce_precision(values, 8, 7)
+    # `reduce_precision` would make zeros of the numbers below the smallest normal one, 2^-14.
+    subnormal = jnp.round(values * 2.0**24) * 2.0**-24
+    return jnp.where(jnp.abs(values) < 2.0**-14, subnormal, jax.lax.reduce_precision(values, 5, 10))
 
 
 def _emulated(precision: Precision, formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
     exact = functools.partial(jnp.einsum, formula, precision=jax.lax.Precision.HIGHEST)
+    if precision in HALF:
+        return exact(_rounded(precision, left), _rounded(precision, right))
     if precision == "tensorfloat32":
         return exact(jax.lax.reduce_precision(left, 8, 10), jax.lax.reduce_precision(right, 8, 10))
     high_left, high_right = (jax.lax.reduce_precision(operand, 8, 7) for operand in (left, right))
-    if precision == "bfloat16":
-        return exact(high_left, high_right)
     low_left = jax.lax.reduce_precision(left - high_left, 8, 7)
     low_right = jax.lax.reduce_precision(right - high_right, 8, 7)
     return exact(high_left, high_right) + (exact(high_left, low_right) + exact(low_left, high_right))

@@ -12,7 +12,8 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian import jacobian
 from jepa_jax.numerics.float64 import float64_scope
-from jepa_jax.numerics.precision import LEVELS, Precision
+from jepa_jax.numerics.platforms import Platform
+from jepa_jax.numerics.precision import LEVELS, Precision, levels_from
 
 Noise = float | Mapping[Precision, float]
 """Relative noise of the Jacobian as `calibrate_noise` measures it: at the precision that is asked for, or at each
@@ -52,13 +53,13 @@ def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: 
     return float(np.sqrt(np.mean(np.square(noises))))
 
 
-def measured_levels(precision: Precision, *, climbs: bool) -> list[Precision]:
-    """The levels whose noise matters: the one asked for and, with ``climbs``, those above it.
+def measured_levels(precision: Precision, platform: Platform, *, climbs: bool) -> list[Precision]:
+    """The levels whose noise matters: the one asked for and, with ``climbs``, those above it that a platform has.
 
     float64 is none of them: there is nothing finer to measure it against.
     """
-    place = LEVELS.index(precision)
-    return [level for level in LEVELS[place : None if climbs else place + 1] if level != "float64"]
+    reached: list[Precision] = levels_from(precision, platform) if climbs else [precision]
+    return [level for level in reached if level != "float64"]
 
 
 def _noise_in_logs(found: np.ndarray, wanted: np.ndarray, encoder: Encoder) -> float:
@@ -70,12 +71,15 @@ def _noise_in_logs(found: np.ndarray, wanted: np.ndarray, encoder: Encoder) -> f
     return float(np.sqrt(len(found) * np.sum(weights * along) / np.sum(weights) / np.sum(wanted**2)))
 
 
-def noise_by_level(noise: Noise | None, precision: Precision, *, climbs: bool) -> dict[Precision, float]:
+def noise_by_level(
+    noise: Noise | None, precision: Precision, platform: Platform, *, climbs: bool
+) -> dict[Precision, float]:
     """What a user says about noise, by level; empty where nothing is said, and what is typical of ViTs holds.
 
     Args:
         noise: as for `jepa_jax.score`.
         precision: the level that is asked for.
+        platform: of the devices that compute.
         climbs: whether images may be scored again on the levels above it, each of which has a noise of its own.
 
     Raises:
@@ -89,7 +93,7 @@ def noise_by_level(noise: Noise | None, precision: Precision, *, climbs: bool) -
             raise ArgumentError(
                 f"noise={noise!r}: {level!r}: {value!r} is no level of {', '.join(LEVELS)} and its noise."
             )
-    used = measured_levels(precision, climbs=climbs)
+    used = measured_levels(precision, platform, climbs=climbs)
     missing = [level for level in used if level not in given]
     if missing:
         raise ArgumentError(

@@ -93,7 +93,7 @@ class ScoreOptions:
             object.__setattr__(self, "mesh", usable_mesh(self.mesh))
         check_method(self.method)
         # Checked for any platform: which one it is must not be asked before a process has joined its peers.
-        _ = self._jacobian("cpu"), self.noise_by_level
+        _ = self._jacobian("cpu"), noise_by_level(self.noise, self.precision, "cpu", climbs=False)
 
     @functools.cached_property
     def platform(self) -> Platform:
@@ -103,7 +103,7 @@ class ScoreOptions:
     @functools.cached_property
     def numerics(self) -> Numerics:
         """What a compiled program depends on, at the precision that is asked for."""
-        noise = noise_by_level(self.noise, self.precision, climbs=False).get(self.precision)
+        noise = noise_by_level(self.noise, self.precision, self.platform, climbs=False).get(self.precision)
         return Numerics(self._jacobian(self.platform), self.method, self.eps, self.spectrum, self.mesh, noise)
 
     def _jacobian(self, platform: Platform) -> JacobianOptions:
@@ -120,8 +120,8 @@ class ScoreOptions:
 
     @functools.cached_property
     def noise_by_level(self) -> dict[Precision, float]:
-        """Of every level that may be reached; empty where nothing is said."""
-        return noise_by_level(self.noise, self.precision, climbs=self.tolerance is not None)
+        """Of every level that may be reached, which depends on the platform; empty where nothing is said."""
+        return noise_by_level(self.noise, self.precision, self.platform, climbs=self.tolerance is not None)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.function import BatchFunction, pure_function
 from jepa_jax.numerics.float64 import float64_scope
-from jepa_jax.numerics.precision import next_level
+from jepa_jax.numerics.precision import levels_from
 from jepa_jax.scoring.options import Numerics, ScoreKeywords, ScoreOptions
 from jepa_jax.scoring.programs import Program, ProgramFactory, out_of_memory, placing
 from jepa_jax.scoring.readings import ScoreResult
@@ -79,15 +80,17 @@ class Scorer:
     ):
         self.options = dataclasses.replace(options or ScoreOptions(), **changes)
         self.function, self.params = pure_function(encoder)
+        self._noise = self.options.noise_by_level  # now, so that what is missing is said before anything is computed
         require_sound_backend(self.options.numerics.jacobian, self.function.layered)
         self.report = report
         self._alone = threading.Lock()  # of a program that is planned to have all the memory
 
     def __call__(self, batch: jax.Array | np.ndarray) -> ScoreResult:
         """Score a batch [B, ...]."""
-        result = self._run(self.options.numerics, batch)
-        tolerance = self.options.tolerance
-        return result if tolerance is None else self._refined(result, batch, tolerance)
+        result, tolerance = self._run(self.options.numerics, batch), self.options.tolerance
+        if tolerance is None and self.options.precision != "float16":
+            return result
+        return self._refined(result, batch, math.inf if tolerance is None else tolerance)
 
     def program(self, batch: jax.Array | np.ndarray | jax.ShapeDtypeStruct) -> Program:
         """The compiled program for batches of this shape and dtype, compiled now if it is not yet."""
@@ -137,15 +140,15 @@ class Scorer:
                 _programs[key] = self._factory.smaller(numerics, program.plan, program.at_once, shape)
 
     def _refined(self, result: ScoreResult, batch: jax.Array | np.ndarray, tolerance: float) -> ScoreResult:
-        """Score anew, one level up at a time, whatever may be off by more than a tolerance."""
+        """Score anew, one level up at a time, whatever may be off by more than a tolerance, or is out of range."""
         numerics = self.options.numerics
         merged = jax.tree.map(np.array, result)
-        while (level := next_level(numerics.precision)) is not None:
-            unsure = np.flatnonzero(merged.score_error > tolerance)
+        for level in levels_from(numerics.precision, numerics.platform)[1:]:
+            unsure = np.flatnonzero((merged.score_error > tolerance) | _out_of_range(merged))
             if unsure.size == 0:
                 break
             jacobian = dataclasses.replace(numerics.jacobian, precision=level)
-            noise = self.options.noise_by_level.get(level)
+            noise = self._noise.get(level)
             numerics = dataclasses.replace(numerics, jacobian=jacobian, noise=noise)
             # In batches of the same shape, so that nothing new is compiled for each number of images.
             again = self._run(numerics, np.asarray(batch)[np.resize(unsure, len(batch))])
@@ -155,3 +158,8 @@ class Scorer:
                 rounding = np.spacing(np.abs(merged.score[unsure])) / 2
                 merged.score_error[unsure] = np.hypot(merged.score_error[unsure], rounding)
         return merged
+
+
+def _out_of_range(result: ScoreResult) -> np.ndarray:
+    """Which images of a batch have an embedding and no score: their cotangents were too large for float16."""
+    return np.all(np.isfinite(result.embedding), axis=-1) & ~np.isfinite(result.score)

@@ -12,9 +12,9 @@ from jacobian_problems import computing_in, ones, tiny_encoder
 import jepa_jax as jj
 from jepa_jax.jacobian import backend_check, check_backend
 from jepa_jax.jacobian.options import JacobianOptions
-from jepa_jax.layers import attention
+from jepa_jax.layers import heads
 from jepa_jax.layers.schedule import SCHEDULES, ScheduleName
-from jepa_jax.numerics.precision import LEVELS, Precision
+from jepa_jax.numerics.precision import LEVELS, ROUNDING, Precision
 from jepa_jax.numerics.products import Products
 
 
@@ -65,13 +65,13 @@ def test_a_backend_that_lies_is_refused(monkeypatch, use):
 
 @pytest.mark.usefixtures("forgotten_checks")
 def test_a_wrong_kernel_is_refused(monkeypatch, encoder):
-    right = attention.pullback_head
+    right = heads.pullback_head
 
     def wrong(*arguments):
-        of_query, of_key, of_value = right(*arguments)
-        return of_query, of_key.at[:, -1].mul(0.9), of_value  # one token's key, by a tenth
+        of_query, of_value, of_key = right(*arguments)
+        return of_query, of_value, of_key.at[:, -1].mul(0.9)  # one token's key, by a tenth
 
-    monkeypatch.setattr(attention, "pullback_head", wrong)
+    monkeypatch.setattr(heads, "pullback_head", wrong)
     with pytest.raises(jj.BackendError, match="pullback of a transformer block in float32: relative error"):
         jj.score(encoder, ones(1, 8, 8, 3))
 
@@ -79,14 +79,14 @@ def test_a_wrong_kernel_is_refused(monkeypatch, encoder):
 @pytest.mark.usefixtures("forgotten_checks")
 @pytest.mark.parametrize("level", LEVELS[1:])
 def test_a_product_that_is_coarser_than_it_was_asked_to_be_is_refused(monkeypatch, encoder, level: Precision):
-    coarser = LEVELS[LEVELS.index(level) - 1]
+    coarser: list[Precision] = [other for other in LEVELS if ROUNDING[other] > ROUNDING[level]]
     right = Products.__call__
 
     def wrong(self, formula, left, right_operand):
         operands = (
             (left, right_operand) if level != "float64" else (x.astype("float32") for x in (left, right_operand))
         )
-        found = right(Products(coarser, self.platform), formula, *operands)
+        found = right(Products(coarser[-1], self.platform), formula, *operands)
         return found.astype(left.dtype)
 
     monkeypatch.setattr(Products, "__call__", wrong)

@@ -16,7 +16,7 @@ from jepa_jax.encoders.function import EncoderFunction
 from jepa_jax.encoders.vit import POOLINGS
 from jepa_jax.jacobian import backend_check
 from jepa_jax.jacobian.options import JacobianOptions
-from jepa_jax.layers import SCHEDULES, NullDirections, Pooling, attention
+from jepa_jax.layers import SCHEDULES, NullDirections, Pooling, heads
 from jepa_jax.scoring.planning import multiplications
 
 
@@ -73,28 +73,28 @@ def test_a_kernel_is_its_file_and_a_line(monkeypatch: pytest.MonkeyPatch):
     params = loud_params(vit, "float32")
     encoder = Encoder(EncoderSpec("new", "dinov2", vit, PreprocessSpec(18, 16)), params)
     batch = np.random.default_rng(0).standard_normal((1, 16, 16, 3)).astype(np.float32)
-    expected = jj.jacobian(encoder, batch)
+    expected = jj.jacobian(encoder, batch, schedule="batched")
 
     # The kernel's file; right, and then wrong.
     calls, factor = [], 1.0
 
     def kernel(products, cotangent, residuals):
         calls.append(cotangent.shape)
-        of_query, of_key, of_value = attention.pullback_head(products, cotangent, residuals)
-        return factor * of_query, of_key, of_value
+        of_query, of_value, of_key = heads.pullback_heads(products, cotangent, residuals)
+        return factor * of_query, of_value, of_key
 
-    monkeypatch.setitem(attention.KERNELS, "cpu", kernel)
+    monkeypatch.setitem(heads.KERNELS, "cpu", kernel)
     jax.clear_caches()
     backend_check._failed_layers.cache_clear()
-    np.testing.assert_array_equal(jj.jacobian(encoder, batch), expected)
+    np.testing.assert_array_equal(jj.jacobian(encoder, batch, schedule="batched"), expected)
     assert calls
     calls.clear()
-    np.testing.assert_array_equal(jj.jacobian(encoder, batch, kernels="off"), expected)
+    np.testing.assert_array_equal(jj.jacobian(encoder, batch, schedule="batched", kernels="off"), expected)
     assert not calls
     factor = 0.99
     jax.clear_caches()
     backend_check._failed.cache_clear()
     backend_check._failed_layers.cache_clear()
     with pytest.raises(jj.BackendError, match="pullback of a transformer block in float32"):
-        jj.jacobian(encoder, batch)
-    jj.jacobian(encoder, batch, kernels="off")
+        jj.jacobian(encoder, batch, schedule="batched")
+    jj.jacobian(encoder, batch, schedule="batched", kernels="off")

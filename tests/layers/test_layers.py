@@ -27,7 +27,6 @@ from jepa_jax.layers import (
     SwiGLU,
 )
 from jepa_jax.layers.layer import no_null_directions
-from jepa_jax.layers.layer_norm import pullback_folded
 from jepa_jax.layers.mlp import HiddenLayer
 from jepa_jax.layers.schedule import ScheduleName
 from jepa_jax.numerics.products import Products
@@ -113,7 +112,7 @@ def test_a_pullback_is_that_of_vjp(name: str, schedule: ScheduleName):
             cotangent = jnp.asarray(np.random.default_rng(rows).standard_normal((active, rows, output.shape[-1])))
             whole = jnp.pad(cotangent, ((0, len(output) - active), (0, 0), (0, 0)))
             expected = jax.vmap(lambda row: vjp(row)[0], in_axes=1)(whole)
-            found = layer.pullback(layer.prepare(), residuals, cotangent, EXACT, SCHEDULES[schedule])
+            found = layer.pullback(layer.prepare(EXACT), residuals, cotangent, EXACT, SCHEDULES[schedule])
             if name == "patches":
                 expected = expected.reshape(rows, 2, 2, 3, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(rows, 6, -1)
             expected = jnp.moveaxis(expected, 0, 1)
@@ -130,11 +129,11 @@ def test_a_norm_and_a_scale_fold_into_kernels(make: str):
         assert isinstance(layer, HiddenLayer)
         scale = jnp.linspace(0.5, 2.0, WIDTH)
         value, cotangent = jnp.asarray(np.random.default_rng(3).standard_normal((2, 9, WIDTH)))
-        kernels = layer.prepare(norm, scale)
+        kernels = layer.prepare(EXACT, norm, scale)
         normed, residuals = norm.linearize(value)
         _, derivatives = layer.linearize(normed)
         rows = jnp.broadcast_to(cotangent[:, None], (9, 40, WIDTH))
-        found = pullback_folded(residuals, layer.pullback_tokens(kernels, derivatives, rows, EXACT))
+        found = layer.pullback_tokens(kernels, derivatives, rows, EXACT, residuals)
         _, vjp = jax.vjp(lambda x: layer(norm(x)) * scale, value)
         assert relative(found[:, 0], vjp(cotangent)[0]) <= TOLERANCE
 
@@ -142,7 +141,7 @@ def test_a_norm_and_a_scale_fold_into_kernels(make: str):
 def test_compact_patches_have_the_same_singular_values():
     with jax.enable_x64(True):
         layer = loud(PatchEmbedding(4, WIDTH, nnx.Rngs(0)))
-        whole, compact = layer.prepare(), layer.prepare_compact()
+        whole, compact = layer.prepare(EXACT).kernel, layer.prepare_compact(EXACT).kernel
         assert compact.shape == (WIDTH, WIDTH)
         assert whole.shape == (WIDTH, 48)
         rows = np.random.default_rng(4).standard_normal((9, WIDTH))

@@ -19,7 +19,7 @@ def test_keywords_are_the_fields_of_the_options():
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"precision": "float16"}, "precision='float16' is unknown"),
+        ({"precision": "float8"}, "precision='float8' is unknown"),
         ({"mode": "sideways"}, "mode='sideways' is unknown"),
         ({"engine": "steam"}, "engine='steam' is unknown"),
         ({"schedule": "later"}, "schedule='later' is unknown"),

@@ -1,0 +1,201 @@
+"""The heads' own part of attention, o_i = sum_j A_ij v_j with A = softmax(q k^T), and the kernels around it.
+
+With P_ij = A_ij (v_j - o_i), a dh-vector for each pair of tokens, the cotangent of the logits of a row with cotangent
+c_i at o_i is P_ij . c_i (the softmax's own sum is in it), and
+
+    dq_i = (sum_j k_j P_ij^T) c_i         one dh x dh covariance matrix for each query: no N x N product,
+    dk_j = sum_i q_i (P_ij . c_i),
+    dv_j = sum_i A_ij c_i.
+
+It is stated in two orders, for the two schedules, which differ in how cotangents lie in memory. `HeadByHead` cuts them
+where each head is a run of memory, so that its products are plain ones, and turns nothing whole. `AllHeads` keeps rows
+before widths, as all other cotangents are, so that nothing has to be cut or joined at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jepa_jax.layers.layer_norm import NormResiduals, pullback_folded, pullback_folded_turned
+from jepa_jax.numerics.platforms import Platform
+from jepa_jax.numerics.products import Products
+
+
+class AttentionResiduals(NamedTuple):
+    """Queries (scaled), keys and values, [H, N, dh] each; of one head [N, dh]."""
+
+    query: jax.Array
+    key: jax.Array
+    value: jax.Array
+
+
+class AttentionKernels(NamedTuple):
+    """The kernels of the way back, constants folded in.
+
+    Attributes:
+        outward: [d, d], from the layer's outputs to the heads'.
+        inward: [d, 3d], from queries, values and keys to the layer's inputs.
+        scale: what is missing in the two, see `Products.kernel`.
+    """
+
+    outward: jax.Array
+    inward: jax.Array
+    scale: jax.Array | None
+
+
+class Heads(Protocol):
+    """A pullback of all heads, in an order of its own between its three parts."""
+
+    def from_outputs(self, kernel: jax.Array, cotangent: jax.Array, heads: int, products: Products) -> Any:
+        """Through the output projection of any number of tokens, [..., R, d], to the heads' outputs."""
+        ...
+
+    def pullback(self, residuals: AttentionResiduals, outputs: Any, products: Products) -> tuple[Any, Any, Any]:
+        """From A outputs to A queries, N values, and N keys (see `Schedule.over_tokens`)."""
+        ...
+
+    def to_inputs(
+        self, kernels: AttentionKernels, parts: Sequence[Any], norm: NormResiduals | None, products: Products
+    ) -> jax.Array:
+        """Through the input projection of any number of tokens, and the norm before it, to [..., R, d].
+
+        Args:
+            kernels: of the layer.
+            parts: cotangents of query, value and key; of query alone; or of value and key.
+            norm: what is left of a norm whose gain is in the kernel.
+            products: takes the products.
+        """
+        ...
+
+
+def used_columns(count: int, width: int) -> slice:
+    """Of the kernel `AttentionKernels.inward`, those of so many parts."""
+    return {1: slice(None, width), 2: slice(width, None), 3: slice(None)}[count]
+
+
+class HeadByHead:
+    """One head after the other. Between the kernels, cotangents are [tokens, width, rows], cut at their widths."""
+
+    def from_outputs(self, kernel: jax.Array, cotangent: jax.Array, heads: int, products: Products) -> list[jax.Array]:
+        """See `Heads`: one array [..., dh, R] a head."""
+        return jnp.split(products("de,...re->...dr", kernel, cotangent), heads, axis=-2)
+
+    def pullback(
+        self, residuals: AttentionResiduals, outputs: list[jax.Array], products: Products
+    ) -> tuple[list[jax.Array], list[jax.Array], list[jax.Array]]:
+        """See `Heads`: [A, dh, R], [N, dh, R] and, of keys, [dh, N, R]."""
+        results: list[tuple[jax.Array, ...]] = []
+        for head, cotangent in enumerate(outputs):
+            of_head = AttentionResiduals(*(leaf[head] for leaf in residuals))
+            if results:
+                # One head after the other, by a dependency that XLA cannot drop (it drops barriers on CPUs): side by
+                # side, each head would hold its own logits' cotangents, [tokens, tokens, rows].
+                after = 0.0 * results[-1][-1][0, 0, 0]
+                of_head = AttentionResiduals(*(leaf + after for leaf in of_head))
+            results.append(pullback_head(products, cotangent, of_head))
+        query, value, key = (list(part) for part in zip(*results, strict=True))
+        return query, value, key
+
+    def to_inputs(
+        self,
+        kernels: AttentionKernels,
+        parts: Sequence[list[jax.Array]],
+        norm: NormResiduals | None,
+        products: Products,
+    ) -> jax.Array:
+        """See `Heads`. The result is turned with the norm's update, not by itself."""
+        joined = jnp.concatenate([head for part in parts for head in part], axis=-2)
+        used = used_columns(len(parts), kernels.outward.shape[0])
+        pulled = products("de,...er->...dr", kernels.inward[:, used], joined)
+        return jnp.swapaxes(pullback_folded_turned(norm, pulled, products, kernels.scale), -1, -2)
+
+
+def pullback_head(
+    products: Products, cotangent: jax.Array, residuals: AttentionResiduals
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Pull rows back through one head.
+
+    Args:
+        products: takes the products.
+        cotangent: of the head's outputs, [A, dh, R].
+        residuals: query, key and value, [N, dh]; A may be fewer than N.
+
+    Returns:
+        Cotangents of query [A, dh, R], value [N, dh, R] and key [dh, N, R]: these as their product leaves them, which
+        then is a plain one, twice as fast on a CPU as with tokens in front.
+    """
+    query, key, value = residuals
+    query = query[: cotangent.shape[0]]
+    weights = jax.nn.softmax(query @ key.T, axis=-1)
+    output = weights @ value
+    spread = weights[:, :, None] * (value[None] - output[:, None])  # P
+    of_logits = products("ije,ier->ijr", spread, cotangent)
+    if key.shape[0] > key.shape[1]:
+        of_query = products("ife,ier->ifr", products("jf,ije->ife", key, spread), cotangent)
+    else:
+        of_query = products("jf,ijr->ifr", key, of_logits)
+    of_key = products("if,ijr->fjr", query, of_logits)
+    of_value = products("ij,ier->jer", weights, cotangent)
+    return of_query, of_value, of_key
+
+
+class AllHeads:
+    """All heads at once, or a kernel written for the platform. Cotangents are [..., R, H, dh] between the kernels."""
+
+    def from_outputs(self, kernel: jax.Array, cotangent: jax.Array, heads: int, products: Products) -> jax.Array:
+        """See `Heads`."""
+        pulled = products("...re,de->...rd", cotangent, kernel)
+        return pulled.reshape(*pulled.shape[:-1], heads, -1)
+
+    def pullback(
+        self, residuals: AttentionResiduals, outputs: jax.Array, products: Products
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """See `Heads`."""
+        rule = pullback_heads
+        if products.kernels == "auto":
+            rule = KERNELS.get(products.platform, pullback_heads)
+        return rule(products, outputs, residuals)
+
+    def to_inputs(
+        self, kernels: AttentionKernels, parts: Sequence[jax.Array], norm: NormResiduals | None, products: Products
+    ) -> jax.Array:
+        """See `Heads`. One product a part, added up: to join the parts would copy them."""
+        width = kernels.outward.shape[0]
+        columns = jnp.split(kernels.inward[:, used_columns(len(parts), width)], len(parts), axis=1)
+        flat = (part.reshape(*part.shape[:-2], width) for part in parts)
+        pulled = (products("...re,de->...rd", *pair) for pair in zip(flat, columns, strict=True))
+        total = next(pulled)
+        for other in pulled:
+            total = products.stored(total + other)
+        return pullback_folded(norm, total, products, kernels.scale)
+
+
+def pullback_heads(
+    products: Products, cotangent: jax.Array, residuals: AttentionResiduals
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Pull rows back through all heads, [A, R, H, dh], to query [A, R, H, dh], value and key, [N, R, H, dh] each."""
+    query, key, value = residuals
+    query = query[:, : cotangent.shape[0]]
+    weights = jax.nn.softmax(query @ jnp.swapaxes(key, -1, -2), axis=-1)
+    output = weights @ value
+    spread = weights[..., None] * (value[:, None] - output[:, :, None])  # P, [H, A, N, dh]
+    of_logits = products("irhe,hije->hijr", cotangent, spread)
+    if key.shape[1] > key.shape[2]:
+        covariance = products("hjf,hije->hife", key, spread)
+        of_query = products("irhe,hife->irhf", cotangent, covariance)
+    else:
+        of_query = products("hijr,hjf->irhf", of_logits, key)
+    of_value = products("hij,irhe->jrhe", weights, cotangent)
+    of_key = products("hijr,hif->jrhf", of_logits, query)
+    return of_query, of_value, of_key
+
+
+HeadsPullback = Callable[[Products, jax.Array, AttentionResiduals], tuple[jax.Array, jax.Array, jax.Array]]
+"""What `pullback_heads` is."""
+
+KERNELS: dict[Platform, HeadsPullback] = {}
+"""What takes the place of `pullback_heads` on a platform: a program written for it, in a file of its own."""
