@@ -74,15 +74,16 @@ class Attention(Layer, nnx.Module):
         outputs = schedule.over_tokens(
             lambda token: self.pullback_output(kernels, token, products, schedule), cotangent
         )
-        query, value, key = self.pullback_heads(residuals, outputs, products, schedule)
+        *parts, last = self.pullback_heads(residuals, outputs, products, schedule)
 
         def inputs(*parts: Any) -> jax.Array:
             return self.pullback_inputs(kernels, parts, None, products, schedule)
 
         active, total = cotangent.shape[0], residuals.key.shape[1]
         if active == total:
-            return schedule.over_tokens(inputs, query, value, keys=key)
-        asked = schedule.over_tokens(inputs, value, keys=key)
+            return schedule.over_tokens(inputs, *parts, keys=last)
+        query, value = parts
+        asked = schedule.over_tokens(inputs, value, keys=last)
         return asked.at[:active].add(schedule.over_tokens(inputs, query))
 
     def pullback_output(
@@ -93,7 +94,7 @@ class Attention(Layer, nnx.Module):
 
     def pullback_heads(
         self, residuals: AttentionResiduals, outputs: Any, products: Products, schedule: Schedule
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Any, ...]:
         """See `Heads.pullback`."""
         return _heads(schedule).pullback(residuals, outputs, products)
 

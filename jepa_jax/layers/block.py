@@ -107,18 +107,18 @@ class Block(Layer, nnx.Module):
         cotangent, outputs = schedule.over_tokens(
             through_mlp, cotangent, first(residuals.norm2, active), first(residuals.mlp, active)
         )
-        query, value, key = attention.pullback_heads(residuals.attention, outputs, products, schedule)
+        *parts, last = attention.pullback_heads(residuals.attention, outputs, products, schedule)
         if active == total:
             return schedule.over_tokens(
                 lambda token, *others: add(token, through_inputs(*others)),
                 cotangent,
                 residuals.norm1,
-                query,
-                value,
-                keys=key,
+                *parts,
+                keys=last,
             )
+        query, value = parts
         asking = schedule.over_tokens(through_inputs, first(residuals.norm1, active), query)
-        asked = schedule.over_tokens(through_inputs, residuals.norm1, value, keys=key)
+        asked = schedule.over_tokens(through_inputs, residuals.norm1, value, keys=last)
         return products.stored(asked.at[:active].add(asking + cotangent.astype(asking.dtype)))
 
     def cost(self, sizes: Sizes) -> Cost:

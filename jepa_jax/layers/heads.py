@@ -14,12 +14,13 @@ before widths, as all other cotangents are, so that nothing has to be cut or joi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from jepa_jax.layers import attention_tpu
 from jepa_jax.layers.layer_norm import NormResiduals, pullback_folded, pullback_folded_turned
 from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.products import Products
@@ -47,6 +48,12 @@ class AttentionKernels(NamedTuple):
     scale: jax.Array | None
 
 
+class Joined(NamedTuple):
+    """Cotangents of query, value and key in one array, as a kernel writes them: [3, R, N, d], rows before tokens."""
+
+    array: jax.Array
+
+
 class Heads(Protocol):
     """A pullback of all heads, in an order of its own between its three parts."""
 
@@ -54,8 +61,8 @@ class Heads(Protocol):
         """Through the output projection of any number of tokens, [..., R, d], to the heads' outputs."""
         ...
 
-    def pullback(self, residuals: AttentionResiduals, outputs: Any, products: Products) -> tuple[Any, Any, Any]:
-        """From A outputs to A queries, N values, and N keys (see `Schedule.over_tokens`)."""
+    def pullback(self, residuals: AttentionResiduals, outputs: Any, products: Products) -> tuple[Any, ...]:
+        """From A outputs to A queries, N values, and N keys (see `Schedule.over_tokens`); or to `Joined` alone."""
         ...
 
     def to_inputs(
@@ -65,7 +72,7 @@ class Heads(Protocol):
 
         Args:
             kernels: of the layer.
-            parts: cotangents of query, value and key; of query alone; or of value and key.
+            parts: cotangents of query, value and key; of query alone; of value and key; or `Joined` alone.
             norm: what is left of a norm whose gain is in the kernel.
             products: takes the products.
         """
@@ -153,20 +160,31 @@ class AllHeads:
 
     def pullback(
         self, residuals: AttentionResiduals, outputs: jax.Array, products: Products
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, jax.Array, jax.Array] | tuple[Joined]:
         """See `Heads`."""
-        rule = pullback_heads
-        if products.kernels == "auto":
-            rule = KERNELS.get(products.platform, pullback_heads)
-        return rule(products, outputs, residuals)
+        kernel = KERNELS.get(products.platform) if products.kernels == "auto" else None
+        if kernel is None or not kernel.fits(products, outputs.shape[0], residuals):
+            return pullback_heads(products, outputs, residuals)
+        return (Joined(kernel.pullback_heads(products, outputs, residuals)),)
 
     def to_inputs(
-        self, kernels: AttentionKernels, parts: Sequence[jax.Array], norm: NormResiduals | None, products: Products
+        self,
+        kernels: AttentionKernels,
+        parts: Sequence[jax.Array | Joined],
+        norm: NormResiduals | None,
+        products: Products,
     ) -> jax.Array:
         """See `Heads`. One product a part, added up: to join the parts would copy them."""
         width = kernels.outward.shape[0]
+        apart = [part for part in parts if not isinstance(part, Joined)]
+        if len(apart) < len(parts):
+            (whole,) = parts
+            assert isinstance(whole, Joined)
+            each = jnp.stack(jnp.split(kernels.inward, 3, axis=1))
+            joined = products("xrne,xde->rnd", whole.array, each)
+            return pullback_folded(norm, jnp.swapaxes(joined, 0, 1), products, kernels.scale)
         columns = jnp.split(kernels.inward[:, used_columns(len(parts), width)], len(parts), axis=1)
-        flat = (part.reshape(*part.shape[:-2], width) for part in parts)
+        flat = (part.reshape(*part.shape[:-2], width) for part in apart)
         pulled = (products("...re,de->...rd", *pair) for pair in zip(flat, columns, strict=True))
         total = next(pulled)
         for other in pulled:
@@ -194,8 +212,16 @@ def pullback_heads(
     return of_query, of_value, of_key
 
 
-HeadsPullback = Callable[[Products, jax.Array, AttentionResiduals], tuple[jax.Array, jax.Array, jax.Array]]
-"""What `pullback_heads` is."""
+class Kernel(Protocol):
+    """What takes the place of `pullback_heads` on a platform: a program written for it, in a module of its own."""
 
-KERNELS: dict[Platform, HeadsPullback] = {}
-"""What takes the place of `pullback_heads` on a platform: a program written for it, in a file of its own."""
+    def fits(self, products: Products, queries: int, residuals: AttentionResiduals, /) -> bool:
+        """Whether the program is for this level, so many queries, and residuals of these shapes."""
+        ...
+
+    def pullback_heads(self, products: Products, cotangent: jax.Array, residuals: AttentionResiduals, /) -> jax.Array:
+        """From A = N outputs to the array of `Joined`."""
+        ...
+
+
+KERNELS: dict[Platform, Kernel] = {"tpu": attention_tpu}

@@ -28,7 +28,8 @@ class Schedule(Protocol):
         Args:
             rule: of the arrays, and of the keys last if there are any.
             arrays: with the tokens in front.
-            keys: cotangents of keys as `jepa_jax.layers.heads` leaves them; the rule gets them as other heads.
+            keys: cotangents of keys as `jepa_jax.layers.heads` leaves them, or of all parts in one; the rule gets them
+                as it gets other heads.
         """
         ...
 

@@ -1,0 +1,77 @@
+"""The TPU's program for attention, interpreted here, against XLA's products."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from makes import change, loud_params, relative
+
+import jepa_jax as jj
+from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec
+from jepa_jax.jacobian import backend_check
+from jepa_jax.layers import attention_tpu, heads
+from jepa_jax.numerics.products import Products
+
+# Both sum at most some dozen float32 terms at a time, in other orders.
+TOLERANCE = 1e-6
+
+
+def residuals_of(tokens: int, count: int, width: int) -> heads.AttentionResiduals:
+    rng = np.random.default_rng(0)
+    query, key, value = (jnp.asarray(rng.standard_normal((count, tokens, width)), jnp.float32) for _ in range(3))
+    return heads.AttentionResiduals(query / width**0.5, key, value)
+
+
+# Heads that share lanes by two and by four, and those that fill them alone; rows in steps of 8, 5 and 7.
+@pytest.mark.parametrize(("tokens", "rows", "count", "width"), [(21, 16, 4, 64), (17, 10, 2, 128), (9, 7, 4, 32)])
+def test_the_program_equals_the_products(tokens: int, rows: int, count: int, width: int):
+    residuals = residuals_of(tokens, count, width)
+    cotangent = jnp.asarray(np.random.default_rng(1).standard_normal((tokens, rows, count, width)), jnp.float32)
+    with jax.default_matmul_precision("highest"):
+        found = attention_tpu.pullback_heads(Products(), cotangent, residuals, interpret=True)
+        expected = heads.pullback_heads(Products(), cotangent, residuals)
+    assert found.shape == (3, rows, tokens, count * width)
+    for part, of_part in zip(found, expected, strict=True):
+        assert relative(part, jnp.swapaxes(of_part, 0, 1).reshape(rows, tokens, -1)) <= TOLERANCE
+
+
+def test_it_is_for_16_bits_and_heads_that_fill_the_lanes():
+    bfloat16 = Products("bfloat16", "tpu")
+    assert attention_tpu.fits(bfloat16, 257, residuals_of(257, 6, 64))
+    assert attention_tpu.fits(bfloat16, 1370, residuals_of(1370, 2, 64))
+    assert not attention_tpu.fits(bfloat16, 1, residuals_of(257, 6, 64)), "a pruned block"
+    assert not attention_tpu.fits(bfloat16, 257, residuals_of(257, 16, 80)), "ViT-H"
+    assert not attention_tpu.fits(bfloat16, 257, residuals_of(257, 3, 64)), "an odd number of heads"
+    assert not attention_tpu.fits(bfloat16, 4097, residuals_of(4097, 2, 64)), "logits larger than the chip's memory"
+    assert not attention_tpu.fits(Products("bfloat16_3x", "tpu"), 257, residuals_of(257, 6, 64))
+
+
+@pytest.fixture
+def forgotten_programs():
+    yield
+    jax.clear_caches()
+    backend_check._failed.cache_clear()
+    backend_check._failed_layers.cache_clear()
+
+
+@pytest.mark.usefixtures("forgotten_programs")
+def test_an_encoder_by_it_has_the_same_jacobian(monkeypatch: pytest.MonkeyPatch):
+    vit = change(depth=2, width=128, heads=2)
+    encoder = Encoder(EncoderSpec("wide", "dinov2", vit, PreprocessSpec(18, 16)), loud_params(vit, "float32"))
+    batch = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
+    expected = jj.jacobian(encoder, batch, schedule="batched", kernels="off")
+    of_tokens = []
+
+    def interpreted(products, cotangent, residuals):
+        of_tokens.append(cotangent.shape[0])
+        return attention_tpu.pullback_heads(products, cotangent, residuals, interpret=True)
+
+    def fits(products, queries, residuals):
+        return attention_tpu.fits(Products("bfloat16", "tpu"), queries, residuals)
+
+    monkeypatch.setitem(heads.KERNELS, "cpu", SimpleNamespace(fits=fits, pullback_heads=interpreted))
+    assert relative(jj.jacobian(encoder, batch, schedule="batched"), expected) <= 1e-5
+    # The block by which a backend is checked, and one of the encoder's two: the other is pruned to its class token.
+    assert of_tokens == [65, 17]
