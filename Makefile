@@ -20,7 +20,7 @@ test: $(VENV)/.test
 	XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)" $(PYTEST) -m "not exhaustive"
 
 # The rest, compiled as users have it: encoders at full width, every make and level.
-test-all: $(VENV)/.test
+test-all: $(VENV)/.tpu
 	$(PYTEST) -m exhaustive
 
 lint: $(VENV)/.dev
@@ -45,6 +45,13 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+# The TPU's compiler, in a folder of its own: where JAX finds it, it looks for a TPU. What the installed JAX asks for.
+LIBTPU := 'from importlib.metadata import requires; print([r for r in requires("jax") if "libtpu" in r][0].split(";")[0])'
+$(VENV)/.tpu: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/tpu "$$($(BIN)/python -c $(LIBTPU))" \
+	  || echo "no libtpu here: the tests that ask the TPU's compiler will skip"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test

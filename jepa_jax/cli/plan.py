@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,18 +49,29 @@ def plan(
     engine: Annotated[
         EngineChoice, typer.Option(help="Layer rules, or JAX's own differentiation.")
     ] = EngineChoice.auto,
+    target: Annotated[
+        str | None,
+        typer.Option(help="TPUs that need not be here, such as v5e:2x2; --compile asks their compiler."),
+    ] = None,
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile as well: the time it takes, and XLA's own figure of memory.")
     ] = False,
 ) -> None:
     """Print what the memory planner would do: images and rows at a time, bytes by part, arithmetic."""
+    import jax
+
     from jepa_jax.encoders import ENCODERS
     from jepa_jax.jobs.runner import default_batch_size
     from jepa_jax.loading import load_encoder
     from jepa_jax.scoring.meshes import local_mesh
     from jepa_jax.scoring.options import ScoreOptions
     from jepa_jax.scoring.planning import plan_scoring
+    from jepa_jax.scoring.target import target_memory, target_mesh
 
+    if target is not None:
+        jax.config.update("jax_platforms", "cpu")  # no TPU is looked for: the compiler alone is asked
+    mesh = local_mesh() if target is None else target_mesh(target)
+    budget = target_memory(target) if target is not None and memory is None else None
     spec = ENCODERS[model] if model in ENCODERS else load_encoder(model).spec
     spec = spec if image_size is None else spec.at_image_size(image_size)
     planned = plan_scoring(
@@ -70,13 +82,16 @@ def plan(
             mode.value,
             engine.value,
             spectrum=not score_only,
-            memory=None if memory is None else int(memory * 2**30),
-            mesh=local_mesh(),
+            memory=budget if memory is None else int(memory * 2**30),
+            mesh=mesh,
         ),
         compiled=compile,
         report=lambda message: console.print(message, soft_wrap=True, markup=False),
     )
-    console.print(_facts(planned, score_only))
+    facts = _facts(planned, score_only)
+    if mesh is not None and target is not None:
+        _add_target(facts, planned, mesh.devices.flat[0].device_kind, mesh.devices.size)
+    console.print(facts)
 
 
 def _facts(plan: ScoringPlan, score_only: bool) -> Table:
@@ -113,6 +128,32 @@ def _facts(plan: ScoringPlan, score_only: bool) -> Table:
         facts.add_row("compiled", f"in {program.compile_seconds:.1f} s; {images} image(s) at a time")
         facts.add_row("XLA's memory", _mebibytes(program.peak_bytes) if program.peak_bytes else "not known here")
     return facts
+
+
+def _add_target(facts: Table, plan: ScoringPlan, kind: str, devices: int) -> None:
+    """What is known of devices that are not here."""
+    from jepa_jax.scoring.target import collectives
+
+    facts.add_row("target", f"{devices} x {kind}")
+    if plan.program is None:
+        return
+    images = _images_on_device(plan, devices)
+    most = plan.budget * images // max(1, plan.program.peak_bytes)
+    facts.add_row("images that fit", f"about {most} side by side on each device, by XLA's memory of {images}")
+    counts = plan.program.counts() or {}
+    of_image = {name: counts.get(name, math.nan) / images / 1e9 for name in ("flops", "bytes accessed")}
+    facts.add_row(
+        "an image",
+        f"{of_image['flops']:,.0f} billion operations, {of_image['bytes accessed']:,.1f} GB moved, by XLA's count, "
+        "in which kernels' own arithmetic is missing",
+    )
+    text = plan.program.text() or ""
+    facts.add_row("kernels", "used" if "tpu_custom_call" in text else "none")
+    facts.add_row("among devices", ", ".join(collectives(text)) or "nothing is sent")
+
+
+def _images_on_device(plan: ScoringPlan, devices: int) -> int:
+    return min(_images_per_step(plan), math.ceil(plan.batch_size / devices))
 
 
 def _each(plan: ScoringPlan) -> str:

@@ -147,7 +147,11 @@ def _step(
 
 
 def _dot(left: jax.Array, right: jax.Array, left_axis: int, right_axis: int) -> jax.Array:
-    """A product summed over an axis of each, in float32."""
+    """A product summed over an axis of each, in float32.
+
+    The products of 16-bit numbers are exact: no level of precision that the caller may have set has a say in them.
+    """
+    contracted = ((left_axis,), (right_axis,)), ((), ())
     return jax.lax.dot_general(
-        left, right, (((left_axis,), (right_axis,)), ((), ())), preferred_element_type=jnp.float32
+        left, right, contracted, precision=jax.lax.Precision.DEFAULT, preferred_element_type=jnp.float32
     )

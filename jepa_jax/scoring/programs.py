@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class Program:
         compile_seconds: what compiling took; little where the persistent cache knew it.
         peak_bytes: memory that it takes while it runs, parameters included, by XLA's account; 0 if it gives none.
         text: XLA's, of one part; to be looked at.
+        counts: XLA's, of one step on one device, by name: ``flops``, ``bytes accessed``; not of kernels.
     """
 
     run: Run
@@ -46,6 +47,7 @@ class Program:
     compile_seconds: float
     peak_bytes: int
     text: Callable[[], str | None]
+    counts: Callable[[], Mapping[str, float] | None]
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,8 @@ class ProgramFactory:
         run: Run = run_part
         if part < batch.shape[0]:
             run = concurrently(run_part, part, at_once)
-        return Program(run, numerics.jacobian, at_once, seconds, shared + at_once * each, compiled.as_text)
+        peak = shared + at_once * each
+        return Program(run, numerics.jacobian, at_once, seconds, peak, compiled.as_text, compiled.cost_analysis)
 
 
 @contextlib.contextmanager

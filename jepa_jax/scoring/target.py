@@ -1,0 +1,71 @@
+"""TPUs that are not here: the real compiler makes programs for them, and says what these would take.
+
+Needs libtpu, which `pip install 'jepa-jax[tpu]'` brings, and neither a TPU nor a network.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from jepa_jax.errors import ArgumentError
+from jepa_jax.scoring.meshes import AXES
+
+CHIP_MEMORY = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
+"""GiB of each chip, as their maker states them."""
+
+
+def target_mesh(target: str) -> Mesh:
+    """The devices of a topology, sharing images.
+
+    Args:
+        target: chip and layout, such as ``v5e:2x2`` or ``v6e:4x4``.
+
+    Raises:
+        ArgumentError: libtpu is not installed, or knows no such topology.
+    """
+    _memory_of(target)
+    if importlib.util.find_spec("libtpu") is None:
+        raise ArgumentError(f"target={target!r} needs the TPU's compiler: pip install 'jepa-jax[tpu]'.")
+    # It would ask a cloud's metadata server what it runs on. Where JAX has asked already, it has written its
+    # disappointment into the environment, for libtpu to stumble over.
+    for name in [
+        name for name, value in os.environ.items() if name.startswith("TPU_") and value.startswith("WARNING")
+    ]:
+        del os.environ[name]
+    library = importlib.import_module("libtpu").get_library_path()
+    quiet = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_STDERR_LOG_LEVEL": "3"}
+    for name, value in {**quiet, "TPU_LIBRARY_PATH": library}.items():
+        os.environ.setdefault(name, value)
+    try:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=target).devices
+    except Exception as error:  # whatever XLA raises
+        raise ArgumentError(
+            f"target={target!r} is no topology of its chips: {error}; use one such as 'v5e:2x2'."
+        ) from error
+    return Mesh(np.array(devices)[:, None], AXES)
+
+
+def target_memory(target: str) -> int:
+    """Bytes of one chip that scoring may take: as `jepa_jax.scoring.memory.default_budget` has it, most of them."""
+    return int(0.9 * _memory_of(target) * 2**30)
+
+
+def _memory_of(target: str) -> int:
+    chip = target.partition(":")[0]
+    if chip not in CHIP_MEMORY:
+        raise ArgumentError(
+            f"target={target!r}: {chip!r} is no TPU known here; use one of {', '.join(CHIP_MEMORY)} and a layout, "
+            "such as 'v5e:2x2'."
+        )
+    return CHIP_MEMORY[chip]
+
+
+def collectives(program: str) -> list[str]:
+    """The kinds of communication among devices in a compiled program's text."""
+    return [name for name in ("all-gather", "all-reduce", "all-to-all", "collective-permute") if name in program]
