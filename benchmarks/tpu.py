@@ -192,7 +192,7 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# What the TPU's compiler makes of it",
         "",
-        f"Compiled without a TPU, jax {facts['versions']['jax']}, commit {facts['commit']}, {facts['date']}.",
+        f"Compiled without a TPU, jax {facts['jax']}, commit {facts['commit']}, {facts['date']}.",
         "",
         "One block on the way back, all rows of one image at 224 pixels, one chip: bytes between it and its memory.",
         "",

@@ -15,6 +15,7 @@ from jepa_jax.encoders.vit import POOLINGS
 from jepa_jax.errors import ArgumentError
 from jepa_jax.layers import Cost, EntryLayer, Layer, Schedule
 from jepa_jax.layers.layer import no_null_directions
+from jepa_jax.numerics.products import Products
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ class EncoderFunction:
         """The layers around given parameters, for one image of a shape (H, W, 3)."""
         return build_module(self.vit, params).layers(self._grid(shape), schedule)
 
-    def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, itemsize: int = 4) -> Cost:
+    def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, products: Products) -> Cost:
         """What one image of a shape (H, W, 3) costs with so many rows of its Jacobian in a pass."""
         costs: list[Cost] = []
 
         def add_up(params: Params) -> None:
             module, grid = build_module(self.vit, params), self._grid(shape)
-            sizes = module.sizes(grid, rows, schedule, itemsize)
+            sizes = module.sizes(grid, rows, schedule, products)
             costs.extend(layer.cost(sizes) for layer in module.layers(grid, schedule))
 
         jax.eval_shape(add_up, parameter_shapes(self.vit))  # costs hang on shapes alone

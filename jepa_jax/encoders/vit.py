@@ -33,6 +33,7 @@ from jepa_jax.layers import (
 )
 from jepa_jax.layers.layer import INITIAL
 from jepa_jax.layers.schedule import Schedule
+from jepa_jax.numerics.products import Products
 
 POOLINGS: dict[PoolingName, type[Pooling]] = {"class_token": ClassToken, "mean_patches": MeanPatches}
 
@@ -114,11 +115,11 @@ class ViT(nnx.Module):
         tokens = self._positions(grid), *pre_norm
         return (self.patch_embedding, *tokens, Stack(self.blocks, loops=schedule.loops), self.norm, *self.head(grid))
 
-    def sizes(self, grid: tuple[int, int], rows: int, schedule: Schedule, itemsize: int = 4) -> Sizes:
+    def sizes(self, grid: tuple[int, int], rows: int, schedule: Schedule, products: Products) -> Sizes:
         """What the layers' costs depend on; see `Sizes`."""
         tokens = self.spec.prefix_tokens + grid[0] * grid[1]
         pooling, *_ = self.head(grid)
-        return Sizes(grid, tokens, pooling.active(tokens), rows, schedule, itemsize)
+        return Sizes(grid, tokens, pooling.active(tokens), rows, schedule, products)
 
     def _positions(self, grid: tuple[int, int]) -> Positions:
         spec, native = self.spec, self.spec.native_grid

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.layers import Cost, Layer, Schedule
+from jepa_jax.numerics.products import Products
 
 BatchFunction = Callable[[jax.Array], jax.Array]
 """``[B, *input] -> [B, K]``, treating examples independently."""
@@ -48,7 +49,7 @@ class Differentiable(Protocol):
         """The layers around given parameters, for one example of a shape; none where it is not `layered`."""
         ...
 
-    def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, itemsize: int = 4) -> Cost | None:
+    def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, products: Products) -> Cost | None:
         """What one example of a shape costs with so many rows in a pass; None where nothing is known."""
         ...
 
@@ -70,9 +71,9 @@ class OpaqueFunction:
         del params, shape, schedule
         return ()
 
-    def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, itemsize: int = 4) -> None:
+    def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, products: Products) -> None:
         """Nothing is known."""
-        del shape, rows, schedule, itemsize
+        del shape, rows, schedule, products
 
     def check_batch(self, shape: tuple[int, ...]) -> None:
         """A batch of something."""

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_jax.layers.heads import AllHeads, AttentionKernels, AttentionResiduals, HeadByHead, Heads
+from jepa_jax.layers.heads import AllHeads, AttentionKernels, AttentionResiduals, HeadByHead, Heads, kernel_for
 from jepa_jax.layers.layer import Cost, Layer, Sizes, kernel_pair, linear
 from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals
 from jepa_jax.layers.schedule import Schedule
@@ -116,7 +116,13 @@ class Attention(Layer, nnx.Module):
         forward = 4 * tokens * width * width + 2 * tokens * tokens * width
         covariance = pairs * width * self.head_width + active * rows * width * self.head_width
         of_query = covariance if tokens > self.head_width else pairs * rows * width
-        heads_at_once = sizes.schedule.at_once(self.heads)
+        cotangents, logits = rows * tokens * width, rows * pairs * sizes.schedule.at_once(self.heads)
+        if sizes.schedule.loops:
+            workspace = 5 * cotangents + 2 * logits
+        else:
+            by_kernel = kernel_for(sizes.products, active, (self.heads, tokens, self.head_width)) is not None
+            # A kernel keeps the logits on the chip; the parts that it writes at once are turned beside it.
+            workspace = 8 * cotangents if by_kernel else 4 * cotangents + logits
         return Cost(
             forward=forward,
             pullback=2 * rows * (active + tokens) * width * width  # the kernels around the heads
@@ -124,9 +130,9 @@ class Attention(Layer, nnx.Module):
             + 3 * rows * pairs * width  # the logits' cotangent, dk and dv
             + of_query,
             by_vjp=rows * (4 * tokens * width * width + 4 * tokens * tokens * width),
-            kernels=4 * width * width * sizes.itemsize,
+            kernels=4 * width * width * sizes.stored,
             residuals=3 * tokens * width * sizes.itemsize,
-            workspace=int(rows * (5 * tokens * width + 2 * heads_at_once * pairs)) * sizes.itemsize,
+            workspace=int(workspace) * sizes.stored,
         )
 
 

@@ -33,12 +33,12 @@ _CHIP_MEMORY = 64 * 2**20
 """Bytes of the chip's own memory (VMEM) that a step may take: half of what v5e and v6e have."""
 
 
-def fits(products: Products, queries: int, residuals: tuple[jax.Array, jax.Array, jax.Array]) -> bool:
-    """Whether there is a program for it: 16 bits, all tokens as queries, and heads that fill lanes exactly.
+def fits(products: Products, queries: int, keys: tuple[int, ...]) -> bool:
+    """Whether there is a program for so many queries and for keys [H, N, dh]: 16 bits, N queries, full lanes.
 
     ViT-H's heads of 80 and pruned last blocks go the way of XLA, and so do sequences whose logits do not fit.
     """
-    heads, tokens, width = residuals[1].shape
+    heads, tokens, width = keys
     shared = LANES % width == 0 and heads % (LANES // width) == 0
     largest = 4 * 4 * tokens * tokens + 2 * LANES // width * tokens * tokens  # logits, their cotangents, and weights
     return products.precision in HALF and queries == tokens and shared and largest <= _CHIP_MEMORY

@@ -162,8 +162,8 @@ class AllHeads:
         self, residuals: AttentionResiduals, outputs: jax.Array, products: Products
     ) -> tuple[jax.Array, jax.Array, jax.Array] | tuple[Joined]:
         """See `Heads`."""
-        kernel = KERNELS.get(products.platform) if products.kernels == "auto" else None
-        if kernel is None or not kernel.fits(products, outputs.shape[0], residuals):
+        kernel = kernel_for(products, outputs.shape[0], residuals.key.shape)
+        if kernel is None:
             return pullback_heads(products, outputs, residuals)
         return (Joined(kernel.pullback_heads(products, outputs, residuals)),)
 
@@ -215,8 +215,8 @@ def pullback_heads(
 class Kernel(Protocol):
     """What takes the place of `pullback_heads` on a platform: a program written for it, in a module of its own."""
 
-    def fits(self, products: Products, queries: int, residuals: AttentionResiduals, /) -> bool:
-        """Whether the program is for this level, so many queries, and residuals of these shapes."""
+    def fits(self, products: Products, queries: int, keys: tuple[int, ...], /) -> bool:
+        """Whether the program is for this level, so many queries, and keys of this shape, [H, N, dh]."""
         ...
 
     def pullback_heads(self, products: Products, cotangent: jax.Array, residuals: AttentionResiduals, /) -> jax.Array:
@@ -225,3 +225,9 @@ class Kernel(Protocol):
 
 
 KERNELS: dict[Platform, Kernel] = {"tpu": attention_tpu}
+
+
+def kernel_for(products: Products, queries: int, keys: tuple[int, ...]) -> Kernel | None:
+    """The platform's program for so many queries and keys [H, N, dh], if there is one and it may be used."""
+    kernel = KERNELS.get(products.platform) if products.kernels == "auto" else None
+    return kernel if kernel is not None and kernel.fits(products, queries, keys) else None

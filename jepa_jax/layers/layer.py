@@ -38,8 +38,8 @@ class Sizes:
         tokens: N.
         active: how many leading tokens of the last block's output have cotangents that are not zero.
         rows: of the Jacobian, in one pass.
-        itemsize: bytes of a value.
         schedule: how tokens and heads are gone through.
+        products: takes the products, and decides in how many bytes a number is stored.
     """
 
     grid: tuple[int, int]
@@ -47,7 +47,17 @@ class Sizes:
     active: int
     rows: int
     schedule: Schedule
-    itemsize: int = 4
+    products: Products
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number of the forward pass, and of the Jacobian."""
+        return self.products.itemsize
+
+    @property
+    def stored(self) -> int:
+        """Bytes of a number of the way back, as it is stored."""
+        return self.products.stored_itemsize
 
     @property
     def patches(self) -> int:

@@ -104,9 +104,9 @@ class HiddenLayer(TokenLayer, nnx.Module):
             forward=sizes.tokens * forward,
             pullback=sizes.active * (width * width * (hidden + rows) if folds else 2 * rows * width * hidden),
             by_vjp=rows * sizes.tokens * forward,
-            kernels=2 * width * hidden * sizes.itemsize,
+            kernels=2 * width * hidden * sizes.stored,
             residuals=sizes.tokens * hidden * sizes.itemsize,
-            workspace=at_once * (width * (width + hidden) if folds else 2 * rows * hidden) * sizes.itemsize,
+            workspace=at_once * (width * (width + hidden) if folds else 2 * rows * hidden) * sizes.stored,
         )
 
 

@@ -84,7 +84,7 @@ class PatchEmbedding(EntryLayer, nnx.Module):
             forward=sizes.patches * pixels * width,
             pullback=sizes.patches * sizes.rows * width * entering,
             by_vjp=sizes.patches * sizes.rows * width * pixels,
-            kernels=width * entering * sizes.itemsize,
+            kernels=width * entering * sizes.stored,
             jacobian=sizes.patches * sizes.rows * entering * sizes.itemsize,
             workspace=2 * sizes.patches * sizes.rows * max(width, entering) * sizes.itemsize,
         )

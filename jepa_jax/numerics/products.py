@@ -71,6 +71,16 @@ class Products:
             return values
         return _rounded(self.precision, values) if self.platform == "cpu" else values.astype(HALF[self.precision])
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number of the forward pass."""
+        return 8 if self.precision == "float64" else 4
+
+    @property
+    def stored_itemsize(self) -> int:
+        """Bytes of a number as it is `stored`."""
+        return 2 if self.precision in HALF and self.platform != "cpu" else self.itemsize
+
     def kernel(self, values: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """A kernel of the way back, [a, b], as it is stored, and what its products are to be multiplied by.
 

@@ -90,10 +90,9 @@ def estimate_memory(
     Returns:
         The estimate, or None where nothing is known of the function.
     """
-    itemsize = 8 if options.precision == "float64" else 4
     outputs = _outputs(function, params, shape)
     rows = min(options.block_size or outputs, outputs)
-    cost = function.cost(shape, rows, options.chosen_schedule, itemsize)
+    cost = function.cost(shape, rows, options.chosen_schedule, options.products)
     if cost is None:
         return None
     images = options.images_per_step or 1

@@ -84,7 +84,7 @@ def plan_scoring(
     rules = chosen.uses_rules(function.layered)
     outputs = spec.embedding_size
     rows = chosen.pass_size(math.prod(shape[1:]), outputs, function.layered)
-    cost = function.cost(shape[1:], rows, chosen.chosen_schedule)
+    cost = function.cost(shape[1:], rows, chosen.chosen_schedule, chosen.products)
     naive = cost.forward + _for_all_rows(cost.by_vjp, rows, outputs)
     return ScoringPlan(
         spec,

@@ -18,6 +18,7 @@ from jepa_jax.encoders.vit import POOLINGS
 from jepa_jax.jacobian import backend_check
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.layers import SCHEDULES, NullDirections, Pooling, heads
+from jepa_jax.numerics.products import Products
 from jepa_jax.scoring.planning import multiplications
 
 
@@ -54,7 +55,7 @@ def test_a_pooling_head_is_its_file_and_a_line(monkeypatch: pytest.MonkeyPatch):
     result = jj.score(encoder, batch)
     assert result.log_volume_rank == vit.width - 1
     assert np.all(np.isfinite(result.score))
-    cost = encoder.function.cost((16, 16, 3), vit.width, SCHEDULES["looped"])
+    cost = encoder.function.cost((16, 16, 3), vit.width, SCHEDULES["looped"], Products())
     counts = counted(EncoderFunction(vit), (16, 16, 3), JacobianOptions())
     assert multiplications(cost, vit.width, vit.width) == pytest.approx(counts, rel=0.01)
 
@@ -85,8 +86,8 @@ def test_a_kernel_is_its_file_and_a_line(monkeypatch: pytest.MonkeyPatch):
         rows_first = (jnp.swapaxes(part, 0, 1) for part in (factor * of_query, of_value, of_key))
         return jnp.stack([part.reshape(*part.shape[:2], -1) for part in rows_first])
 
-    def fits(products, queries, residuals):
-        return queries == residuals.key.shape[1]
+    def fits(products, queries, keys):
+        return queries == keys[1]
 
     monkeypatch.setitem(heads.KERNELS, "cpu", SimpleNamespace(fits=fits, pullback_heads=kernel))
     jax.clear_caches()

@@ -39,13 +39,13 @@ def test_the_program_equals_the_products(tokens: int, rows: int, count: int, wid
 
 def test_it_is_for_16_bits_and_heads_that_fill_the_lanes():
     bfloat16 = Products("bfloat16", "tpu")
-    assert attention_tpu.fits(bfloat16, 257, residuals_of(257, 6, 64))
-    assert attention_tpu.fits(bfloat16, 1370, residuals_of(1370, 2, 64))
-    assert not attention_tpu.fits(bfloat16, 1, residuals_of(257, 6, 64)), "a pruned block"
-    assert not attention_tpu.fits(bfloat16, 257, residuals_of(257, 16, 80)), "ViT-H"
-    assert not attention_tpu.fits(bfloat16, 257, residuals_of(257, 3, 64)), "an odd number of heads"
-    assert not attention_tpu.fits(bfloat16, 4097, residuals_of(4097, 2, 64)), "logits larger than the chip's memory"
-    assert not attention_tpu.fits(Products("bfloat16_3x", "tpu"), 257, residuals_of(257, 6, 64))
+    assert attention_tpu.fits(bfloat16, 257, (6, 257, 64))
+    assert attention_tpu.fits(bfloat16, 1370, (12, 1370, 64))
+    assert not attention_tpu.fits(bfloat16, 1, (6, 257, 64)), "a pruned block"
+    assert not attention_tpu.fits(bfloat16, 257, (16, 257, 80)), "ViT-H"
+    assert not attention_tpu.fits(bfloat16, 257, (3, 257, 64)), "an odd number of heads"
+    assert not attention_tpu.fits(bfloat16, 4097, (2, 4097, 64)), "logits larger than the chip's memory"
+    assert not attention_tpu.fits(Products("bfloat16_3x", "tpu"), 257, (6, 257, 64))
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_an_encoder_by_it_has_the_same_jacobian(monkeypatch: pytest.MonkeyPatch)
         of_tokens.append(cotangent.shape[0])
         return attention_tpu.pullback_heads(products, cotangent, residuals, interpret=True)
 
-    def fits(products, queries, residuals):
-        return attention_tpu.fits(Products("bfloat16", "tpu"), queries, residuals)
+    def fits(products, queries, keys):
+        return attention_tpu.fits(Products("bfloat16", "tpu"), queries, keys)
 
     monkeypatch.setitem(heads.KERNELS, "cpu", SimpleNamespace(fits=fits, pullback_heads=interpreted))
     assert relative(jj.jacobian(encoder, batch, schedule="batched"), expected) <= 1e-5

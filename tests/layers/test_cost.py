@@ -12,6 +12,7 @@ from jepa_jax.encoders import find_spec
 from jepa_jax.encoders.function import EncoderFunction
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.layers.schedule import SCHEDULES, ScheduleName
+from jepa_jax.numerics.products import Products
 from jepa_jax.scoring.planning import multiplications as planned
 
 SHAPE = (12, 20, 3)
@@ -26,7 +27,7 @@ def test_costs_are_the_multiplications_of_the_program(make: str, schedule: Sched
         options = JacobianOptions(schedule=schedule, block_size=rows)
         found = counted(function, SHAPE, options)
         each = -(-outputs // -(-outputs // (rows or outputs)))
-        cost = function.cost(SHAPE, each, SCHEDULES[schedule])
+        cost = function.cost(SHAPE, each, SCHEDULES[schedule], Products())
         # Sums over one row at a time (LayerNorm's, the head's) are told to a hundredth of a block.
         assert planned(cost, each, outputs) == pytest.approx(found, rel=0.01)
 
@@ -35,7 +36,7 @@ def test_costs_are_the_multiplications_of_the_program(make: str, schedule: Sched
 def test_naive_costs_are_those_of_jax(make: str):
     spec = MAKES[make]
     function, outputs = EncoderFunction(spec), spec.embedding_size
-    cost = function.cost(SHAPE, outputs, SCHEDULES["looped"])
+    cost = function.cost(SHAPE, outputs, SCHEDULES["looped"], Products())
     assert cost.forward + cost.by_vjp == pytest.approx(counted_naive(function, SHAPE), rel=0.01)
 
 
@@ -48,11 +49,11 @@ def test_the_layers_do_less_arithmetic_than_one_pullback_per_row(image_size: int
 
 def test_costs_add_up_and_one_layer_works_at_a_time():
     function = EncoderFunction(MAKES["class token"])
-    cost = function.cost(SHAPE, 24, SCHEDULES["looped"])
+    cost = function.cost(SHAPE, 24, SCHEDULES["looped"], Products())
     twice = cost + cost
     assert twice.pullback == cost.times(2).pullback == 2 * cost.pullback
     assert twice.workspace == cost.times(2).workspace == cost.workspace
-    wide = function.cost(SHAPE, 24, SCHEDULES["looped"], itemsize=8)
+    wide = function.cost(SHAPE, 24, SCHEDULES["looped"], Products("float64"))
     assert wide == dataclasses.replace(
         cost,
         **{name: 2 * getattr(cost, name) for name in ("kernels", "residuals", "workspace", "jacobian")},
