@@ -14,6 +14,8 @@ import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec
 from jepa_jax.jacobian.jacobian import jacobian_rows, prepare
 from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.numerics.precision import NOISE, Precision
+from jepa_jax.numerics.products import HALF
 
 
 def jacobian_of_layers(spec: ViTSpec, params: dict, image: jax.Array, **how: Any) -> jax.Array:
@@ -39,6 +41,24 @@ def test_the_fold_equals_jax(make: str, dtype: str):
             assert relative(found, expected) <= TOLERANCE[dtype]
         if dtype == "float64":
             check_along_a_direction(lambda value: function(params, value), image, found)
+
+
+@pytest.mark.parametrize("level", HALF)
+@pytest.mark.parametrize("make", ["class token", "patch mean"])
+def test_sixteen_bits_are_as_exact_as_they_say(make: str, level: Precision):
+    """As an accelerator stores them, which a CPU can as well, if slowly; and as a CPU emulates that, both ways round.
+
+    The other of the two levels lies a factor of eight away.
+    """
+    spec = MAKES[make]
+    params = loud_params(spec, "float32")
+    image = jnp.asarray(np.random.default_rng(2).standard_normal((12, 20, 3)), jnp.float32)
+    expected = jax.jit(functools.partial(jacobian_of_layers, spec))(params, image)
+    for platform, schedule in (("gpu", "batched"), ("cpu", "batched"), ("cpu", "looped")):
+        how = {"precision": level, "platform": platform, "schedule": schedule}
+        found = jax.jit(functools.partial(jacobian_of_layers, spec, **how))(params, image)
+        assert found.dtype == jnp.float32
+        assert NOISE[level] / 3 <= relative(found, expected) <= 2.5 * NOISE[level]
 
 
 def check_along_a_direction(fn: Callable[[jax.Array], jax.Array], image: jax.Array, jacobian: jax.Array) -> None:
