@@ -5,7 +5,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jepa_jax.numerics.precision import LEVELS, Precision
+from jepa_jax.numerics.precision import LEVELS, Precision, levels_from
 from jepa_jax.numerics.products import HALF, Products, normalized
 
 DTYPES: dict[Precision, type] = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -63,3 +63,9 @@ def test_cotangents_enter_float16_at_about_one():
     stored, scale = normalized(Products("float16"), jnp.zeros((2, 2), jnp.float32))
     assert np.all(np.asarray(stored) == 0)
     assert np.isfinite(np.asarray(scale))
+
+
+def test_a_platform_has_its_levels():
+    assert levels_from("bfloat16", "gpu") == list(LEVELS)
+    assert levels_from("tensorfloat32", "gpu") == list(LEVELS[2:])
+    assert levels_from("bfloat16", "tpu") == ["bfloat16", *LEVELS[2:]]
