@@ -34,10 +34,9 @@ def target_mesh(target: str) -> Mesh:
         raise ArgumentError(f"target={target!r} needs the TPU's compiler: pip install 'jepa-jax[tpu]'.")
     # It would ask a cloud's metadata server what it runs on. Where JAX has asked already, it has written its
     # disappointment into the environment, for libtpu to stumble over.
-    for name in [
-        name for name, value in os.environ.items() if name.startswith("TPU_") and value.startswith("WARNING")
-    ]:
-        del os.environ[name]
+    for name, value in list(os.environ.items()):
+        if name.startswith("TPU_") and value.startswith("WARNING"):
+            del os.environ[name]
     library = importlib.import_module("libtpu").get_library_path()
     quiet = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_STDERR_LOG_LEVEL": "3"}
     for name, value in {**quiet, "TPU_LIBRARY_PATH": library}.items():

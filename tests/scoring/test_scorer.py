@@ -204,45 +204,6 @@ def test_each_rung_is_predicted_from_its_own_noise(batch):
     assert jj.score(encoder, images[:1], noise=1e-7, tolerance=1e-9).level[0] == LEVELS.index("float64")
 
 
-@pytest.fixture(scope="module")
-def steep() -> Encoder:
-    """An encoder at whose flat images cotangents grow past what float16 holds, and at others do not."""
-    spec = dataclasses.replace(MAKES["class token"], norm_eps=1e-14)
-    params = loud_params(spec, "float32")
-    for name in ("class_token", "position_embedding"):
-        params[name] = 1e-6 * params[name]
-    params["patch_embedding"]["projection"]["bias"] *= 0
-    return Encoder(EncoderSpec("steep", "vit", spec, PreprocessSpec(18, 16)), params)
-
-
-def test_what_is_out_of_float16s_range_goes_one_level_up(steep, batch):
-    images = np.concatenate([batch[:2, :16, :16], 1e-6 * batch[2:4, :16, :16]])
-    whole = jj.score(steep, images, precision="tensorfloat32")
-    result = jj.score(steep, images, precision="float16")
-    up = LEVELS.index("tensorfloat32")
-    np.testing.assert_array_equal(result.level, [up - 1, up - 1, up, up])
-    np.testing.assert_array_equal(np.asarray(result.score)[2:], np.asarray(whole.score)[2:])
-    assert np.all(np.isfinite(result.score_error))
-    exact = np.asarray(jj.score(steep, images, precision="float64").score)
-    assert np.all(np.abs(np.asarray(result.score) - exact) <= 2 * np.asarray(result.score_error))
-    # A pure function cannot look at its results: it says that there is none.
-    run, params = jj.score_fn(steep, precision="float16")
-    np.testing.assert_array_equal(np.isfinite(run(params, jnp.asarray(images)).score), [True, True, False, False])
-
-
-def test_an_image_that_is_not_finite_stays_where_it_is(steep, batch):
-    images = batch[:2, :16, :16].copy()
-    images[1, 0, 0, 0] = np.nan
-    result = jj.score(steep, images, precision="float16")
-    np.testing.assert_array_equal(result.level, LEVELS.index("float16"))
-    np.testing.assert_array_equal(np.isnan(result.score), [False, True])
-
-
-def test_float16_is_refused_where_there_is_none():
-    with pytest.raises(jj.ArgumentError, match="precision='float16': TPUs have no such numbers; use 'bfloat16'"):
-        JacobianOptions(precision="float16", platform="tpu")
-
-
 def test_coarse_precisions_need_the_rules(batch):
     with pytest.raises(jj.ArgumentError, match="precision='bfloat16' needs the layer rules"):
         jj.score(lambda x: x.reshape(len(x), -1)[:, :3], batch, precision="bfloat16")
