@@ -18,8 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 
 from jepa_jax.numerics.products import HALF, Products
 
@@ -62,6 +60,10 @@ def pullback_heads(
     Returns:
         Cotangents of query, value and key, [3, R, N, H dh], as `jepa_jax.layers.heads.Joined` has them.
     """
+    # Where it is used: to load it takes a quarter of a second, of every start on any platform.
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import tpu as pltpu
+
     del products  # what is stored tells the level
     tokens, rows, heads, width = cotangent.shape
     query, key, value = residuals
