@@ -68,8 +68,6 @@ class Block(Layer, nnx.Module):
         tokens = tokens + (mixed * self.layer_scale2 if self.scaled else mixed)
         return tokens, BlockResiduals(norm1, attention, norm2, mlp)
 
-    heavy = True
-
     def prepare(self, products: Products) -> BlockKernels:
         """See `BlockKernels`."""
         scales = (self.layer_scale1[...], self.layer_scale2[...]) if self.scaled else (None, None)

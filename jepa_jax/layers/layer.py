@@ -127,7 +127,7 @@ class Layer:
         raise NotImplementedError
 
     heavy = False
-    """Whether cotangents of all rows and tokens go through it: then they are stored as `Products.stored` says."""
+    """Whether most of the work is here: cotangents enter it, and go on from it, as `Products.stored` says."""
 
     def prepare(self, products: Products) -> Any:
         """The kernels of the way back: what it needs of the parameters alone, worked out once for all images.
@@ -146,7 +146,7 @@ class Layer:
         Args:
             kernels: what `prepare` returned.
             residuals: what `linearize` returned.
-            cotangent: of the first A of M output tokens; that of the others is zero. Of `heavy` layers, as stored.
+            cotangent: of the first A of M output tokens; that of the others is zero.
             products: takes the products with rows in them.
             schedule: how tokens and heads are gone through.
         """

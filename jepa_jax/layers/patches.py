@@ -49,8 +49,6 @@ class PatchEmbedding(EntryLayer, nnx.Module):
         patches = self(tokens[None])[0]
         return patches.reshape(-1, patches.shape[-1]), ()
 
-    heavy = True
-
     def prepare(self, products: Products) -> PatchKernels:
         """E^T, [d, 3pp]."""
         return PatchKernels(*products.kernel(self.projection.kernel[...].T))
