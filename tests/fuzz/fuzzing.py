@@ -110,7 +110,7 @@ def _flip(random: np.random.Generator, content: bytearray) -> bytes:
 def _overwrite(random: np.random.Generator, content: bytearray) -> bytes:
     """Numbers at the edge of their range, where sizes and offsets may stand."""
     at = _somewhere(random, content)
-    edge = [
+    edges = [
         b"\xff\xff\xff\xff",
         b"\x7f\xff\xff\xff",
         b"\xff\xff\xff\x7f",
