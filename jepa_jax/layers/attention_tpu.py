@@ -58,7 +58,7 @@ def pullback_heads(
         interpret: whether to run on any device, slowly, to see that it is right.
 
     Returns:
-        Cotangents of query, value and key, [3, R, N, H dh], as `jepa_jax.layers.heads.Joined` has them.
+        Cotangents of query, value and key, [3, R, N, d].
     """
     # Where it is used: to load it takes a quarter of a second, of every start on any platform.
     from jax.experimental import pallas as pl
@@ -91,6 +91,12 @@ def pullback_heads(
         weights.astype(cotangent.dtype),
         *map(in_lanes, (query, key, value, output)),
     )
+
+
+def to_inputs(inward: jax.Array, pulled: jax.Array, products: Products) -> jax.Array:
+    """Through the input projection [d, 3d]: what `pullback_heads` has left, to [N, R, d]."""
+    each = jnp.stack(jnp.split(inward, 3, axis=1))
+    return jnp.swapaxes(products("xrne,xde->rnd", pulled, each), 0, 1)
 
 
 def _in_lanes(of_heads: jax.Array, *, together: int, dtype: Any) -> jax.Array:

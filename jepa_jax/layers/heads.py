@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from jepa_jax.layers import attention_tpu
+from jepa_jax.layers import attention_gpu, attention_tpu
 from jepa_jax.layers.layer_norm import NormResiduals, pullback_folded, pullback_folded_turned
 from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.products import Products
@@ -49,7 +49,7 @@ class AttentionKernels(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """Cotangents of query, value and key in one array, as a kernel writes them: [3, R, N, d], rows before tokens."""
+    """Cotangents of query, value and key in one array, in the order in which the platform's `Kernel` writes them."""
 
     array: jax.Array
 
@@ -180,9 +180,8 @@ class AllHeads:
         if len(apart) < len(parts):
             (whole,) = parts
             assert isinstance(whole, Joined)
-            each = jnp.stack(jnp.split(kernels.inward, 3, axis=1))
-            joined = products("xrne,xde->rnd", whole.array, each)
-            return pullback_folded(norm, jnp.swapaxes(joined, 0, 1), products, kernels.scale)
+            pulled = KERNELS[products.platform].to_inputs(kernels.inward, whole.array, products)
+            return pullback_folded(norm, pulled, products, kernels.scale)
         columns = jnp.split(kernels.inward[:, used_columns(len(parts), width)], len(parts), axis=1)
         flat = (part.reshape(*part.shape[:-2], width) for part in apart)
         pulled = (products("...re,de->...rd", *pair) for pair in zip(flat, columns, strict=True))
@@ -223,8 +222,12 @@ class Kernel(Protocol):
         """From A = N outputs to the array of `Joined`."""
         ...
 
+    def to_inputs(self, inward: jax.Array, joined: jax.Array, products: Products, /) -> jax.Array:
+        """From the array of `Joined` through the input projection [d, 3d], to [N, R, d]."""
+        ...
 
-KERNELS: dict[Platform, Kernel] = {"tpu": attention_tpu}
+
+KERNELS: dict[Platform, Kernel] = {"gpu": attention_gpu, "tpu": attention_tpu}
 
 
 def kernel_for(products: Products, queries: int, keys: tuple[int, ...]) -> Kernel | None:

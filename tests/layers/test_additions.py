@@ -17,7 +17,7 @@ from jepa_jax.encoders.function import EncoderFunction
 from jepa_jax.encoders.vit import POOLINGS
 from jepa_jax.jacobian import backend_check
 from jepa_jax.jacobian.options import JacobianOptions
-from jepa_jax.layers import SCHEDULES, NullDirections, Pooling, heads
+from jepa_jax.layers import SCHEDULES, NullDirections, Pooling, attention_tpu, heads
 from jepa_jax.numerics.products import Products
 from jepa_jax.scoring.planning import multiplications
 
@@ -89,7 +89,9 @@ def test_a_kernel_is_its_file_and_a_line(monkeypatch: pytest.MonkeyPatch):
     def fits(products, queries, keys):
         return queries == keys[1]
 
-    monkeypatch.setitem(heads.KERNELS, "cpu", SimpleNamespace(fits=fits, pullback_heads=kernel))
+    monkeypatch.setitem(
+        heads.KERNELS, "cpu", SimpleNamespace(fits=fits, pullback_heads=kernel, to_inputs=attention_tpu.to_inputs)
+    )
     jax.clear_caches()
     backend_check._failed_layers.cache_clear()
     assert relative(jj.jacobian(encoder, batch, schedule="batched"), expected) <= TOLERANCE["float32"]

@@ -71,7 +71,8 @@ def test_an_encoder_by_it_has_the_same_jacobian(monkeypatch: pytest.MonkeyPatch)
     def fits(products, queries, keys):
         return attention_tpu.fits(Products("bfloat16", "tpu"), queries, keys)
 
-    monkeypatch.setitem(heads.KERNELS, "cpu", SimpleNamespace(fits=fits, pullback_heads=interpreted))
+    program = SimpleNamespace(fits=fits, pullback_heads=interpreted, to_inputs=attention_tpu.to_inputs)
+    monkeypatch.setitem(heads.KERNELS, "cpu", program)
     assert relative(jj.jacobian(encoder, batch, schedule="batched"), expected) <= 1e-5
     # The block by which a backend is checked, and one of the encoder's two: the other is pruned to its class token.
     assert of_tokens == [65, 17]
