@@ -11,7 +11,7 @@ import numpy as np
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.runner import default_batch_size
+from jepa_jax.jobs.devices import default_batch_size
 from jepa_jax.numerics.batches import cut, filled
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.scoring.scorer import Scorer

@@ -10,7 +10,7 @@ from PIL import Image
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.views import ViewRecipe, Views, ViewsResult, combine_views, draw_views, view_recipe
-from jepa_jax.numerics.precision import Precision
+from jepa_jax.numerics.precision import AskedPrecision
 from jepa_jax.scoring.scorer import Scorer
 
 
@@ -22,7 +22,7 @@ def score_views(
     seed: int = 0,
     keys: Sequence[str] | None = None,
     recipe: ViewRecipe | None = None,
-    precision: Precision = "float32",
+    precision: AskedPrecision = "auto",
 ) -> ViewsResult:
     """Score several views of each image and combine them.
 

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console
-from jepa_jax.numerics.precision import Precision
+from jepa_jax.numerics.precision import AskedPrecision
 
 if TYPE_CHECKING:
     from jepa_jax.scoring.planning import ScoringPlan
@@ -39,7 +39,10 @@ def plan(
         str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")
     ] = "jepa-tiny",
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Of the scores.")] = "float32",
+    precision: Annotated[
+        AskedPrecision,
+        typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),
+    ] = "auto",
     memory: Annotated[
         float | None, typer.Option(help="GiB that scoring may take; by default what the device has.")
     ] = None,
@@ -61,7 +64,7 @@ def plan(
     import jax
 
     from jepa_jax.encoders import ENCODERS
-    from jepa_jax.jobs.runner import default_batch_size
+    from jepa_jax.jobs.devices import default_batch_size
     from jepa_jax.loading import load_encoder
     from jepa_jax.scoring.meshes import local_mesh
     from jepa_jax.scoring.options import ScoreOptions
@@ -76,7 +79,7 @@ def plan(
     spec = spec if image_size is None else spec.at_image_size(image_size)
     planned = plan_scoring(
         spec,
-        batch_size or default_batch_size(spec),
+        batch_size or default_batch_size(spec, None if mesh is None else list(mesh.devices.flat)),
         ScoreOptions(
             precision,
             mode.value,

@@ -12,7 +12,7 @@ import typer
 
 from jepa_jax.cli.app import app, console, errors
 from jepa_jax.images.sources import accepted
-from jepa_jax.numerics.precision import Precision
+from jepa_jax.numerics.precision import AskedPrecision
 
 
 class ColumnChoice(StrEnum):
@@ -60,7 +60,10 @@ def score(
         typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
-    precision: Annotated[Precision, typer.Option(help="Of the scores.")] = "float32",
+    precision: Annotated[
+        AskedPrecision,
+        typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),
+    ] = "auto",
     tolerance: Annotated[
         float | None, typer.Option(help="Nats: images that may be off by more are scored again more exactly.")
     ] = None,

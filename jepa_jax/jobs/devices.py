@@ -7,20 +7,38 @@ devices. The compiled step holds no collective, whatever other processes do.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jepa_jax.encoders import Encoder
+from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec
+from jepa_jax.jacobian.options import JacobianOptions, default_images_per_step
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.numerics.batches import multiple
+from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.scoring.concurrency import concurrency_of
+from jepa_jax.scoring.memory import images_to_fill
 from jepa_jax.scoring.meshes import local_mesh
 from jepa_jax.scoring.noise import Noise
 from jepa_jax.scoring.programs import Program, placing
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.scoring.scorer import Scorer
+
+LARGEST_BATCH = 64
+"""Images in a step on a CPU, if nothing is said, at most."""
+
+
+def default_batch_size(spec: EncoderSpec, devices: Sequence[jax.Device] | None = None) -> int:
+    """Images that devices, by default all local ones, may compute at the same time; more in one call gains nothing."""
+    devices = devices or jax.local_devices()
+    side, platform = spec.image_size, platform_of(devices)
+    if platform == "cpu":
+        side_by_side = min(LARGEST_BATCH, default_images_per_step(3 * side * side, spec.embedding_size))
+        return max(side_by_side, concurrency_of(LARGEST_BATCH, platform))
+    function, options = EncoderFunction(spec.vit, spec.gaussian_embedding), JacobianOptions(platform=platform)
+    return len(devices) * images_to_fill(function, options, (side, side, 3), spec.embedding_size)
 
 
 class Step:

@@ -12,9 +12,9 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.pipeline import records_in_memory
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.devices import Step
+from jepa_jax.jobs.devices import Step, default_batch_size
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.runner import default_batch_size, make_plan
+from jepa_jax.jobs.runner import make_plan
 from jepa_jax.jobs.stream import compile_step
 
 
@@ -54,6 +54,7 @@ class DryRun:
 
 def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: JobOptions) -> DryRun:
     """Plan a job and compile its step; the output directory is read, never written."""
+    options = options.resolved
     plan = make_plan(encoder, source, epath.Path(output).resolve(), options, write=False)
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec))
     program = compile_step(step)

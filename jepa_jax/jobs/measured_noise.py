@@ -41,7 +41,5 @@ def measure_noise(encoder: Encoder, source: Records, options: JobOptions) -> dic
     batch = list(itertools.islice(images, options.calibrate))
     if not batch:
         raise JobError(f"none of the {len(source.keys)} images of {source.name} can be decoded to measure noise on.")
-    levels = measured_levels(
-        options.score.precision, options.score.platform, climbs=options.score.tolerance is not None
-    )
+    levels = measured_levels(options.score.level, options.score.platform, climbs=options.score.tolerance is not None)
     return {level: calibrate_noise(encoder, np.concatenate(batch), level) for level in levels}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jepa_jax.encoders import EncoderSpec
 from jepa_jax.errors import ArgumentError
@@ -78,6 +78,11 @@ class JobOptions:
     def inputs_per_record(self) -> int:
         """What is scored of each image: itself, or its views, and itself as well where columns are of it."""
         return 1 if self.views == 1 else self.views + bool(self.columns)
+
+    @property
+    def resolved(self) -> JobOptions:
+        """These options with a level in the place of ``precision="auto"``: what the manifest pins."""
+        return replace(self, score=self.score.resolved(layered=True))
 
     def input_recipe(self, spec: EncoderSpec) -> InputRecipe:
         """What is scored of each image by an encoder."""

@@ -11,15 +11,13 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import jax
 from etils import epath
 
-from jepa_jax.encoders import Encoder, EncoderSpec
+from jepa_jax.encoders import Encoder
 from jepa_jax.errors import JepaJaxError, JobError
 from jepa_jax.images.pipeline import decode_ahead
 from jepa_jax.images.sources import Records
-from jepa_jax.jacobian.options import default_images_per_step
-from jepa_jax.jobs.devices import Step
+from jepa_jax.jobs.devices import Step, default_batch_size
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
 from jepa_jax.jobs.measured_noise import measure_noise, require_measurable
 from jepa_jax.jobs.options import JobOptions
@@ -31,15 +29,9 @@ from jepa_jax.jobs.stopping import StopSignals
 from jepa_jax.jobs.stream import DeviceClock, compile_step, score_stream
 from jepa_jax.jobs.team import Team
 from jepa_jax.jobs.writer import PartWriter
-from jepa_jax.numerics.platforms import platform_of
-from jepa_jax.scoring.concurrency import concurrency_of
-from jepa_jax.scoring.memory import MOST_IMAGES
 
 SEEN_WITHIN = 90.0
 """Seconds in which every process must see what another one wrote; NFS may keep a directory's entries for 60."""
-
-LARGEST_BATCH = 64
-"""Images in a step, if nothing is said, at most."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +84,9 @@ def run_job(
         JobInterrupted: a signal stopped it.
         JobError: the directory belongs to another job, or the job cannot go on. What is whole is kept.
     """
-    options = options or JobOptions()
     directory = epath.Path(output).resolve()
     team = Team.current()
+    options = (options or JobOptions()).resolved
     with StopSignals() as signals:
         try:
             plan = _agree(encoder, source, directory, options, team, signals)
@@ -154,16 +146,6 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
     if write:
         writer.discard(again)
     return Plan(source, ranges, writer.missing(), writer, manifest)
-
-
-def default_batch_size(spec: EncoderSpec) -> int:
-    """Images that the engine may compute at the same time; more in one call gains nothing."""
-    side = spec.image_size
-    side_by_side = min(LARGEST_BATCH, default_images_per_step(3 * side * side, spec.embedding_size))
-    platform = platform_of(jax.local_devices())
-    if platform == "cpu":
-        return max(side_by_side, concurrency_of(LARGEST_BATCH, platform))
-    return max(side_by_side, MOST_IMAGES * jax.local_device_count())
 
 
 def _agree(

@@ -19,6 +19,13 @@ Precision = Literal["bfloat16", "float16", "tensorfloat32", "bfloat16_3x", "floa
 LEVELS: tuple[Precision, ...] = get_args(Precision)
 """From the fastest to the most exact."""
 
+AskedPrecision = Literal["auto", Precision]
+"""A level, or whichever is fastest within a tolerance."""
+
+FASTEST: dict[Platform, Precision] = {"cpu": "float32", "gpu": "float16", "tpu": "bfloat16"}
+"""Where ``auto`` begins. GPUs multiply float16 as fast as bfloat16, with an eighth of its error; a CPU has no units
+for anything faster than float32."""
+
 ROUNDING: dict[Precision, float] = {
     "bfloat16": 2.0**-9,
     "float16": 2.0**-12,

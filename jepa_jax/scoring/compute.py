@@ -38,14 +38,20 @@ def score_fn(
         encoder: as for `score`.
         parallel: ``shard_map`` shares work as ``mesh`` says. ``pmap`` is the same over all local devices through
             `jax.pmap`, for programs that are built on it; it takes no mesh.
-        options: the fields of `ScoreOptions`, without ``memory`` and ``tolerance``.
+        options: the fields of `ScoreOptions`, without ``memory`` and ``tolerance``. The precision is by default
+            float32: a pure function cannot score again what is unsure.
 
     Returns:
         ``(fn, params)`` with ``fn(params, batch) -> ScoreResult``. With ``precision="float64"``, call
         it under ``jax.enable_x64(True)``.
     """
     function, params = pure_function(encoder)
+    options.setdefault("precision", "float32")
     chosen = ScoreOptions(**options)
+    if chosen.precision == "auto":
+        raise ArgumentError(
+            "precision='auto': a pure function scores nothing again; name a level or use jepa_jax.score."
+        )
     for name in ("memory", "tolerance"):
         if (value := getattr(chosen, name)) is not None:
             raise ArgumentError(f"{name}={value!r}: a pure function plans nothing; leave it to jepa_jax.score.")

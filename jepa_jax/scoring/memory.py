@@ -17,8 +17,15 @@ from jepa_jax.jacobian.function import Differentiable
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.platforms import Platform
 
-MOST_IMAGES = 8
-"""Images side by side on an accelerator, at most: more no longer fill it better."""
+LEAST_IMAGES = 8
+"""Images side by side on an accelerator where memory allows, of whatever size: more of a ViT-S fill it no better."""
+
+FILLED = 2e12
+"""Multiplications that keep an accelerator busy for some hundredths of a second: beside them, starting its programs is
+nothing. Small encoders get there with hundreds of images."""
+
+MOST_IMAGES = 512
+"""Images side by side, at most: so many have to be decoded before a step can begin."""
 
 
 PROCESSES = "JEPA_JAX_PROCESSES"
@@ -101,6 +108,14 @@ def estimate_memory(
     return MemoryEstimate(given + cost.kernels, images * cost.residuals, images * cost.workspace, images * jacobian)
 
 
+def images_to_fill(function: Differentiable, options: JacobianOptions, shape: tuple[int, ...], outputs: int) -> int:
+    """Images of a shape (H, W, 3) side by side that fill an accelerator, if memory allows."""
+    cost = function.cost(shape, outputs, options.chosen_schedule, options.products)
+    if cost is None:
+        return LEAST_IMAGES
+    return int(min(MOST_IMAGES, max(LEAST_IMAGES, FILLED // max(1, cost.pullback))))
+
+
 def _outputs(function: Differentiable, params: Any, shape: tuple[int, ...]) -> int:
     """K."""
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
@@ -147,8 +162,9 @@ def plan_passes(
             "give more memory (by default half of what is free), a smaller block_size or a smaller image_size."
         )
     if options.images_per_step is None and options.platform != "cpu":
-        while images < min(MOST_IMAGES, batch_shape[0]) and need(rows, images + 1) <= budget:
-            images += 1
+        each = need(rows, 2) - need(rows, 1)
+        more = (budget - need(rows, 1)) // max(1, each)
+        images = min(1 + more, images_to_fill(function, options, shape, outputs), batch_shape[0])
     return dataclasses.replace(options, block_size=rows, images_per_step=images)
 
 

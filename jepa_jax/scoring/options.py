@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Literal, TypedDict
@@ -12,18 +13,21 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.options import Engine, JacobianOptions, Mode
 from jepa_jax.layers.schedule import ScheduleName
 from jepa_jax.numerics.platforms import Platform, platform_of
-from jepa_jax.numerics.precision import Precision
+from jepa_jax.numerics.precision import FASTEST, AskedPrecision, Precision
 from jepa_jax.numerics.products import Kernels
 from jepa_jax.scoring.meshes import usable_mesh
 from jepa_jax.scoring.noise import Noise, noise_by_level
 from jepa_jax.spectrum.methods import Method, check_method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 
+AUTO_TOLERANCE = 0.05
+"""Nats that ``precision="auto"`` tolerates where nothing is said: scores of photographs differ by hundreds."""
+
 
 class ScoreKeywords(TypedDict, total=False):
     """The fields of `ScoreOptions`, as keyword arguments of `jepa_jax.score` and its kin."""
 
-    precision: Precision
+    precision: AskedPrecision
     mode: Mode
     engine: Engine
     schedule: Literal["auto"] | ScheduleName
@@ -46,7 +50,9 @@ class ScoreOptions:
     Attributes:
         precision: of the Jacobian's products, a level of `jepa_jax.numerics.precision`; the forward pass is in float32
             at every level below ``float64``. ``float32`` means full float32 products on every backend, never TF32 or
-            bfloat16. ``float64`` is slow, for studies.
+            bfloat16. ``float64`` is slow, for studies. ``auto`` begins at the fastest level of an accelerator, float16
+            on GPUs and bfloat16 on TPUs, and scores again, image by image, what is off by more than ``tolerance``; on
+            CPUs, and for functions that are no `Encoder`, it is float32.
         mode: see `jepa_jax.jacobian.options.JacobianOptions`, as for all but the next three up to ``kernels``.
         engine: ``rules`` or ``generic``.
         schedule: of the rules, ``looped`` or ``batched``.
@@ -62,14 +68,15 @@ class ScoreOptions:
         noise: relative noise of the Jacobian at this precision, as `calibrate_noise` measures it, for an encoder
             without null directions; by default what is typical of ViTs. With ``tolerance``, of every level
             that may be reached: ``{"tensorfloat32": ..., "bfloat16_3x": ..., "float32": ...}``.
-        tolerance: nats. Images whose ``score_error`` is larger are scored again at a finer precision.
+        tolerance: nats. Images whose ``score_error`` is larger are scored again at a finer precision; by default none
+            are, or with ``precision="auto"`` on an accelerator those above 0.05.
         memory: bytes that scoring may take; by default most of an accelerator, half of a computer's free memory.
 
     Raises:
         ArgumentError: a value is unfit.
     """
 
-    precision: Precision = "float32"
+    precision: AskedPrecision = "auto"
     mode: Mode = "auto"
     engine: Engine = "auto"
     schedule: Literal["auto"] | ScheduleName = "auto"
@@ -93,24 +100,45 @@ class ScoreOptions:
             object.__setattr__(self, "mesh", usable_mesh(self.mesh))
         check_method(self.method)
         # Checked for any platform: which one it is must not be asked before a process has joined its peers.
-        _ = self._jacobian("cpu"), noise_by_level(self.noise, self.precision, "cpu", climbs=False)
+        level = "float32" if self.precision == "auto" else self.precision
+        _ = self._jacobian(level, "cpu"), noise_by_level(self.noise, level, "cpu", climbs=False)
 
     @functools.cached_property
     def platform(self) -> Platform:
         """Of the devices that compute."""
         return platform_of(None if self.mesh is None else self.mesh.devices.flat)
 
+    def resolved(self, layered: bool) -> ScoreOptions:
+        """These options with a level in the place of ``precision="auto"``, by the devices that compute.
+
+        Args:
+            layered: whether they are for a function that is composed of layers, such as an `Encoder`.
+        """
+        if self.precision != "auto":
+            return self
+        rules = self._jacobian("float32", self.platform).uses_rules(layered)
+        level = FASTEST[self.platform] if rules else "float32"
+        tolerance = AUTO_TOLERANCE if self.tolerance is None and level != "float32" else self.tolerance
+        return dataclasses.replace(self, precision=level, tolerance=tolerance)
+
+    @property
+    def level(self) -> Precision:
+        """The precision of options that are `resolved`."""
+        assert self.precision != "auto", "resolve the options first"
+        return self.precision
+
     @functools.cached_property
     def numerics(self) -> Numerics:
-        """What a compiled program depends on, at the precision that is asked for."""
-        noise = noise_by_level(self.noise, self.precision, self.platform, climbs=False).get(self.precision)
-        return Numerics(self._jacobian(self.platform), self.method, self.eps, self.spectrum, self.mesh, noise)
+        """What a compiled program depends on, at the precision that is asked for, of options that are `resolved`."""
+        noise = noise_by_level(self.noise, self.level, self.platform, climbs=False).get(self.level)
+        jacobian = self._jacobian(self.level, self.platform)
+        return Numerics(jacobian, self.method, self.eps, self.spectrum, self.mesh, noise)
 
-    def _jacobian(self, platform: Platform) -> JacobianOptions:
+    def _jacobian(self, level: Precision, platform: Platform) -> JacobianOptions:
         return JacobianOptions(
             self.mode,
             self.engine,
-            self.precision,
+            level,
             self.schedule,
             self.block_size,
             self.images_per_step,
@@ -121,7 +149,7 @@ class ScoreOptions:
     @functools.cached_property
     def noise_by_level(self) -> dict[Precision, float]:
         """Of every level that may be reached, which depends on the platform; empty where nothing is said."""
-        return noise_by_level(self.noise, self.precision, self.platform, climbs=self.tolerance is not None)
+        return noise_by_level(self.noise, self.level, self.platform, climbs=self.tolerance is not None)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def plan_scoring(
     function = EncoderFunction(spec.vit, spec.gaussian_embedding)
     params = parameter_shapes(spec.vit, spec.kernel_dtype)
     shape = (batch_size, spec.image_size, spec.image_size, 3)
+    options = options.resolved(function.layered)
     numerics = options.numerics
     factory = ProgramFactory(function, params, options.memory, report, options.platform)
     chosen = plan_passes(function, params, numerics.jacobian, shape, factory.budget)
@@ -93,7 +94,7 @@ def plan_scoring(
         rules,
         factory.budget,
         estimate_memory(function, chosen, shape[1:], params) if rules else None,
-        method_name(options.method, np.dtype(working_dtype(options.precision)), options.platform),
+        method_name(options.method, np.dtype(working_dtype(options.level)), options.platform),
         multiplications(cost, rows, outputs) if rules else naive,
         naive,
         program,

@@ -18,7 +18,7 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.function import BatchFunction, pure_function
 from jepa_jax.numerics.float64 import float64_scope
-from jepa_jax.numerics.precision import levels_from
+from jepa_jax.numerics.precision import LEVELS, NOISE, Precision, levels_from
 from jepa_jax.scoring.options import Numerics, ScoreKeywords, ScoreOptions
 from jepa_jax.scoring.programs import Program, ProgramFactory, out_of_memory, placing
 from jepa_jax.scoring.readings import ScoreResult
@@ -78,8 +78,9 @@ class Scorer:
         report: Callable[[str], None] = lambda message: None,
         **changes: Unpack[ScoreKeywords],
     ):
-        self.options = dataclasses.replace(options or ScoreOptions(), **changes)
         self.function, self.params = pure_function(encoder)
+        asked = dataclasses.replace(options or ScoreOptions(), **changes)
+        self.options = asked.resolved(self.function.layered)
         self._noise = self.options.noise_by_level  # now, so that what is missing is said before anything is computed
         require_sound_backend(self.options.numerics.jacobian, self.function.layered)
         self.report = report
@@ -88,7 +89,7 @@ class Scorer:
     def __call__(self, batch: jax.Array | np.ndarray) -> ScoreResult:
         """Score a batch [B, ...]."""
         result, tolerance = self._run(self.options.numerics, batch), self.options.tolerance
-        if tolerance is None and self.options.precision != "float16":
+        if tolerance is None and self.options.level != "float16":
             return result
         return self._refined(result, batch, math.inf if tolerance is None else tolerance)
 
@@ -144,9 +145,11 @@ class Scorer:
         numerics = self.options.numerics
         merged = jax.tree.map(np.array, result)
         for level in levels_from(numerics.precision, numerics.platform)[1:]:
-            unsure = np.flatnonzero((merged.score_error > tolerance) | _out_of_range(merged))
+            unsure = np.flatnonzero(
+                self._gains(merged, level) & (merged.score_error > tolerance) | _out_of_range(merged)
+            )
             if unsure.size == 0:
-                break
+                continue
             jacobian = dataclasses.replace(numerics.jacobian, precision=level)
             noise = self._noise.get(level)
             numerics = dataclasses.replace(numerics, jacobian=jacobian, noise=noise)
@@ -158,6 +161,12 @@ class Scorer:
                 rounding = np.spacing(np.abs(merged.score[unsure])) / 2
                 merged.score_error[unsure] = np.hypot(merged.score_error[unsure], rounding)
         return merged
+
+    def _gains(self, result: ScoreResult, level: Precision) -> np.ndarray:
+        """Which images of a batch would be much more exact at a level: TF32 gives float16 range, and no digits."""
+        noise = NOISE | self._noise
+        reached = np.array([noise[each] for each in LEVELS])[np.asarray(result.level)]
+        return noise[level] <= reached / 2
 
 
 def _out_of_range(result: ScoreResult) -> np.ndarray:

@@ -128,6 +128,7 @@ def score_set(encoder: Encoder, images: ImageSet, **options: Any) -> ScoreTable:
     """
     if not len(images):
         raise ArgumentError(f"set {images.name!r} has no picture that can be read.")
+    options = {"precision": "float32"} | options
     result = score_steps(encoder, (encoder.preprocess([image])[0] for image in images.images), **options)
     scores = {name: getattr(result, name) for name in SCORES}
     return ScoreTable(
@@ -145,7 +146,7 @@ def score_set(encoder: Encoder, images: ImageSet, **options: Any) -> ScoreTable:
                 "encoder": encoder.spec.name,
                 "encoder_digest": encoder.digest,
                 "image_size": encoder.spec.image_size,
-                "precision": options.get("precision", "float32"),
+                "precision": options["precision"],
             },
         },
     )

@@ -9,6 +9,8 @@ import pytest
 
 import jepa_jax as jj
 from jepa_jax.jobs import JobOptions
+from jepa_jax.numerics.platforms import Platform
+from jepa_jax.scoring import options
 from jepa_jax.scoring.options import ScoreKeywords, ScoreOptions
 
 
@@ -41,14 +43,38 @@ def test_each_is_checked_where_it_is_given(choice: dict[str, typing.Any], messag
 
 
 def test_what_a_program_depends_on_knows_neither_memory_nor_tolerance():
-    plain = ScoreOptions().numerics
-    assert ScoreOptions(memory=2**30, tolerance=0.1).numerics == plain
-    assert ScoreOptions(noise={"float32": 1e-6}).numerics != plain
+    plain = ScoreOptions("float32").numerics
+    assert ScoreOptions("float32", memory=2**30, tolerance=0.1).numerics == plain
+    assert ScoreOptions("float32", noise={"float32": 1e-6}).numerics != plain
+
+
+@pytest.mark.parametrize(
+    ("platform", "level", "tolerance"), [("cpu", "float32", None), ("gpu", "float16", 0.05), ("tpu", "bfloat16", 0.05)]
+)
+def test_auto_is_the_fastest_level_within_a_tolerance(
+    monkeypatch: pytest.MonkeyPatch, platform: Platform, level: str, tolerance: float | None
+):
+    monkeypatch.setattr(options, "platform_of", lambda devices=None: platform)
+    found = ScoreOptions().resolved(layered=True)
+    assert (found.precision, found.tolerance) == (level, tolerance)
+    assert found.resolved(layered=True) == found
+    given = ScoreOptions(tolerance=0.2).resolved(layered=True)
+    assert (given.precision, given.tolerance) == (level, 0.2)
+    assert ScoreOptions("bfloat16").resolved(layered=True) == ScoreOptions("bfloat16")
+    # What JAX differentiates itself has no faster level.
+    for exact in (ScoreOptions().resolved(layered=False), ScoreOptions(engine="generic").resolved(layered=True)):
+        assert (exact.precision, exact.tolerance) == ("float32", None)
+
+
+def test_a_tolerance_of_auto_needs_the_noise_of_every_level(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(options, "platform_of", lambda devices=None: "gpu")
+    with pytest.raises(jj.ArgumentError, match="says nothing of tensorfloat32, bfloat16_3x"):
+        _ = ScoreOptions(noise=1e-3).resolved(layered=True).noise_by_level
 
 
 def test_a_job_takes_numerics_whole_and_leaves_devices_to_itself():
-    options = JobOptions(ScoreOptions("bfloat16", tolerance=0.1, spectrum=False), batch_size=4)
-    assert dataclasses.asdict(options)["score"]["precision"] == "bfloat16"
+    job = JobOptions(ScoreOptions("bfloat16", tolerance=0.1, spectrum=False), batch_size=4)
+    assert dataclasses.asdict(job)["score"]["precision"] == "bfloat16"
     with pytest.raises(jj.ArgumentError, match="need the spectrum"):
         JobOptions(ScoreOptions(spectrum=False), columns=("singular_values",))
 
@@ -56,6 +82,8 @@ def test_a_job_takes_numerics_whole_and_leaves_devices_to_itself():
 def test_a_pure_function_plans_nothing():
     with pytest.raises(jj.ArgumentError, match="memory=5: a pure function plans nothing"):
         jj.score_fn(lambda x: x, memory=5)
+    with pytest.raises(jj.ArgumentError, match="precision='auto': a pure function scores nothing again"):
+        jj.score_fn(lambda x: x, precision="auto")
     with pytest.raises(jj.ArgumentError, match=r"tolerance=0\.1: a pure function plans nothing"):
         jj.score_fn(lambda x: x, tolerance=0.1)
 

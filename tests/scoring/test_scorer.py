@@ -21,7 +21,7 @@ import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
 from jepa_jax.encoders.parameters import initialize_params, parameter_shapes
 from jepa_jax.jacobian.options import JacobianOptions
-from jepa_jax.numerics.precision import LEVELS, ROUNDING, Precision
+from jepa_jax.numerics.precision import FASTEST, LEVELS, ROUNDING, Precision
 from jepa_jax.scoring import programs
 from jepa_jax.scoring.compute import compute_scores
 from jepa_jax.scoring.memory import estimate_memory, plan_passes
@@ -135,6 +135,21 @@ def test_a_tolerance_sends_images_up_the_ladder(encoder, batch, exact):
     everything = jj.score(encoder, batch, tolerance=1e-9)
     np.testing.assert_array_equal(everything.level, LEVELS.index("float64"))
     np.testing.assert_allclose(everything.score, exact, rtol=1e-7)  # rounded to the float32 of the others
+
+
+def test_auto_on_an_accelerator_climbs_where_it_gains_digits(encoder, batch, exact, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(FASTEST, "cpu", "float16")  # as on a GPU
+    fast = jj.score(encoder, batch, precision="float16")
+    tolerance = float(np.median(fast.score_error))
+    assert 0 < tolerance < 0.05
+    within = jj.score(encoder, batch)
+    assert np.all(np.asarray(within.score_error) <= 0.05)
+    asked = jj.score(encoder, batch, tolerance=tolerance)
+    unsure = np.asarray(fast.score_error) > tolerance
+    # Not TensorFloat32, which rounds as float16 does.
+    expected = np.where(unsure, LEVELS.index("bfloat16_3x"), LEVELS.index("float16"))
+    np.testing.assert_array_equal(asked.level, expected)
+    assert np.all(np.abs(np.asarray(asked.score) - exact) <= 2 * np.asarray(asked.score_error))
 
 
 @pytest.mark.parametrize("precision", LEVELS[:-1])
