@@ -133,14 +133,18 @@ def _compiled_blocks(model: str, target: str, precision: Precision, kernels: Ker
     return jax.jit(blocks).trace(*arguments).lower(lowering_platforms=("tpu",)).compile()
 
 
-def measure_scoring(model: str, target: str, precision: Precision, images: int) -> dict[str, Any]:
-    """The whole scoring step of some images a chip, on all chips of a target."""
-    mesh = target_mesh(target)
-    options = ScoreOptions(precision, mesh=mesh, memory=target_memory(target), spectrum=False, images_per_step=images)
+def measure_scoring(model: str, target: str, precision: Precision, images: int = 1) -> dict[str, Any]:
+    """The whole scoring step of some images a chip: on all of a target such as ``v5e:4x4``, or on one, ``v5e``."""
+    chip, _, layout = target.partition(":")
+    mesh = target_mesh(f"{chip}:{layout or '2x2'}")
+    mesh = mesh if layout else Mesh(mesh.devices[:1], mesh.axis_names)
+    options = ScoreOptions(
+        precision, mesh=mesh, memory=target_memory(f"{chip}:"), spectrum=False, images_per_step=images
+    )
     planned = plan_scoring(find_spec(model), images * mesh.devices.size, options, compiled=True)
-    program, memory = planned.program, planned.memory
+    program, estimate = planned.program, planned.memory
     assert program is not None
-    assert memory is not None
+    assert estimate is not None
     return {
         "model": model,
         "target": target,
@@ -149,7 +153,7 @@ def measure_scoring(model: str, target: str, precision: Precision, images: int) 
         "images_a_chip": images,
         "compile_seconds": program.compile_seconds,
         "peak_gibibytes": program.peak_bytes / 2**30,
-        "planned_gibibytes": memory.total / 2**30,
+        "planned_gibibytes": estimate.total / 2**30,
         "among_devices": collectives(program.text() or ""),
     }
 
@@ -157,9 +161,11 @@ def measure_scoring(model: str, target: str, precision: Precision, images: int) 
 def main() -> None:
     """Compile, and write after each program what is known so far."""
     parser = argparse.ArgumentParser(description="Ask the TPU's compiler.")
-    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--targets", nargs="+", default=TARGETS)
     parser.add_argument("--scoring", nargs="*", default=(), help="models whose whole scoring step is compiled too")
+    parser.add_argument("--chips", nargs="+", default=("v5e", "v6e", "v5e:4x4"), help="one of a kind, or a mesh")
+    parser.add_argument("--levels", nargs="+", default=LEVELS, help="of the whole step")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
@@ -167,6 +173,8 @@ def main() -> None:
     output = arguments.output or RESULTS / f"tpu-compiled-{facts['date']}"
     output.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"facts": facts, "blocks": [], "scoring": []}
+    if (before := output / "results.json").is_file():
+        results = json.loads(before.read_text())  # what an earlier run has compiled, with the facts of that
 
     def record() -> None:
         (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -179,11 +187,13 @@ def main() -> None:
                     results["blocks"].append(asdict(measure_block(model, target, precision, kernels)))
                     print(results["blocks"][-1], flush=True)
                     record()
-    for model in arguments.scoring:
-        for target in (arguments.targets[0], arguments.targets[0].partition(":")[0] + ":4x4"):
-            results["scoring"].append(measure_scoring(model, target, "bfloat16", 1))
-            print(results["scoring"][-1], flush=True)
-            record()
+    for precision in arguments.levels:
+        for target in arguments.chips:
+            for model in arguments.scoring:
+                measured = measure_scoring(model, target, precision)
+                results["scoring"].append(measured | {"commit": facts["commit"]})
+                print(results["scoring"][-1], flush=True)
+                record()
 
 
 def table(results: dict[str, Any]) -> str:
@@ -213,7 +223,7 @@ def table(results: dict[str, Any]) -> str:
         ]
     for row in results["scoring"]:
         sizes = f"{row['peak_gibibytes']:.2f} | {row['planned_gibibytes']:.2f}"
-        chips, sent = f"{row['chips']} ({row['target']})", ", ".join(row["among_devices"]) or "nothing"
+        chips, sent = f"{row['chips']} {row['target'].partition(':')[0]}", ", ".join(row["among_devices"]) or "nothing"
         lines.append(
             f"| {row['model']} | {chips} | {row['precision']} | {sizes} | {sent} | {row['compile_seconds']:.0f} |"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,7 +31,7 @@ LARGEST_BATCH = 64
 """Images in a step on a CPU, if nothing is said, at most."""
 
 
-def default_batch_size(spec: EncoderSpec, devices: Sequence[jax.Device] | None = None) -> int:
+def default_batch_size(spec: EncoderSpec, devices: Sequence[Any] | None = None) -> int:
     """Images that devices, by default all local ones, may compute at the same time; more in one call gains nothing."""
     devices = devices or jax.local_devices()
     side, platform = spec.image_size, platform_of(devices)
