@@ -22,6 +22,7 @@ from typing import Any
 import jax
 
 from jepa_jax.errors import ArgumentError, JobError
+from jepa_jax.jobs.gpus import gpus_here, shares
 from jepa_jax.jobs.team import BEAT
 from jepa_jax.scoring.memory import PROCESSES
 
@@ -128,10 +129,10 @@ def launch_here(count: int, arguments: Sequence[str]) -> int:
         subprocess.Popen(
             [*command, "--process-id", str(i)],
             stdin=subprocess.PIPE,
-            env=os.environ | {LAUNCHED: "1", PROCESSES: str(count)},
+            env=os.environ | {LAUNCHED: "1", PROCESSES: str(count)} | own,
             start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
         )
-        for i in range(count)
+        for i, own in enumerate(shares(gpus_here(), count))
     ]
 
     asked: list[int] = []  # signals that were passed on
