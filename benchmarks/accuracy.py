@@ -10,8 +10,8 @@ import numpy as np
 
 import jepa_jax as jj
 from benchmarks.contest import Contest, make_contest
-from benchmarks.images import natural_pictures
 from jepa_jax.encoders import Encoder
+from jepa_jax.images.natural import natural_pictures
 from jepa_jax.numerics.precision import LEVELS, Precision
 
 TRAINED = "jepa-tiny"

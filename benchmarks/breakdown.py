@@ -15,8 +15,8 @@ from PIL import Image
 
 import jepa_jax as jj
 from benchmarks.contest import Contest, make_contest
-from benchmarks.images import natural_pictures
 from jepa_jax.images.decoding import InputRecipe, decode
+from jepa_jax.images.natural import natural_pictures
 from jepa_jax.jacobian.jacobian import differential, embed_with_nulls, prepare
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.bases import complement_basis

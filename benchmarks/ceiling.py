@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contest import encoder_spec
-from benchmarks.environment import version
-from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.jobs.machine import version
 from jepa_jax.numerics.precision import Precision
-from jepa_jax.numerics.products import Products
-
-Shape = tuple[int, int, int]
-"""[m, k] x [k, n]."""
+from jepa_jax.numerics.product_rates import Shape, jax_product, product_rates
 
 
 @dataclass(frozen=True)
@@ -67,34 +60,6 @@ class Ceiling:
                 )
                 record({"products": rows})
         return {"products": rows}
-
-
-def product_rates(product: Callable[[], None], shape: Shape, repeats: int) -> list[float]:
-    """Floating-point operations per second of each repeat, after one to warm up."""
-    product()
-    rates = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        product()
-        rates.append(2 * shape[0] * shape[1] * shape[2] / (time.perf_counter() - begun))
-    return rates
-
-
-def jax_product(shape: Shape, precision: Precision) -> Callable[[], None]:
-    """A product on JAX's device, at a level of precision; on the CPU those below float32 are emulated."""
-    m, k, n = shape
-    wide = precision == "float64"
-    with jax.enable_x64(wide):
-        dtype = jnp.float64 if wide else jnp.float32
-        left, right = jnp.ones((m, k), dtype), jnp.ones((k, n), dtype)
-        products = Products(precision, platform_of())
-        left, right = products.stored(left), products.stored(right)
-        compiled = jax.jit(lambda a, b: products("mk,kn->mn", a, b)).lower(left, right).compile()
-
-    def product() -> None:
-        jax.block_until_ready(compiled(left, right))
-
-    return product
 
 
 def torch_product(shape: Shape) -> Callable[[], None]:

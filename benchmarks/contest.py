@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import tempfile
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import jepa_jax as jj
-from benchmarks.environment import version
-from benchmarks.images import natural_pictures
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
-from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.encoders.drawn import GAIN, random_encoder
+from jepa_jax.images.natural import natural_pictures
 from jepa_jax.jacobian.jacobian import embed_with_nulls
+from jepa_jax.jobs.machine import version
 from jepa_jax.numerics.bases import complement_basis
 
 TOY = EncoderSpec(
@@ -28,9 +27,6 @@ TOY = EncoderSpec(
     PreprocessSpec(resize_shortest=32, crop=28),
 )
 """For the smoke suite: every layer of the real ones, at a size that computes in milliseconds."""
-
-GAIN = 2.0
-"""Fresh weights are multiplied by this, which brings the spread of the spectrum near that of trained ones."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +85,6 @@ def make_contest(model: str, image_size: int, images: int = 1, *, peers: bool = 
         model = _torch_model(spec.vit, Path(folder))
         encoder = jj.load_encoder(folder, image_size=image_size)
     return Contest(encoder, model, encoder.preprocess(pictures))
-
-
-def random_encoder(spec: EncoderSpec, seed: int = 0) -> Encoder:
-    """An encoder with weights as they are drawn here for every contest without PyTorch."""
-
-    def louder(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        return leaf if str(path[-1].key).startswith("layer_scale") else GAIN * leaf
-
-    vit = dataclasses.replace(spec.vit, position_resize="bicubic")
-    params = jax.tree.map_with_path(louder, initialize_params(vit, seed))
-    return Encoder(dataclasses.replace(spec, vit=vit), params)
 
 
 def _torch_model(vit: ViTSpec, folder: Path) -> Any:

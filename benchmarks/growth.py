@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import AxisType
 
 import jepa_jax as jj
-from benchmarks.contest import random_encoder
 from benchmarks.processes import call, devices_environment
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.encoders.drawn import random_encoder
 
 COLLECTIVES = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\("
 

@@ -20,10 +20,11 @@ import numpy as np
 
 import jepa_jax as jj
 from benchmarks import pipeline
-from benchmarks.contest import encoder_spec, random_encoder
-from benchmarks.environment import ROOT
+from benchmarks.contest import encoder_spec
+from benchmarks.places import ROOT
 from benchmarks.processes import call
 from jepa_jax.encoders import save_encoder
+from jepa_jax.encoders.drawn import random_encoder
 
 INTERRUPTED = 143
 

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 import jepa_jax as jj
-from benchmarks.contest import encoder_spec, random_encoder
+from benchmarks.contest import encoder_spec
 from benchmarks.processes import call
+from jepa_jax.encoders.drawn import random_encoder
 from jepa_jax.scoring.memory import estimate_memory
 
 

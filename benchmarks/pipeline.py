@@ -22,13 +22,14 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from benchmarks.environment import RESULTS, describe
 from benchmarks.memory import resident_bytes
+from benchmarks.places import RESULTS
 from benchmarks.processes import call
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
 from jepa_jax.jobs.devices import Step
+from jepa_jax.jobs.machine import describe
 
 BATCH = 16
 SPEC = EncoderSpec(

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import work
-from benchmarks.ceiling import jax_product, product_rates
 from benchmarks.contest import Contest, make_contest
 from benchmarks.our_peers import our_contestant
 from benchmarks.peers import Contestant, Entry, Unavailable
 from benchmarks.standings import standings
 from jepa_jax.numerics.precision import LEVELS, Precision
+from jepa_jax.numerics.product_rates import jax_product, product_rates
 
 
 @dataclass

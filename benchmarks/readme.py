@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import RESULTS, ROOT
+from benchmarks.places import RESULTS, ROOT
 from benchmarks.standings import best_jacrev, find
 from benchmarks.tables import Column, about, number, table
 

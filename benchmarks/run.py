@@ -19,11 +19,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environment, processes
-from benchmarks.environment import RESULTS, ROOT
+from benchmarks import processes
+from benchmarks.places import RESULTS, ROOT
 from benchmarks.plots import write_plots
 from benchmarks.suites import SUITES, Stage, find_stage
 from benchmarks.tables import write_tables
+from jepa_jax.jobs import machine
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -51,7 +52,7 @@ def main() -> None:
     ]
     os.environ.update(QUIET | dict(suite.environment))  # before JAX looks for devices
     own = suite.own_processes
-    facts = processes.call("benchmarks.environment:describe", {}) if own else environment.describe()
+    facts = processes.call("jepa_jax.jobs.machine:describe", {}) if own else machine.describe()
     output = (arguments.output or default_output(arguments.suite, facts)).resolve()
     results = run_suite(arguments.suite, chosen, facts, output, own_processes=own)
     failed = [name for name, outcome in results["stages"].items() if outcome["status"] != "done"]

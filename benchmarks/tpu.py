@@ -22,10 +22,10 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from benchmarks import environment
-from benchmarks.environment import RESULTS
+from benchmarks.places import RESULTS
 from jepa_jax.encoders import find_spec
 from jepa_jax.encoders.vit import transformer_block
+from jepa_jax.jobs import machine
 from jepa_jax.layers import SCHEDULES
 from jepa_jax.numerics.precision import Precision
 from jepa_jax.numerics.products import Kernels, Products
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
-    facts = environment.describe()
+    facts = machine.describe()
     output = arguments.output or RESULTS / f"tpu-compiled-{facts['date']}"
     output.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"facts": facts, "blocks": [], "scoring": []}

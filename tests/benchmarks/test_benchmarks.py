@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from benchmarks import processes, run, work
-from benchmarks.environment import ROOT
+from benchmarks.places import ROOT
 from benchmarks.standings import disagreements, standings
 from benchmarks.suites import SUITES, Stage
 from benchmarks.tables import render

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import readme
-from benchmarks.environment import ROOT
+from benchmarks.places import ROOT
 
 RENDERED = re.compile(r"<!-- (benchmarks:begin|parity:).*?<!-- (benchmarks:end|end of parity) -->", re.DOTALL)
 CODE = re.compile(r"```.*?```|^    .*$|`[^`\n]*`", re.DOTALL | re.MULTILINE)

@@ -13,8 +13,10 @@ from typing import Any
 
 import jax
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+from jepa_jax._version import __version__
+
+HOME = Path(__file__).resolve().parents[2]
+"""The folder that holds this package."""
 
 COMMIT_VARIABLE = "BENCHMARK_COMMIT"
 """Names the commit where the tree has come without its git directory."""
@@ -30,6 +32,7 @@ def describe() -> dict[str, Any]:
         "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load_average": os.getloadavg()[0],
+        "jepa_jax": __version__,
         "python": platform.python_version(),
         **{name: version(name) for name in ("jax", "jaxlib", "torch", "numpy")},
         "commit": commit(),
@@ -64,7 +67,11 @@ def processor_name() -> str:
 
 
 def commit() -> str | None:
-    """The commit of this tree, with ``-dirty`` where it was changed since."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return found or os.environ.get(COMMIT_VARIABLE)
+    """The commit that this package is run from, with ``-dirty`` where it was changed since; None of a release."""
+    if not (HOME / ".git").exists():  # installed: a git directory further up is something else's
+        return os.environ.get(COMMIT_VARIABLE)
+    command = ["git", "-C", str(HOME), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    except OSError:  # no git
+        return None

@@ -1,0 +1,8 @@
+"""Where benchmarks are, and where their results go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
