@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from benchmarks.jobs import Jobs
 from benchmarks.memory import Case, Memory
 from benchmarks.peers import Entry
 from benchmarks.race import Race
+from benchmarks.soundness import Soundness
 
 
 class Settings(Protocol):
@@ -184,26 +185,31 @@ CPU = Suite(
 )
 
 
-def _gpu_race(model: str, limit_seconds: float, part: int, *, peers: bool, images: int) -> Stage:
-    """A race at 224 pixels: PyTorch's ways where they end in time, and every level, one image or several at a time."""
-    theirs = (Entry("listing", rounds=1), Entry("jacrev", chunk=64, rounds=2)) if peers else ()
-    order = ("float16", "bfloat16", "tensorfloat32", "bfloat16_3x", "float32")
-    levels = [Entry("rules", precision=precision) for precision in order]
-    side_by_side = [Entry("rules", precision=precision, images=images) for precision in order[:3]]
-    others = (Entry("generic"), Entry("rules", precision="float64", rounds=1))
-    entries = (*theirs, *levels, *(side_by_side if images > 1 else ()), *(others if model == "dinov2-small" else ()))
-    return Stage(f"race-{model}-224", Race(model, 224, 3, entries, square=8192), limit_seconds, part)
+def _gpu_race(model: str, limit_seconds: float, images: int, theirs: Sequence[Entry] = (), part: int = 1) -> Stage:
+    """A race at 224 pixels, most important first: every level, several images in a call, then PyTorch's ways."""
+    order = ("float16", "bfloat16_3x", "float32", "tensorfloat32", "bfloat16")
+    levels = [Entry("rules", precision=precision, images=images) for precision in order]
+    one = [Entry("rules", precision="float16")] if images > 1 else []
+    return Stage(f"race-{model}-224", Race(model, 224, 3, (*one, *levels, *theirs), square=8192), limit_seconds, part)
 
+
+_JACREV = tuple(
+    Entry("jacrev", chunk=384, rounds=2, precision=level) for level in ("float32", "tensorfloat32", "float16")
+)
+_LISTING = Entry("listing", rounds=1)
 
 GPU = Suite(
+    # One visit of eight minutes, most important first: the limits of the first part come to 470 seconds.
     (
-        Stage("ceiling", Ceiling(("dinov2-small", "dinov2-large"), 224, 8192, ("float32", *EMULATED)), 60),
-        _gpu_race("dinov2-small", 240, 1, peers=True, images=8),
-        _gpu_race("dinov2-base", 180, 1, peers=True, images=8),
-        Stage("breakdown-dinov2-small-224", Breakdown("dinov2-small", 224), 90),
-        _gpu_race("dinov2-large", 150, 2, peers=True, images=2),
-        _gpu_race("dinov2-giant", 150, 2, peers=False, images=1),
-        Stage("accuracy", Accuracy(images=32, image_size=224, batch=8, peer_batch=2), 90, part=2),
+        Stage("soundness", Soundness(), 40),
+        _gpu_race("dinov2-small", 150, 8, (*_JACREV, _LISTING)),
+        _gpu_race("dinov2-base", 110, 4, (*_JACREV[1:], _LISTING)),
+        Stage("accuracy", Accuracy(images=32, image_size=224, batch=8, peer_batch=2), 50),
+        Stage("breakdown-dinov2-small-224", Breakdown("dinov2-small", 224), 40),
+        Stage("jobs", Jobs((2_000,), resumed=256, compiled=None), 40),
+        _gpu_race("dinov2-large", 40, 1),
+        Stage("ceiling", Ceiling(("dinov2-small", "dinov2-large"), 224, 8192, ("float32", *EMULATED)), 60, part=2),
+        _gpu_race("dinov2-giant", 150, 1, part=2),
         Stage("memory", Memory((Case("dinov2-small", 224), Case("dinov2-base", 224))), 90, part=2),
         Stage("growth", Growth(devices=(1, 2)), 90, part=2),
     ),

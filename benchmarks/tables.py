@@ -237,6 +237,16 @@ def _jobs(results: Row) -> list[str]:
     return parts
 
 
+def _soundness(results: Row) -> list[str]:
+    columns: list[Column] = [
+        ("check", _text("name")),
+        ("relative error", _of("error")),
+        ("explained by rounding", _of("tolerance")),
+        ("passed", lambda row: "yes" if row["passed"] else "**no**"),
+    ]
+    return [table(columns, results["checks"])]
+
+
 _RENDERERS: dict[str, Callable[[Row], list[str]]] = {
     "race": _race,
     "ceiling": _ceiling,
@@ -245,6 +255,7 @@ _RENDERERS: dict[str, Callable[[Row], list[str]]] = {
     "memory": _memory,
     "growth": _growth,
     "jobs": _jobs,
+    "soundness": _soundness,
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
@@ -12,6 +13,12 @@ import torch
 
 from benchmarks.contest import Contest
 from benchmarks.peers import Contestant, Entry, Reading, Unavailable
+from jepa_jax.numerics.precision import Precision
+
+_AUTOCAST: dict[Precision, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+FASTER = (*_AUTOCAST, "tensorfloat32")
+LEVELS = (*FASTER, "float32", "float64")
+"""Levels that PyTorch has, the first three on GPUs."""
 
 ALIVE_COTANGENTS = 5
 """Copies of the largest intermediate's cotangent that live side by side when all rows are pulled back at once."""
@@ -24,6 +31,10 @@ def torch_contestant(contest: Contest, entry: Entry) -> Contestant:
     model = contest.model if dtype == torch.float32 else copy.deepcopy(contest.model).double()
     pixels = torch.from_numpy(contest.images[0]).permute(2, 0, 1)[None].to(device, dtype)
     rows = contest.encoder.spec.embedding_size
+    if entry.precision not in LEVELS:
+        raise Unavailable(f"PyTorch has no {entry.precision}.")
+    if entry.precision in FASTER and device.type != "cuda":
+        raise Unavailable(f"{entry.precision} is not emulated in PyTorch.")
     note = ""
     if entry.way == "vectorized listing":
         needed = vectorized_bytes(contest)
@@ -38,12 +49,14 @@ def torch_contestant(contest: Contest, entry: Entry) -> Contestant:
         """Warm up on some rows; with `torch.compile`, compile on the first chunk."""
         model.set_attn_implementation(attention)
         begun = time.perf_counter()
-        jacobian(pixels, entry.chunk or 1)
+        with products_in(entry.precision):
+            jacobian(pixels, entry.chunk or 1)
         return time.perf_counter() - begun if entry.way == "compiled jacrev" else None
 
     def run() -> tuple[torch.Tensor, torch.Tensor]:
         model.set_attn_implementation(attention)
-        matrix = jacobian(pixels, rows).detach().reshape(rows, -1)
+        with products_in(entry.precision):
+            matrix = jacobian(pixels, rows).detach().to(dtype).reshape(rows, -1)
         return matrix, torch.linalg.svdvals(matrix).cpu()
 
     def read(found: tuple[torch.Tensor, torch.Tensor]) -> Reading:
@@ -52,6 +65,18 @@ def torch_contestant(contest: Contest, entry: Entry) -> Contestant:
         return Reading(contest.structural_score(matrix.cpu().numpy()), float(listing))
 
     return Contestant(entry, prepare, run, read, note=note)
+
+
+@contextlib.contextmanager
+def products_in(precision: Precision) -> Iterator[None]:
+    """TF32 products throughout, or 16 bits where autocast takes them; float32's and float64's own as they are."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tensorfloat32"
+    try:
+        with torch.autocast("cuda", _AUTOCAST[precision]) if precision in _AUTOCAST else contextlib.nullcontext():
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def vectorized_bytes(contest: Contest) -> int:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import psutil
 import pytest
 
-from benchmarks import processes, run, work
+from benchmarks import processes, run, tables, work
 from benchmarks.places import ROOT
 from benchmarks.standings import disagreements, standings
 from benchmarks.suites import SUITES, Stage
@@ -152,4 +152,11 @@ def test_every_suite_can_be_set_up():
     for suite in SUITES.values():
         names = [stage.name for stage in suite.stages]
         assert len(set(names)) == len(names)
-    assert {stage.part for stage in SUITES["gpu"].stages} == {1, 2}
+    gpu = SUITES["gpu"].stages
+    assert {stage.part for stage in gpu} == {1, 2}
+    assert sum(stage.limit_seconds for stage in gpu if stage.part == 1) <= 480, "one visit of eight minutes"
+
+
+def test_soundness_is_a_table():
+    checks = [{"name": "softmax", "error": 1e-7, "tolerance": 1e-5, "passed": True}]
+    assert "| softmax | 1.0e-07 | 1.0e-05 | yes |" in "".join(tables._RENDERERS["soundness"]({"checks": checks}))
