@@ -19,6 +19,8 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 
+from jepa_jax.spectrum import jacobi
+
 
 @dataclass(frozen=True)
 class Factor(abc.ABC):
@@ -151,8 +153,13 @@ class TriangleFactor(Factor):
         return cls.of(parts.matrix.transpose(0, 2, 1).reshape(number * width, outputs))
 
     def singular_values(self, basis: jax.Array | None = None) -> jax.Array:
-        """[min(L, D)], by an SVD."""
-        return jnp.linalg.svd(self._projected(basis), compute_uv=False)
+        """[min(L, D)], by an SVD; on TPUs by rotations, see `jepa_jax.spectrum.jacobi`."""
+
+        def by_rotations(matrix: jax.Array) -> jax.Array:
+            return jacobi.singular_values(matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T)
+
+        by_svd = functools.partial(jnp.linalg.svd, compute_uv=False)
+        return jax.lax.platform_dependent(self._projected(basis), tpu=by_rotations, default=by_svd)
 
     def left_vectors(self, basis: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """[L, min(L, D)] and [min(L, D)], by an SVD."""
