@@ -38,10 +38,7 @@ def open_array_record(name: str, files: Sequence[str]) -> Records:
         ArgumentError: a file cannot be read, or all are empty.
     """
     reader = ArrayRecordReader(tuple(files))
-    try:
-        count = len(_data_source(reader.files))
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ArgumentError(f"input {name} cannot be read as ArrayRecord: {error}") from error
+    count = len(_data_source(reader.files))
     if not count:
         raise ArgumentError(f"input {name} holds no record.")
     return Records(name, [str(i) for i in range(count)], range(count), reader, reader.files, positional=True)
@@ -57,4 +54,5 @@ ARRAY_RECORD = SourceKind(
     is_file=_is_array_record,
     several=True,
     package=Package("array_record", "ArrayRecord files"),
+    noun="ArrayRecord",
 )
