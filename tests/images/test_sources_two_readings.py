@@ -337,7 +337,7 @@ def test_a_job_begun_when_slices_were_counted_from_0_is_not_resumed_as_another(t
     directory = tfds_directory(tmp_path, {"image": tfds.features.Image()}, {"image": picture()}, 8)
     source = open_source(f"tfds:{directory}/train[3:6]")
     write_records(epath.Path(tmp_path), dataclasses.replace(source, keys=["0", "1", "2"]))
-    with pytest.raises(jj.errors.JobError, match="belongs to another job .*new output directory"):
+    with pytest.raises(jj.errors.JobError, match=r"belongs to another job .*new output directory"):
         pin_records(epath.Path(tmp_path), source)
 
 
