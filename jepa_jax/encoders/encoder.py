@@ -48,7 +48,7 @@ class Encoder:
         with jax.default_matmul_precision("highest"):
             return _embed(self.function, self.params, images)
 
-    def preprocess(self, images: Sequence[Image.Image | np.ndarray]) -> np.ndarray:
+    def preprocess(self, images: Sequence[Image.Image | np.ndarray] | np.ndarray) -> np.ndarray:
         """Pictures to this encoder's input, float32 [B, H, W, 3], by its own recipe (see `preprocessing`).
 
         Args:
@@ -62,7 +62,7 @@ class Encoder:
             raise ArgumentError("images is one picture and no sequence of them; write [image].")
         if isinstance(images, np.ndarray) and (problem := misread(images.shape)):
             raise ArgumentError(f"images is an array of shape {images.shape}: {problem}.")
-        return preprocess(images, self.spec.preprocess)
+        return preprocess(list(images), self.spec.preprocess)
 
     @property
     def null_direction_count(self) -> int:

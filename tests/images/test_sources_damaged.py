@@ -111,10 +111,10 @@ def test_an_array_that_is_cut_while_it_is_read(tmp_path: Path):
         source.read(39)
 
 
-def npz(change: Callable[[bytearray, zipfile.ZipInfo], None], **options: int) -> bytes:
+def npz(change: Callable[[bytearray, zipfile.ZipInfo], None], compression: int = zipfile.ZIP_STORED) -> bytes:
     """One array, stored, with something changed in the file."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", **options) as archive:
+    with zipfile.ZipFile(stream, "w", compression) as archive:
         archive.writestr("images.npy", npy())
     content = bytearray(stream.getvalue())
     change(content, zipfile.ZipFile(stream).getinfo("images.npy"))
@@ -224,8 +224,8 @@ def test_damaged_parquet(content: bytes, tmp_path: Path):
 # Archives
 
 
-def tar(path: Path, *members: tuple[tarfile.TarInfo, bytes], **options: object) -> Path:
-    with tarfile.open(path, "w", **options) as archive:  # pyright: ignore[reportArgumentType]
+def tar(path: Path, *members: tuple[tarfile.TarInfo, bytes], format: int = tarfile.DEFAULT_FORMAT) -> Path:
+    with tarfile.open(path, "w", format=format) as archive:
         for info, content in members:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))

@@ -14,6 +14,7 @@ from jobs_shared import tiny_encoder
 from PIL import Image
 
 import jepa_jax as jj
+from jepa_jax.errors import ImageError, JobError
 from jepa_jax.images import Records, open_source
 from jepa_jax.images.sources import name_in_full
 from jepa_jax.images.sources.records import Unusable
@@ -133,7 +134,7 @@ def test_a_folder_of_a_list_that_goes_away_is_not_the_images_fault(folder: Path)
     source = listed(folder / "list.csv", "path\nin/0.png\nin/1.png\n")
     source.require_present()
     (folder / "in").rename(folder / "away")
-    with pytest.raises(jj.errors.JobError, match="has vanished"):
+    with pytest.raises(JobError, match="has vanished"):
         source.require_present()
 
 
@@ -210,7 +211,7 @@ def test_the_first_ending_that_is_there_and_a_sample_without_any(tmp_path: Path)
     source = open_source(f"{tar}::jpg;png")
     assert list(source.keys) == ["0", "1", "2"]
     assert [source.read(i) for i in range(2)] == [picture(1), picture(3)]
-    with pytest.raises(jj.errors.ImageError, match=r"no picture of this sample ends in \.jpg;png: it holds 2\.webp"):
+    with pytest.raises(ImageError, match=r"no picture of this sample ends in \.jpg;png: it holds 2\.webp"):
         source.read(2)
 
 
@@ -269,7 +270,7 @@ def test_the_remedies_are_remedies(tmp_path: Path):
 
 def test_which_array_of_several(tmp_path: Path):
     sets = {"x_train": np.zeros((3, 8, 8), np.uint8), "x_test": np.ones((2, 8, 8), np.uint8)}
-    np.savez(tmp_path / "a.npz", **sets)
+    np.savez(tmp_path / "a.npz", x_train=sets["x_train"], x_test=sets["x_test"])
     refused(tmp_path / "a.npz", r"none is called 'images'; say which one is meant: .*a\.npz::x_train\.$")
     source = open_source(f"{tmp_path}/a.npz::x_test")
     assert len(source.keys) == 2
@@ -293,7 +294,7 @@ def tfds_directory(place: Path, features: dict[str, object], record: dict[str, b
     """A data set without TensorFlow, which TFDS would need to encode pictures: they are given as PNG."""
     tfds = pytest.importorskip("tensorflow_datasets")
 
-    class Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Drawn(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
         """Records that are alike, in two splits."""
 
         VERSION = tfds.core.Version("1.0.0")
@@ -337,7 +338,7 @@ def test_a_job_begun_when_slices_were_counted_from_0_is_not_resumed_as_another(t
     directory = tfds_directory(tmp_path, {"image": tfds.features.Image()}, {"image": picture()}, 8)
     source = open_source(f"tfds:{directory}/train[3:6]")
     write_records(epath.Path(tmp_path), dataclasses.replace(source, keys=["0", "1", "2"]))
-    with pytest.raises(jj.errors.JobError, match=r"belongs to another job .*new output directory"):
+    with pytest.raises(JobError, match=r"belongs to another job .*new output directory"):
         pin_records(epath.Path(tmp_path), source)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from etils import epath
@@ -140,23 +140,24 @@ def _image_feature(features: Any, name: str, wanted: str | None = None) -> str:
 
     kinds = tensorflow_datasets.features
     images = {key: feature for key, feature in features.items() if isinstance(feature, kinds.Image)}
-    if wanted is None:
+    chosen = wanted
+    if chosen is None:
         pictures = [key for key, feature in images.items() if not isinstance(feature, kinds.LabeledImage)]
         if len(pictures) != 1 and "image" not in pictures:
             raise ArgumentError(
                 f"input {name} has the image features {pictures or list(images)}, and none is called 'image'; say "
                 f"which one is scored: {name}{PART}FEATURE."
             )
-        wanted = pictures[0] if len(pictures) == 1 else "image"
-    if wanted not in images:
-        raise ArgumentError(f"input {name} has no image feature {wanted!r}; it has {list(images)}.")
-    dtype = np.dtype(images[wanted].np_dtype)
+        chosen = pictures[0] if len(pictures) == 1 else "image"
+    if chosen not in images:
+        raise ArgumentError(f"input {name} has no image feature {chosen!r}; it has {list(images)}.")
+    dtype = np.dtype(cast("Any", images[chosen].np_dtype))
     if dtype not in (np.uint8, np.uint16):
         raise ArgumentError(
-            f"input {name}: its feature {wanted!r} holds {dtype} values, stored as the bytes of a picture that is not "
+            f"input {name}: its feature {chosen!r} holds {dtype} values, stored as the bytes of a picture that is not "
             "theirs; scores need pictures of uint8 or uint16."
         )
-    return wanted
+    return chosen
 
 
 def _is_tfds_directory(entries: Sequence[str]) -> bool:
