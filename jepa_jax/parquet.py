@@ -27,6 +27,12 @@ def open_parquet(path: epath.Path) -> pq.ParquetFile:
     return pq.ParquetFile(pa.BufferReader(memory.getvalue()))
 
 
+def read_schema(path: epath.Path) -> pa.Schema:
+    """Names and types of the columns, from the footer alone."""
+    with path.open("rb") as stream:
+        return pq.ParquetFile(stream).schema_arrow
+
+
 def count_rows(path: epath.Path) -> int:
     """Number of rows, from the footer alone."""
     with path.open("rb") as stream:

@@ -79,6 +79,9 @@ def test_one_column_may_have_any_name(name: str, folder: Path):
 def test_a_first_row_that_may_be_a_name_or_a_path_is_refused(folder: Path):
     (folder / "list.csv").write_text("0001\n0002\n")
     refused(folder / "list.csv", "begins with '0001': the name of its one column, or the first path. Write 'path'")
+    for first in ("in/0", "a.heic", "image.path"):
+        (folder / "list.csv").write_text(f"{first}\nin/1.png\n")
+        refused(folder / "list.csv", "the name of its one column, or the first path")
     (folder / "list.csv").write_text("in/0.png,cat\nin/1.png,dog\n")
     refused(folder / "list.csv", "has the path 'in/0.png' in its first row, which must name the columns")
     (folder / "list.csv").write_text("in/0.png,image\nin/1.png,image\n")
@@ -164,6 +167,26 @@ def test_arrays_and_archives_below_pictures(place: str, folder: Path):
     (folder / f"in/{place}more.npz").unlink()
     (folder / f"in/{place}a.array_record").touch()
     refused(folder / "in", r"and 1 file \(.*a\.array_record\) of further pictures")
+
+
+def test_tables_among_pictures(folder: Path):
+    (folder / "in/metadata.csv").write_text("file_name,label\n0.png,1\n1.png,2\n")
+    (folder / "in/labels.csv").write_text("image,label\ndeep/0.png,1\nelse,2\n")
+    pq.write_table(pa.table({"path": ["2.png"], "score": [1.0]}), folder / "in/scores.parquet")
+    (folder / "in/broken.parquet").write_bytes(b"PAR1")
+    source = open_source(folder / "in")
+    assert (len(source.keys), source.left_out) == (3, 4)
+    (folder / "in/list.csv").write_text("path\n../a.png\n../b.png\n")
+    refused(folder / "in", r"and 1 file \(list\.csv\) of further pictures")
+    (folder / "in/list.csv").unlink()
+    pq.write_table(pa.table({"image": [{"bytes": picture(), "path": "0.png"}]}), folder / "in/set.parquet")
+    refused(folder / "in", r"and 1 file \(set\.parquet\) of further pictures")
+
+
+def test_a_folder_that_holds_a_list_and_no_picture(folder: Path):
+    (folder / "lists").mkdir()
+    (folder / "lists/a.csv").write_text("path\n../in/0.png\n")
+    refused(folder / "lists", r"holds no image \(1 other files\).* Is a\.csv meant\? Then name that file\.$")
 
 
 def test_archives_in_folders_of_a_folder_are_all_read(tmp_path: Path):

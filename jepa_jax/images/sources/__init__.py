@@ -15,7 +15,7 @@ from jepa_jax.images.sources.array_record import ARRAY_RECORD
 from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
 from jepa_jax.images.sources.folder import FOLDER, look_through, records_of
 from jepa_jax.images.sources.kind import PART, SourceKind
-from jepa_jax.images.sources.listing import LISTING
+from jepa_jax.images.sources.listing import LISTING, lists_others
 from jepa_jax.images.sources.records import Records, Unusable, full_path, text_key, unique_records
 from jepa_jax.images.sources.remote import OF_EPATH, local_path, require_readable, scheme_of
 from jepa_jax.images.sources.tfds import TFDS
@@ -30,6 +30,10 @@ KINDS: tuple[SourceKind, ...] = (
     ARRAYS,
 )
 """Every kind of input, in the order in which messages name them. The first that recognises an input opens it."""
+
+
+MOST_TABLES = 16
+"""Tables among a folder's pictures that are looked into: labels, as a rule."""
 
 
 def accepted() -> str:
@@ -103,8 +107,12 @@ def _open_directory(name: str, directory: epath.Path, part: str | None) -> Recor
     contents = look_through(place, _may_hold_pictures)
     archives = [file for file in contents.claimed if _is_archive(file)]
     others = archives + [
-        file for file in contents.claimed if file not in archives and holds_pictures(os.path.join(place, file))
+        file for file in contents.claimed if ARRAYS.is_file(file) and holds_pictures(f"{place}/{file}")
     ]
+    if contents.pictures:
+        known = {file.rpartition("/")[2] for file in contents.pictures}
+        tables = [file for file in contents.claimed if LISTING.is_file(file)][:MOST_TABLES]
+        others += [file for file in tables if lists_others(f"{place}/{file}", known)]
     if contents.pictures and others:
         raise ArgumentError(
             f"input {text_key(name)} holds {_counted(contents.pictures, 'image', 'images')} and "
@@ -135,7 +143,7 @@ def _is_archive(name: str) -> bool:
 
 
 def _may_hold_pictures(name: str) -> bool:
-    return _is_archive(name) or ARRAYS.is_file(name)
+    return _is_archive(name) or ARRAYS.is_file(name) or LISTING.is_file(name)
 
 
 def _counted(names: Sequence[str], one: str, many: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
 
 from etils import epath
@@ -96,7 +97,7 @@ def _is_header(file: epath.Path, first: str, others: Sequence[str], known: Seque
         return True
     if _looks_like_a_path(first) or _is_file(file, first):
         return False
-    if all(map(_looks_like_a_path, filter(None, others))):
+    if not re.search(r"[/\\.]", first) and all(map(_looks_like_a_path, filter(None, others))):
         return True
     raise ArgumentError(
         f"input {file} begins with {text_key(first[:100])!r}: the name of its one column, or the first path. Write "

@@ -106,9 +106,10 @@ def records_of(name: str, contents: Contents) -> Records:
     left_out = contents.others + len(contents.claimed)
     if not contents.pictures:
         reasons = "".join(f"; {text_key(file)}: {problem.reason}" for file, problem in contents.problems[:3])
+        meant = f" Is {text_key(contents.claimed[0])} meant? Then name that file." if contents.claimed else ""
         raise ArgumentError(
             f"input {text_key(name)} holds no image ({left_out} other files{reasons}); "
-            f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}."
+            f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}.{meant}"
         )
     found: list[tuple[str, str | Unusable]] = [(text_key(file), file) for file in contents.pictures]
     found += [(text_key(file), problem) for file, problem in contents.problems]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from etils import epath
 
 from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.images.sources.csv_table import read_csv
+from jepa_jax.images.sources.folder import is_image
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.records import Records, Unusable, read_file, text_key, unique_records
 from jepa_jax.images.sources.remote import local_path, require_readable, scheme_of
@@ -21,6 +22,9 @@ KEY_COLUMN = "key"
 
 MOST_FOLDERS = 64
 """Folders that are watched, so that a disk that is away is told from images that are."""
+
+LARGEST_LABELS = 2**26
+"""Bytes of a table among pictures that is looked into: a larger one is taken for their labels."""
 
 Column = Sequence[str | None]
 
@@ -113,6 +117,44 @@ def _chosen(name: str, names: Sequence[str], column: str | None) -> tuple[str, s
     return column, keys
 
 
+def lists_others(path: str, known: Set[str]) -> bool:
+    """Whether a table among pictures is of further ones: it holds them, or names files that are none of these.
+
+    Args:
+        path: of the table.
+        known: names of the pictures, without their folders.
+    """
+    file = epath.Path(path)
+    try:
+        small = file.stat().length <= LARGEST_LABELS
+        if file.suffix.lower() == ".csv":
+            names, columns = read_csv(file, PATH_COLUMNS) if small else ([], [])
+            paths = [column for name, column in zip(names, columns, strict=True) if name in PATH_COLUMNS]
+        else:
+            from jepa_jax.parquet import read_parquet, read_schema
+
+            schema = read_schema(file)
+            if any(_holds_bytes(field.type) for field in schema):
+                return True
+            names = [name for name in schema.names if name in PATH_COLUMNS and _is_text(schema.field(name).type)]
+            paths = [column.to_pylist() for column in read_parquet(file, names).columns] if names and small else []
+    except Exception:  # damaged, or no list at all
+        return False
+    return any(
+        (is_image(value) or "://" in value) and value.rpartition("/")[2] not in known
+        for values in paths
+        for value in filter(None, values)
+    )
+
+
+def _holds_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return any(_holds_bytes(kind.field(i).type) for i in range(kind.num_fields))
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
 def _require_schemes(name: str, paths: Iterable[str | None]) -> None:
     """Raise ArgumentError where paths of a scheme cannot be read here: before work begins."""
     examples: dict[str, str] = {}
@@ -135,7 +177,7 @@ def _locate(folder: str, path: str | None) -> str | Unusable:
             return local_path(path)
         except ImageError as error:
             return Unusable(str(error))
-    return path if scheme else os.path.join(folder, path)
+    return scheme + path[len(scheme) :] if scheme else os.path.join(folder, path)
 
 
 def _folders(name: str, locators: Sequence[str | Unusable]) -> tuple[str, ...]:
