@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -128,9 +129,14 @@ def test_a_column_that_is_there_twice(folder: Path):
     refused(folder / "list.parquet", "2 columns called 'path'")
 
 
-def test_a_list_whose_folders_are_all_away_is_refused(folder: Path):
-    (folder / "list.csv").write_text("path\nelsewhere/0.png\nelsewhere/1.png\n")
-    refused(folder / "list.csv", "none of their folders is there")
+def test_a_list_of_a_folder_that_is_away_is_refused(folder: Path):
+    (folder / "list.csv").write_text("path\nin/0.png\naway/0.png\naway/1.png\n")
+    refused(folder / "list.csv", "lists 2 of its 3 paths in .*/away, which is not there. Bring that folder back")
+    far = "".join(f"disk/{i}/{i}.png\n" for i in range(200))
+    (folder / "list.csv").write_text(f"path\n{far}in/0.png\n")
+    refused(folder / "list.csv", "lists 200 of its 201 paths in .*/disk, which")
+    few = "".join(f"in/{i}.png\n" for i in range(3)) + "away/0.png\n"
+    assert len(listed(folder / "list.csv", f"path\n{few}").keys) == 4
 
 
 def test_a_folder_of_a_list_that_goes_away_is_not_the_images_fault(folder: Path):
@@ -207,6 +213,11 @@ def test_archives_of_two_kinds(tmp_path: Path):
     refused(tmp_path, r"holds files of several kinds, .*0\.tar and .*0\.array_record; give one of them")
 
 
+def test_patterns_that_count_too_far(tmp_path: Path):
+    refused(tmp_path / "{0..999999999999}.tar", "at most a million")
+    refused(tmp_path / "{5..1}.tar", "counts from 5 to 1")
+
+
 def test_a_pattern_below_a_folder_whose_name_looks_like_one(tmp_path: Path):
     write_tar(tmp_path / "a[1]/0.tar", {"a.png": picture()})
     assert list(open_source(f"{tmp_path}/a[1]/*.tar").keys) == ["a"]
@@ -226,6 +237,9 @@ def test_a_picture_and_its_mask(tmp_path: Path):
     assert open_source(f"{tar}::mask.png").read(0) == picture(2)
     assert list(open_source(f"{tar}::*").keys) == ["0.jpg", "0.mask.png", "1.jpg", "1.mask.png"]
     assert name_in_full(source.name) == f"{tar}::jpg"
+    write_tar(tmp_path / "b.tar", members)
+    for several in (f"{tmp_path}::jpg", f"{tmp_path}/*.tar::jpg"):
+        assert list(open_source(several).keys) == ["a.tar/0", "a.tar/1", "b.tar/0", "b.tar/1"]
 
 
 def test_the_first_ending_that_is_there_and_a_sample_without_any(tmp_path: Path):
@@ -354,6 +368,33 @@ def test_keys_of_a_slice_are_the_records_own(tmp_path: Path):
     source = open_source(f"tfds:{directory}/train[:2]+train[1:3]")
     assert isinstance(source.locators[2], Unusable)
     refused(f"tfds:{directory}/train[:0]", "holds no record")
+
+
+def test_data_sets_below_a_folder_are_no_archives(tmp_path: Path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    directory = tfds_directory(tmp_path, {"image": tfds.features.Image()}, {"image": picture()}, 2)
+    with pytest.raises(jj.ArgumentError, match=f"{directory} is a TFDS directory; give the split as well"):
+        open_source(tmp_path)
+
+
+def test_damaged_data_sets(tmp_path: Path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    directory = Path(tfds_directory(tmp_path, {"image": tfds.features.Image()}, {"image": picture()}, 2))
+    shard = "drawn-train.array_record-00000-of-00001"
+    half = (directory / shard).read_bytes()[:40_000]
+    cases = [(name, damaged) for name in ("features.json", "dataset_info.json") for damaged in (b"{", b"\xff", None)]
+    for number, (name, damaged) in enumerate([*cases, (shard, None), (shard, half), (shard, b"")]):
+        copy = directory.with_name(str(number))  # another name: what was opened is remembered
+        shutil.copytree(directory, copy)
+        (copy / name).unlink()
+        if damaged is not None:
+            (copy / name).write_bytes(damaged)
+        if name == shard and damaged is not None:
+            source = open_source(f"tfds:{copy}/train")
+            with pytest.raises((ImageError, RuntimeError)):
+                source.read(0)
+        else:
+            refused(f"tfds:{copy}/train", "cannot be opened: ")
 
 
 def test_a_job_begun_when_slices_were_counted_from_0_is_not_resumed_as_another(tmp_path: Path):

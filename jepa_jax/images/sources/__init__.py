@@ -32,6 +32,9 @@ KINDS: tuple[SourceKind, ...] = (
 """Every kind of input, in the order in which messages name them. The first that recognises an input opens it."""
 
 
+MOST_ARCHIVES = 1_000_000
+"""Files that a pattern may count."""
+
 MOST_TABLES = 16
 """Tables among a folder's pictures that are looked into: labels, as a rule."""
 
@@ -120,6 +123,8 @@ def _open_directory(name: str, directory: epath.Path, part: str | None) -> Recor
             f"({text_key(os.path.join(place, others[0]))} or a pattern), or move them, or list the images in a .csv "
             "file."
         )
+    for folder in sorted({os.path.dirname(file) for file in archives}):
+        _require_no_directory_of_a_kind(os.path.join(place, folder))
     if archives:
         records = _open_files(name, [os.path.join(place, file) for file in others], part)
         besides = contents.others + len(contents.claimed) - len(others)
@@ -127,6 +132,14 @@ def _open_directory(name: str, directory: epath.Path, part: str | None) -> Recor
     if part is not None:
         raise ArgumentError(f"input {name}: a folder of images has no parts; leave out {PART}{part}.")
     return records_of(name, contents)
+
+
+def _require_no_directory_of_a_kind(place: str) -> None:
+    """Raise ArgumentError where archives are part of something else, which says how it is opened."""
+    entries = sorted(entry.name for entry in epath.Path(place).iterdir())
+    for kind in KINDS:
+        if kind.is_folder(entries):
+            kind.open(place, [place])
 
 
 def _with_problems(records: Records, problems: Sequence[tuple[str, Unusable]]) -> Records:
@@ -167,9 +180,11 @@ def _open_files(name: str, files: Sequence[str], part: str | None) -> Records:
 
 def expand(pattern: str) -> list[str]:
     """The files of a pattern: ``{000..127}`` counts, keeping leading zeros; ``*``, ``?`` and ``[...]`` match."""
-    found = re.fullmatch(r"(.*)\{(\d+)\.\.(\d+)\}(.*)", pattern)
+    found = re.fullmatch(r"(.*)\{(\d{1,12})\.\.(\d{1,12})\}(.*)", pattern)
     if found:
         head, first, last, tail = found.groups()
+        if not 0 <= int(last) - int(first) < MOST_ARCHIVES:
+            raise ArgumentError(f"input {text_key(pattern)} counts from {first} to {last}: give at most a million.")
         return [f"{head}{number:0{len(first)}d}{tail}" for number in range(int(first), int(last) + 1)]
     if not glob.has_magic(pattern):
         return [pattern]

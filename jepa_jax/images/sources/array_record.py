@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepa_jax.errors import ArgumentError
+from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.images.sources.kind import Package, SourceKind
 from jepa_jax.images.sources.records import Records
 
@@ -20,8 +20,19 @@ class ArrayRecordReader:
     files: tuple[str, ...]
 
     def __call__(self, index: int) -> bytes:
-        """The record's bytes."""
-        return _data_source(self.files)[index]
+        """The record's bytes.
+
+        Raises:
+            ImageError: they are not there.
+        """
+        return whole(_data_source(self.files)[index])
+
+
+def whole(content: bytes | None) -> bytes:
+    """A record's content; of damaged files ArrayRecord may give None."""
+    if not isinstance(content, bytes):
+        raise ImageError("the record is not there: its file is damaged")
+    return content
 
 
 @functools.lru_cache(maxsize=4)

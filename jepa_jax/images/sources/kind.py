@@ -95,12 +95,12 @@ class SourceKind:
         except JepaJaxError:
             raise
         except Exception as error:  # what libraries raise at damaged files is no closed set
-            if _of_the_machine(error):
+            if of_the_machine(error):
                 raise
             raise ArgumentError(f"input {text_key(name)} cannot be read as {self.noun}: {sentence(error)}.") from error
 
 
-def _of_the_machine(error: Exception) -> bool:
+def of_the_machine(error: Exception) -> bool:
     """Whether a file is not to blame: memory, connections, a disk that is away."""
     if isinstance(error, OSError):
         # Arrow raises a bare OSError at damaged files; a system's has its number.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
@@ -22,6 +23,9 @@ KEY_COLUMN = "key"
 
 MOST_FOLDERS = 64
 """Folders that are watched, so that a disk that is away is told from images that are."""
+
+AWAY = 0.1
+"""Share of a list in one folder that is not there: less are images that are missing, more is a disk that is away."""
 
 LARGEST_LABELS = 2**26
 """Bytes of a table among pictures that is looked into: a larger one is taken for their labels."""
@@ -180,21 +184,25 @@ def _locate(folder: str, path: str | None) -> str | Unusable:
     return scheme + path[len(scheme) :] if scheme else os.path.join(folder, path)
 
 
-def _folders(name: str, locators: Sequence[str | Unusable]) -> tuple[str, ...]:
+def _folders(name: str, locators: Iterable[str | Unusable]) -> tuple[str, ...]:
     """The folders that the images are in, as far as they are there now: if one is gone later, no image is to blame.
 
     Raises:
-        ArgumentError: none is there.
+        ArgumentError: one is not there that much of the list is in, as if its disk were away.
     """
     local = [locator for locator in locators if isinstance(locator, str) and not scheme_of(locator)]
-    folders = {os.path.dirname(path) or "." for path in local}
-    if local and len(local) == len(locators) and not any(map(os.path.isdir, folders)):
-        raise ArgumentError(
-            f"input {name} lists {text_key(local[0])} and others, and none of their folders is there; relative paths "
-            "start at the folder of the list."
-        )
+    folders = Counter(os.path.dirname(path) or "." for path in local)
     while len(folders) > MOST_FOLDERS:
-        folders = {os.path.dirname(folder) or "." for folder in folders}
+        above: Counter[str] = Counter()
+        for folder, count in folders.items():
+            above[os.path.dirname(folder) or "."] += count
+        folders = above
+    for folder, count in folders.items():
+        if count > 1 and count >= AWAY * len(local) and not os.path.isdir(folder):
+            raise ArgumentError(
+                f"input {name} lists {count} of its {len(local)} paths in {text_key(folder)}, which is not there. "
+                "Bring that folder back, or take its rows out of the list; relative paths start at the list's folder."
+            )
     return tuple(sorted(filter(os.path.isdir, folders)))
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import os
 import re
-import urllib.error
 import urllib.parse
-import urllib.request
 from importlib.util import find_spec
 
 from etils import epath
@@ -93,6 +90,11 @@ def read_remote(path: str) -> bytes:
 
 
 def _read_web(url: str) -> bytes:
+    # Imported here: every worker process loads this module, and few read from the web.
+    import http.client
+    import urllib.error
+    import urllib.request
+
     request = urllib.request.Request(urllib.parse.quote(url, safe=_SAFE), headers={"User-Agent": "jepa-jax"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:

@@ -11,7 +11,8 @@ import numpy as np
 from etils import epath
 
 from jepa_jax.errors import ArgumentError, JepaJaxError
-from jepa_jax.images.sources.kind import PART, Package, SourceKind
+from jepa_jax.images.sources.array_record import whole
+from jepa_jax.images.sources.kind import PART, Package, SourceKind, of_the_machine
 from jepa_jax.images.sources.names import sentence
 from jepa_jax.images.sources.records import Records, full_path, unique_records
 
@@ -33,8 +34,12 @@ class TfdsReader:
     feature: str
 
     def __call__(self, index: int) -> bytes:
-        """The image as it is stored, so that it is decoded as every other input."""
-        return _data_source(self.dataset, self.split, self.feature)[index][self.feature]
+        """The image as it is stored, so that it is decoded as every other input.
+
+        Raises:
+            ImageError: it is not there.
+        """
+        return whole(_data_source(self.dataset, self.split, self.feature)[index][self.feature])
 
 
 def open_tfds(name: str, files: Sequence[str], feature: str | None = None) -> Records:
@@ -62,12 +67,17 @@ def open_tfds(name: str, files: Sequence[str], feature: str | None = None) -> Re
         keys = _keys(builder.info.splits, split)
         if not keys:
             raise ArgumentError(f"input {name} holds no record.")
+        shards = [epath.Path(part.filename) for part in builder.info.splits[split].file_instructions]
+        if missing := [shard for shard in shards if not shard.exists()]:
+            raise ValueError(f"{len(missing)} of its {len(shards)} files are not there, such as {missing[0]}")
         count = len(_data_source(dataset, split, feature))
         if count != len(keys):
             raise ValueError(f"it holds {count} records, and its description says {len(keys)}")
-    except (JepaJaxError, MemoryError):
+    except JepaJaxError:
         raise
     except Exception as error:  # TFDS raises whatever its many parts raise
+        if of_the_machine(error):
+            raise
         raise ArgumentError(
             f"input {name} cannot be opened: {sentence(error)}. The data set must be prepared already, in the file "
             "format array_record."

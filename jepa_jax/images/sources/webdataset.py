@@ -216,7 +216,7 @@ def _locate(archive: str, member: tarfile.TarInfo, end: int) -> tuple[str, int, 
 
 
 def _is_tar(name: str) -> bool:
-    return name.endswith(".tar")
+    return name.lower().endswith(".tar")
 
 
 WEBDATASET = SourceKind(
