@@ -131,22 +131,23 @@ def test_no_server_no_name_and_no_answer(server: str, tmp_path: Path, monkeypatc
 
 
 def test_file_urls(tmp_path: Path):
+    (tmp_path / "in").mkdir()
     for name, red in (("a b.png", 1), ("a%20c.png", 2)):
-        (tmp_path / name).write_bytes(picture(red))
+        (tmp_path / "in" / name).write_bytes(picture(red))
     source = listed(
         tmp_path,
-        f"file://{tmp_path}/a%20b.png",
-        f"file://{tmp_path}/a b.png#",
-        f"file://{tmp_path}/a%20c.png",
-        f"file://localhost{tmp_path}/a b.png",
-        f"file://elsewhere{tmp_path}/a b.png",
+        f"file://{tmp_path}/in/a%20b.png",
+        f"file://{tmp_path}/in/a b.png#",
+        f"file://{tmp_path}/in/a%20c.png",
+        f"file://localhost{tmp_path}/in/a b.png",
+        f"file://elsewhere{tmp_path}/in/a b.png",
     )
     assert [source.read(i) for i in (0, 2, 3)] == [picture(1), picture(2), picture(1)]
     with pytest.raises(FileNotFoundError):
         source.read(1)
     with pytest.raises(ImageError, match="of the machine 'elsewhere'"):
         source.read(4)
-    assert list(open_source(f"file://{tmp_path}").keys) == ["a b.png", "a%20c.png"]
+    assert list(open_source(f"file://{tmp_path}/in").keys) == ["a b.png", "a%20c.png"]
 
 
 def test_any_scheme_of_fsspec(in_memory: None, tmp_path: Path):

@@ -13,7 +13,7 @@ from etils import epath
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.array_record import ARRAY_RECORD
 from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
-from jepa_jax.images.sources.folder import FOLDER, look_through, records_of
+from jepa_jax.images.sources.folder import FOLDER, Contents, look_through, records_of
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.listing import LISTING, lists_others
 from jepa_jax.images.sources.records import Records, Unusable, full_path, text_key, unique_records
@@ -109,13 +109,7 @@ def _open_directory(name: str, directory: epath.Path, part: str | None) -> Recor
     place = os.fspath(directory)
     contents = look_through(place, _may_hold_pictures)
     archives = [file for file in contents.claimed if _is_archive(file)]
-    others = archives + [
-        file for file in contents.claimed if ARRAYS.is_file(file) and holds_pictures(f"{place}/{file}")
-    ]
-    if contents.pictures:
-        known = {file.rpartition("/")[2] for file in contents.pictures}
-        tables = [file for file in contents.claimed if LISTING.is_file(file)][:MOST_TABLES]
-        others += [file for file in tables if lists_others(f"{place}/{file}", known)]
+    others = _further_pictures(place, contents)
     if contents.pictures and others:
         raise ArgumentError(
             f"input {text_key(name)} holds {_counted(contents.pictures, 'image', 'images')} and "
@@ -132,6 +126,16 @@ def _open_directory(name: str, directory: epath.Path, part: str | None) -> Recor
     if part is not None:
         raise ArgumentError(f"input {name}: a folder of images has no parts; leave out {PART}{part}.")
     return records_of(name, contents)
+
+
+def _further_pictures(place: str, contents: Contents) -> list[str]:
+    """Files among a folder's pictures, or in place of them, that hold or list further ones."""
+    found = [file for file in contents.claimed if _is_archive(file)]
+    found += [file for file in contents.claimed if ARRAYS.is_file(file) and holds_pictures(f"{place}/{file}")]
+    if contents.pictures and (tables := [file for file in contents.claimed if LISTING.is_file(file)]):
+        known = frozenset(file.rpartition("/")[2] for file in contents.pictures)
+        found += [file for file in tables[:MOST_TABLES] if lists_others(f"{place}/{file}", known)]
+    return found
 
 
 def _require_no_directory_of_a_kind(place: str) -> None:

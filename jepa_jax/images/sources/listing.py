@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from etils import epath
 
@@ -121,7 +122,7 @@ def _chosen(name: str, names: Sequence[str], column: str | None) -> tuple[str, s
     return column, keys
 
 
-def lists_others(path: str, known: Set[str]) -> bool:
+def lists_others(path: str, known: frozenset[str]) -> bool:
     """Whether a table among pictures is of further ones: it holds them, or names files that are none of these.
 
     Args:
@@ -144,11 +145,8 @@ def lists_others(path: str, known: Set[str]) -> bool:
             paths = [column.to_pylist() for column in read_parquet(file, names).columns] if names and small else []
     except Exception:  # damaged, or no list at all
         return False
-    return any(
-        (is_image(value) or "://" in value) and value.rpartition("/")[2] not in known
-        for values in paths
-        for value in filter(None, values)
-    )
+    listed = (value for values in paths for value in values if value and (is_image(value) or "://" in value))
+    return any(known.isdisjoint((name := value.rpartition("/")[2], unquote(name))) for value in listed)
 
 
 def _holds_bytes(kind: Any) -> bool:

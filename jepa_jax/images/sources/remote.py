@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-import urllib.parse
 from importlib.util import find_spec
+from urllib.parse import quote, unquote, urlsplit
 
 from etils import epath
 
@@ -44,7 +44,7 @@ def local_path(url: str) -> str:
     if host not in ("", "localhost"):
         raise ImageError(f"{url} names a file of the machine {host!r}; write file:///PATH")
     path = f"/{path}"
-    return path if os.path.exists(path) else urllib.parse.unquote(path)
+    return path if os.path.exists(path) else unquote(path)
 
 
 def require_readable(path: str) -> None:
@@ -95,7 +95,7 @@ def _read_web(url: str) -> bytes:
     import urllib.error
     import urllib.request
 
-    request = urllib.request.Request(urllib.parse.quote(url, safe=_SAFE), headers={"User-Agent": "jepa-jax"})
+    request = urllib.request.Request(quote(url, safe=_SAFE), headers={"User-Agent": "jepa-jax"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             _require_size(answer.length)
@@ -113,7 +113,7 @@ def _read_web(url: str) -> bytes:
             raise TimeoutError(errno.ETIMEDOUT, f"no word from the server in {TIMEOUT:.0f} s") from error
         if isinstance(reason, OSError) and (reason.errno or 0) > 0:
             raise reason from error
-        raise ConnectionError(f"no connection to {urllib.parse.urlsplit(url).netloc}: {reason}") from error
+        raise ConnectionError(f"no connection to {urlsplit(url).netloc}: {reason}") from error
     except http.client.InvalidURL as error:
         raise ImageError(f"it is no URL: {error}") from error
     except http.client.HTTPException as error:
