@@ -147,6 +147,9 @@ def test_file_urls(tmp_path: Path):
         source.read(1)
     with pytest.raises(ImageError, match="of the machine 'elsewhere'"):
         source.read(4)
+    assert listed(tmp_path, f"local://{tmp_path}/in/a b.png").read(0) == picture(1)
+    with pytest.raises(ImageError, match="no regular file"):
+        listed(tmp_path, "file:///dev/zero").read(0)
     assert list(open_source(f"file://{tmp_path}/in").keys) == ["a b.png", "a%20c.png"]
 
 

@@ -17,7 +17,7 @@ from jepa_jax.images.sources.folder import FOLDER, Contents, look_through, recor
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.listing import LISTING, lists_others
 from jepa_jax.images.sources.records import Records, Unusable, full_path, text_key, unique_records
-from jepa_jax.images.sources.remote import OF_EPATH, local_path, require_readable, scheme_of
+from jepa_jax.images.sources.remote import HERE, OF_EPATH, local_path, require_readable, scheme_of
 from jepa_jax.images.sources.tfds import TFDS
 from jepa_jax.images.sources.webdataset import WEBDATASET
 
@@ -61,7 +61,7 @@ def open_source(path: epath.PathLike) -> Records:
     place, part = _place_and_part(name)
     if kind := _named(name):
         return kind.open(name, part=part)
-    if (scheme := scheme_of(place)) == "file":
+    if (scheme := scheme_of(place)) in HERE:
         place = local_path(place)
     elif scheme and scheme not in OF_EPATH:
         raise ArgumentError(

@@ -15,7 +15,7 @@ from jepa_jax.images.sources.csv_table import read_csv
 from jepa_jax.images.sources.folder import is_image
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.records import Records, Unusable, read_file, text_key, unique_records
-from jepa_jax.images.sources.remote import local_path, require_readable, scheme_of
+from jepa_jax.images.sources.remote import HERE, local_path, require_readable, scheme_of
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "filepath", "image_path", "image")
 """Names of the column that holds the paths; a table of one column needs none."""
@@ -174,7 +174,7 @@ def _locate(folder: str, path: str | None) -> str | Unusable:
     if not path:
         return Unusable("the list has no path in this row")
     scheme = scheme_of(path)
-    if scheme == "file":
+    if scheme in HERE and "::" not in path:
         try:
             return local_path(path)
         except ImageError as error:

@@ -15,6 +15,9 @@ from jepa_jax.errors import ArgumentError, ImageError
 MAX_BYTES = 2**30
 """An encoded image that is larger is refused unread (1 GiB)."""
 
+HERE = frozenset(("file", "local"))
+"""Schemes of this machine's own files."""
+
 OF_EPATH = frozenset(("gs", "s3", "az", "hf"))
 """Schemes of whole inputs and outputs."""
 
@@ -51,7 +54,7 @@ def require_readable(path: str) -> None:
     """Raise ArgumentError where nothing here can read a path of this scheme."""
     schemes = [part.partition("://")[0] for part in path.split("::") if "://" in part]
     for scheme in map(str.lower, schemes):
-        if scheme in ("http", "https", "file") and len(schemes) == 1:
+        if scheme in HERE | {"http", "https"} and len(schemes) == 1:
             continue
         try:
             import fsspec
@@ -84,7 +87,7 @@ def read_remote(path: str) -> bytes:
         return epath.Path(path).read_bytes()  # which then reads through TensorFlow
     with opened as stream:
         _require_size(getattr(stream, "size", None))
-        data = stream.read()  # pyright: ignore[reportAttributeAccessIssue]
+        data = stream.read(MAX_BYTES + 1)  # pyright: ignore[reportAttributeAccessIssue]
     _require_size(len(data))
     return data
 
