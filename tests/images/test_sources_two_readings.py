@@ -1,9 +1,11 @@
 """What could be read in two ways is refused before work begins, with both named; nothing vanishes without a word."""
 
+import csv
 import dataclasses
 import io
 import shutil
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from etils import epath
+from hypothesis import given
+from hypothesis import strategies as st
 from jobs_shared import tiny_encoder
 from PIL import Image
 
@@ -18,6 +22,8 @@ import jepa_jax as jj
 from jepa_jax.errors import ImageError, JobError
 from jepa_jax.images import Records, open_source
 from jepa_jax.images.sources import name_in_full
+from jepa_jax.images.sources.csv_table import read_csv
+from jepa_jax.images.sources.listing import PATH_COLUMNS
 from jepa_jax.images.sources.records import Unusable
 from jepa_jax.jobs.pinned import pin_records, write_records
 
@@ -427,3 +433,35 @@ def test_a_mask_beside_an_image_and_two_images(tmp_path: Path):
     refused(f"tfds:{directory}/train", "and none is called 'image'; say which one is scored: .*/train::FEATURE")
     assert open_source(f"tfds:{directory}/train::right").read(0) == picture(2)
     refused(f"tfds:{directory}/train::middle", "no image feature 'middle'")
+
+
+# Any list
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
+SAFE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0;\t|\n\r"), min_size=1, max_size=20)
+
+
+def written(rows: list[list[str]], separator: str = ",") -> str:
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=separator).writerows(rows)
+    return stream.getvalue()
+
+
+@given(paths=st.lists(TEXT, min_size=1), keys=st.lists(TEXT, min_size=1), separator=st.sampled_from(",;\t|"))
+def test_no_row_of_a_table_vanishes(paths: list[str], keys: list[str], separator: str):
+    rows = [list(row) for row in zip(paths, keys, strict=False)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = epath.Path(folder) / "list.csv"
+        file.write_bytes(written([["path", "key"], *rows], separator).encode())
+        names, columns = read_csv(file, PATH_COLUMNS)
+        assert (names, [list(row) for row in zip(*columns, strict=True)]) == (["path", "key"], rows)
+        file.write_bytes(written([["path"], *([path] for path in paths)]).encode())
+        assert read_csv(file, PATH_COLUMNS) == (["path"], [tuple(paths)])
+
+
+@given(paths=st.lists(SAFE.map("{}a.png".format), min_size=1))
+def test_no_row_of_a_list_without_a_header_vanishes(paths: list[str]):
+    with tempfile.TemporaryDirectory() as folder:
+        file = epath.Path(folder) / "list.csv"
+        file.write_bytes(written([[path] for path in paths]).encode())
+        assert read_csv(file, PATH_COLUMNS) == (["path"], [tuple(paths)])

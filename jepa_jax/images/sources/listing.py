@@ -22,7 +22,7 @@ PATH_COLUMNS = ("path", "file", "file_name", "filename", "filepath", "image_path
 
 KEY_COLUMN = "key"
 
-MOST_FOLDERS = 64
+MOST_FOLDERS = 16
 """Folders that are watched, so that a disk that is away is told from images that are."""
 
 AWAY = 0.1

@@ -112,8 +112,15 @@ class Records:
         """Raise JobError where the input as a whole has vanished: no image is to blame then."""
         for file in map(epath.Path, self.files):
             # Of a volume that is no longer mounted, the empty folder that it was mounted on is left.
-            if not file.exists() or (file.is_dir() and next(file.iterdir(), None) is None):
+            if not file.exists() or (file.is_dir() and _is_empty(file)):
                 raise JobError(f"input {file} has vanished. Bring it back; the same command then resumes the job.")
+
+
+def _is_empty(folder: epath.Path) -> bool:
+    if "://" in os.fspath(folder):
+        return next(folder.iterdir(), None) is None
+    with os.scandir(folder) as entries:  # one of them, where pathlib would list a million first
+        return next(entries, None) is None
 
 
 @dataclass(frozen=True)
