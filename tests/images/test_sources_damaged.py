@@ -14,13 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image
 
 import jepa_jax as jj
-from jepa_jax.errors import ImageError
+from jepa_jax.errors import ImageError, JobError
 from jepa_jax.images import open_source
 from jepa_jax.images.sources import arrays
 from jepa_jax.images.sources.records import Unusable
+from jepa_jax.jobs import JobOptions, run_job
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 9, 8, 3), np.uint8)
 
@@ -313,6 +315,23 @@ def test_the_machines_faults_pass(error: Exception, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(arrays, "read_header", fail)
     with pytest.raises(type(error)):
         open_source(tmp_path / "a.npy")
+
+
+def test_a_disk_that_goes_away_stops_the_job_of_a_list(tmp_path: Path):
+    for disk in ("a", "b"):
+        (tmp_path / disk).mkdir()
+        for i in range(3):
+            (tmp_path / disk / f"{i}.png").write_bytes(picture())
+    rows = [f"{disk}/{i}.png" for disk in ("a", "b") for i in range(4)]
+    (tmp_path / "list.csv").write_text("\n".join(["path", *rows]))
+    source, options = open_source(tmp_path / "list.csv"), JobOptions(batch_size=2, shard_size=4)
+    (tmp_path / "b").rename(tmp_path / "away")
+    with pytest.raises(JobError, match=r"input .*/b has vanished\. Bring it back; the same command then resumes"):
+        run_job(tiny_encoder(), source, tmp_path / "out", Silent(), options)
+    (tmp_path / "away").rename(tmp_path / "b")
+    run_job(tiny_encoder(), open_source(tmp_path / "list.csv"), tmp_path / "out", Silent(), options)
+    assert table(tmp_path / "out")["key"].to_pylist() == [row for row in rows if "3" not in row]
+    assert set(failures(tmp_path / "out")) == {"a/3.png", "b/3.png"}
 
 
 def test_a_damaged_array_record_does_not_end_the_process(tmp_path: Path):
