@@ -213,6 +213,16 @@ def test_archives_in_folders_of_a_folder_are_all_read(tmp_path: Path):
     assert list(open_source(tmp_path).keys) == [*source.keys, "link"]
 
 
+def test_compressed_archives_are_not_passed_over(folder: Path):
+    (folder / "in/1.tar.gz").touch()
+    refused(folder / "in", r"and 1 file \(1\.tar\.gz\) of further pictures")
+    write_tar(folder / "tars/0.tar", {"a.png": picture()})
+    (folder / "tars/1.tar.gz").touch()
+    refused(folder / "tars", r"compressed, such as 1\.tar\.gz, and others that are not, such as 0\.tar: decompress")
+    (folder / "tars/0.tar").unlink()
+    refused(folder / "tars", r"holds no image .* Is 1\.tar\.gz meant\?")
+
+
 def test_archives_of_two_kinds(tmp_path: Path):
     write_tar(tmp_path / "0.tar", {"a.png": picture()})
     (tmp_path / "0.array_record").touch()

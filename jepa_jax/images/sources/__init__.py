@@ -117,6 +117,11 @@ def _open_directory(name: str, directory: epath.Path, part: str | None) -> Recor
             f"({text_key(os.path.join(place, others[0]))} or a pattern), or move them, or list the images in a .csv "
             "file."
         )
+    if archives and (compressed := next(filter(_is_compressed, others), None)):
+        raise ArgumentError(
+            f"input {text_key(name)} holds archives that are compressed, such as {text_key(compressed)}, and others "
+            f"that are not, such as {text_key(archives[0])}: decompress the former, or name the latter by a pattern."
+        )
     for folder in sorted({os.path.dirname(file) for file in archives}):
         _require_no_directory_of_a_kind(os.path.join(place, folder))
     if archives:
@@ -130,7 +135,7 @@ def _open_directory(name: str, directory: epath.Path, part: str | None) -> Recor
 
 def _further_pictures(place: str, contents: Contents) -> list[str]:
     """Files among a folder's pictures, or in place of them, that hold or list further ones."""
-    found = [file for file in contents.claimed if _is_archive(file)]
+    found = [file for file in contents.claimed if _is_archive(file) or _is_compressed(file)]
     found += [file for file in contents.claimed if ARRAYS.is_file(file) and holds_pictures(f"{place}/{file}")]
     if contents.pictures and (tables := [file for file in contents.claimed if LISTING.is_file(file)]):
         known = frozenset(file.rpartition("/")[2] for file in contents.pictures)
@@ -159,8 +164,12 @@ def _is_archive(name: str) -> bool:
     return any(kind.several and kind.is_file(name) for kind in KINDS)
 
 
+def _is_compressed(name: str) -> bool:
+    return name.lower().endswith((".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"))
+
+
 def _may_hold_pictures(name: str) -> bool:
-    return _is_archive(name) or ARRAYS.is_file(name) or LISTING.is_file(name)
+    return _is_archive(name) or _is_compressed(name) or ARRAYS.is_file(name) or LISTING.is_file(name)
 
 
 def _counted(names: Sequence[str], one: str, many: str) -> str:
@@ -178,7 +187,7 @@ def _open_files(name: str, files: Sequence[str], part: str | None) -> Records:
     if len(kinds) > 1 and all(any(kind.is_file(file) for kind in kinds) for file in files):
         examples = " and ".join(text_key(next(filter(kind.is_file, files))) for kind in kinds)
         raise ArgumentError(f"input {text_key(name)} holds files of several kinds, {examples}; give one of them.")
-    hint = " Decompress it first." if name.endswith((".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")) else ""
+    hint = " Decompress it first." if _is_compressed(name) else ""
     raise ArgumentError(f"input {name} is of no known kind; give {accepted()}.{hint}")
 
 
