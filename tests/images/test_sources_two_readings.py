@@ -208,7 +208,8 @@ def test_archives_in_folders_of_a_folder_are_all_read(tmp_path: Path):
     source = open_source(tmp_path)
     assert list(source.keys) == ["test/0.tar/a", "train/0.tar/a"]
     assert source.left_out == 2
-    assert list(open_source(f"{tmp_path}/*/0.tar").keys) == list(source.keys)
+    for pattern in ("*/0.tar", "**/*.tar", "t*/?.tar"):
+        assert list(open_source(f"{tmp_path}/{pattern}").keys) == list(source.keys)
     (tmp_path / "link").symlink_to(tmp_path / "train", target_is_directory=True)
     assert list(open_source(tmp_path).keys) == [*source.keys, "link"]
 
@@ -384,6 +385,13 @@ def test_keys_of_a_slice_are_the_records_own(tmp_path: Path):
     source = open_source(f"tfds:{directory}/train[:2]+train[1:3]")
     assert isinstance(source.locators[2], Unusable)
     refused(f"tfds:{directory}/train[:0]", "holds no record")
+
+
+def test_several_files_of_a_kind_of_which_one_is_an_input(tmp_path: Path):
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, np.zeros((2, 8, 8), np.uint8))
+    refused(tmp_path / "*.npy", "2 files together are of no known kind; give one")
+    assert len(open_source(tmp_path / "a*.npy").keys) == 2
 
 
 def test_data_sets_below_a_folder_are_no_archives(tmp_path: Path):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +14,7 @@ from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
 from jepa_jax.images.sources.folder import FOLDER, Contents, look_through, records_of
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.listing import LISTING, lists_others
+from jepa_jax.images.sources.patterns import expand
 from jepa_jax.images.sources.records import Records, Unusable, full_path, text_key, unique_records
 from jepa_jax.images.sources.remote import HERE, OF_EPATH, local_path, require_readable, scheme_of
 from jepa_jax.images.sources.tfds import TFDS
@@ -31,9 +30,6 @@ KINDS: tuple[SourceKind, ...] = (
 )
 """Every kind of input, in the order in which messages name them. The first that recognises an input opens it."""
 
-
-MOST_ARCHIVES = 1_000_000
-"""Files that a pattern may count."""
 
 MOST_TABLES = 16
 """Tables among a folder's pictures that are looked into: labels, as a rule."""
@@ -179,7 +175,9 @@ def _counted(names: Sequence[str], one: str, many: str) -> str:
 def _open_files(name: str, files: Sequence[str], part: str | None) -> Records:
     missing = [file for file in files if not epath.Path(file).is_file()]
     if missing:
-        raise ArgumentError(f"input {name} names {len(missing)} files that do not exist, such as {missing[0]}.")
+        raise ArgumentError(
+            f"input {text_key(name)} names {len(missing)} files that do not exist, such as {text_key(missing[0])}."
+        )
     for kind in KINDS:
         if kind.are_files(files):
             return kind.open(name, files, part)
@@ -187,30 +185,7 @@ def _open_files(name: str, files: Sequence[str], part: str | None) -> Records:
     if len(kinds) > 1 and all(any(kind.is_file(file) for kind in kinds) for file in files):
         examples = " and ".join(text_key(next(filter(kind.is_file, files))) for kind in kinds)
         raise ArgumentError(f"input {text_key(name)} holds files of several kinds, {examples}; give one of them.")
+    if len(kinds) == 1 and len(files) > 1 and all(map(kinds[0].is_file, files)):
+        raise ArgumentError(f"input {text_key(name)}: {len(files)} files together are of no known kind; give one.")
     hint = " Decompress it first." if _is_compressed(name) else ""
-    raise ArgumentError(f"input {name} is of no known kind; give {accepted()}.{hint}")
-
-
-def expand(pattern: str) -> list[str]:
-    """The files of a pattern: ``{000..127}`` counts, keeping leading zeros; ``*``, ``?`` and ``[...]`` match."""
-    found = re.fullmatch(r"(.*)\{(\d{1,12})\.\.(\d{1,12})\}(.*)", pattern)
-    if found:
-        head, first, last, tail = found.groups()
-        if not 0 <= int(last) - int(first) < MOST_ARCHIVES:
-            raise ArgumentError(f"input {text_key(pattern)} counts from {first} to {last}: give at most a million.")
-        return [f"{head}{number:0{len(first)}d}{tail}" for number in range(int(first), int(last) + 1)]
-    if not glob.has_magic(pattern):
-        return [pattern]
-    *folders, name = pattern.split("/")
-    literal = len(folders)
-    while literal and any(map(glob.has_magic, folders[:literal])) and not os.path.isdir("/".join(folders[:literal])):
-        literal -= 1
-    parent, below = "/".join(folders[:literal]), "/".join((*folders[literal:], name))
-    parent = parent or ("/" if pattern.startswith("/") else ".")
-    if "://" in pattern:
-        files = sorted(os.fspath(file) for file in epath.Path(parent).glob(below))
-    else:
-        files = sorted(os.path.join(parent, file) for file in glob.glob(below, root_dir=parent))
-    if not files:
-        raise ArgumentError(f"input {text_key(pattern)} matches no file.")
-    return files
+    raise ArgumentError(f"input {text_key(name)} is of no known kind; give {accepted()}.{hint}")
