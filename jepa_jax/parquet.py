@@ -11,7 +11,12 @@ from etils import epath
 
 
 def read_parquet(path: epath.Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """One file as a table, or some of its columns; a name that it lacks is left out.
+    """One file as a table, or some of its columns; a name that it lacks is left out."""
+    return open_parquet(path).read(columns=None if columns is None else list(columns))
+
+
+def open_parquet(path: epath.Path) -> pq.ParquetFile:
+    """One file in memory, of which the schema is read.
 
     The bytes are copied into Arrow's own memory, because Arrow's threads may hold them for a moment longer than this
     call lasts. Were they Python's, a program that ends in that moment would be aborted ("terminate called without
@@ -19,8 +24,13 @@ def read_parquet(path: epath.Path, columns: Sequence[str] | None = None) -> pa.T
     """
     memory = pa.BufferOutputStream()
     memory.write(path.read_bytes())
-    file = pq.ParquetFile(pa.BufferReader(memory.getvalue()))
-    return file.read(columns=None if columns is None else list(columns))
+    return pq.ParquetFile(pa.BufferReader(memory.getvalue()))
+
+
+def read_schema(path: epath.Path) -> pa.Schema:
+    """Names and types of the columns, from the footer alone."""
+    with path.open("rb") as stream:
+        return pq.ParquetFile(stream).schema_arrow
 
 
 def count_rows(path: epath.Path) -> int:

@@ -48,7 +48,7 @@ def score(
         typer.Argument(
             metavar="INPUT",
             help=f"What to score: {accepted()}. Folders are searched recursively; "
-            "several archives are one input: shard-{000..127}.tar.",
+            "several archives are one input: shard-{000..127}.tar; shard-*.tar::jpg names a sample's picture.",
         ),
     ],
     output: Annotated[str, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],

@@ -14,7 +14,8 @@ from jepa_jax.encoders.function import EncoderFunction, null_direction_count
 from jepa_jax.encoders.parameters import Params, build_module, check_params, named_arrays
 from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.encoders.vit import ViT
-from jepa_jax.errors import CheckpointError
+from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.images.layouts import misread
 from jepa_jax.images.preprocessing import preprocess
 
 
@@ -47,9 +48,21 @@ class Encoder:
         with jax.default_matmul_precision("highest"):
             return _embed(self.function, self.params, images)
 
-    def preprocess(self, images: Sequence[Image.Image | np.ndarray]) -> np.ndarray:
-        """Pictures to this encoder's input, float32 [B, H, W, 3], by its own recipe (see `preprocessing`)."""
-        return preprocess(images, self.spec.preprocess)
+    def preprocess(self, images: Sequence[Image.Image | np.ndarray] | np.ndarray) -> np.ndarray:
+        """Pictures to this encoder's input, float32 [B, H, W, 3], by its own recipe (see `preprocessing`).
+
+        Args:
+            images: PIL images or uint8 arrays, or one array [B, H, W, C] or [B, H, W] of several.
+
+        Raises:
+            ArgumentError: it is one picture, or could be one and many.
+            ImageError: an image cannot be used.
+        """
+        if isinstance(images, Image.Image):
+            raise ArgumentError("images is one picture and no sequence of them; write [image].")
+        if isinstance(images, np.ndarray) and (problem := misread(images.shape)):
+            raise ArgumentError(f"images is an array of shape {images.shape}: {problem}.")
+        return preprocess(list(images), self.spec.preprocess)
 
     @property
     def null_direction_count(self) -> int:

@@ -92,7 +92,7 @@ def test_several_pictures_of_one_sample_keep_their_endings(tmp_path: Path):
     tar = write_tar(
         tmp_path / "a.tar", {"0.left.jpg": picture, "0.right.jpg": picture, "0.txt": b"", "1.jpg": picture}
     )
-    assert open_source(tar).keys == ["0.left.jpg", "0.right.jpg", "1"]
+    assert open_source(f"{tar}::*").keys == ["0.left.jpg", "0.right.jpg", "1"]
 
 
 def test_an_array_record_scores_as_the_folder(folder: Path, expected: dict[str, float], tmp_path: Path):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.array_record import ARRAY_RECORD
-from jepa_jax.images.sources.arrays import ARRAYS
-from jepa_jax.images.sources.folder import FOLDER, is_image
-from jepa_jax.images.sources.kind import SourceKind
-from jepa_jax.images.sources.listing import LISTING
-from jepa_jax.images.sources.records import Records, full_path
+from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
+from jepa_jax.images.sources.folder import FOLDER, Contents, look_through, records_of
+from jepa_jax.images.sources.kind import PART, SourceKind
+from jepa_jax.images.sources.listing import LISTING, lists_others
+from jepa_jax.images.sources.patterns import expand
+from jepa_jax.images.sources.records import Records, Unusable, full_path, text_key, unique_records
+from jepa_jax.images.sources.remote import HERE, OF_EPATH, local_path, require_readable, scheme_of
 from jepa_jax.images.sources.tfds import TFDS
 from jepa_jax.images.sources.webdataset import WEBDATASET
 
@@ -30,6 +31,10 @@ KINDS: tuple[SourceKind, ...] = (
 """Every kind of input, in the order in which messages name them. The first that recognises an input opens it."""
 
 
+MOST_TABLES = 16
+"""Tables among a folder's pictures that are looked into: labels, as a rule."""
+
+
 def accepted() -> str:
     """All kinds in words, as messages name them after "give"."""
     *others, last = (kind.wording for kind in KINDS)
@@ -40,23 +45,36 @@ def open_source(path: epath.PathLike) -> Records:
     """Find the records of an input, by what it is.
 
     Several archives are given as a pattern, ``shard-*.tar`` or ``shard-{000..127}.tar``, or as a folder that
-    holds no image but archives.
+    holds no image but archives. After ``::`` stands which part of an input is meant where there are several: the
+    ending of a sample's picture (``shard-*.tar::jpg``), the column of paths (``list.csv::image_path``), the array
+    (``sets.npz::x_test``) or the feature (``tfds:NAME/SPLIT::image``).
 
     Raises:
-        ArgumentError: it is nothing that can be scored, or holds no record.
+        ArgumentError: it is nothing that can be scored, holds no record, or could be read in two ways.
+        OSError: the machine, its disk or its network is in trouble.
     """
     name = os.fspath(path)
+    place, part = _place_and_part(name)
     if kind := _named(name):
-        return kind.open(name)
-    source = epath.Path(path)
+        return kind.open(name, part=part)
+    if (scheme := scheme_of(place)) in HERE:
+        place = local_path(place)
+    elif scheme and scheme not in OF_EPATH:
+        raise ArgumentError(
+            f"input {name}: an input lies on this machine or behind {', '.join(sorted(f'{s}://' for s in OF_EPATH))}; "
+            f"pictures behind {scheme}:// are listed by their paths in a .csv or .parquet file."
+        )
+    if scheme in OF_EPATH:
+        require_readable(place)
+    source = epath.Path(place)
     if source.is_dir():
-        return _open_directory(name, source)
+        return _open_directory(name if part else place, source, part)
     if source.is_file():
-        return _open_files(name, [name])
-    files = expand(name)
-    if files != [name]:
-        return _open_files(name, files)
-    raise ArgumentError(f"input {name} does not exist; give {accepted()}.")
+        return _open_files(name, [place], part)
+    files = expand(place)
+    if files != [place]:
+        return _open_files(name, files, part)
+    raise ArgumentError(f"input {text_key(name)} does not exist; give {accepted()}.")
 
 
 def name_in_full(name: str) -> str:
@@ -65,42 +83,109 @@ def name_in_full(name: str) -> str:
     return kind.in_full(name) if kind else full_path(name)
 
 
+def _place_and_part(name: str) -> tuple[str, str | None]:
+    """What stands before and behind `PART`; a file may be called so itself."""
+    place, mark, part = name.rpartition(PART)
+    if not mark or "/" in part or (scheme_of(name) is None and os.path.exists(name)):
+        return name, None
+    if not place or not part:
+        raise ArgumentError(f"input {name}: give an input before {PART} and what is meant of it behind, or neither.")
+    return place, part
+
+
 def _named(name: str) -> SourceKind | None:
     return next((kind for kind in KINDS if kind.is_named(name)), None)
 
 
-def _open_directory(name: str, directory: epath.Path) -> Records:
+def _open_directory(name: str, directory: epath.Path, part: str | None) -> Records:
     entries = sorted(entry.name for entry in directory.iterdir())
     for kind in KINDS:
         if kind.is_folder(entries):
-            return kind.open(name, [name])
-    archives = [entry for entry in entries if any(kind.several and kind.is_file(entry) for kind in KINDS)]
-    if archives and not any(map(is_image, entries)):
-        return _open_files(name, [os.path.join(name, entry) for entry in archives])
-    return FOLDER.open(name, [name])
+            return kind.open(name, [name], part)
+    place = os.fspath(directory)
+    contents = look_through(place, _may_hold_pictures)
+    archives = [file for file in contents.claimed if _is_archive(file)]
+    others = _further_pictures(place, contents)
+    if contents.pictures and others:
+        raise ArgumentError(
+            f"input {text_key(name)} holds {_counted(contents.pictures, 'image', 'images')} and "
+            f"{_counted(others, 'file', 'files')} of further pictures: which are meant? Name those files themselves "
+            f"({text_key(os.path.join(place, others[0]))} or a pattern), or move them, or list the images in a .csv "
+            "file."
+        )
+    if archives and (compressed := next(filter(_is_compressed, others), None)):
+        raise ArgumentError(
+            f"input {text_key(name)} holds archives that are compressed, such as {text_key(compressed)}, and others "
+            f"that are not, such as {text_key(archives[0])}: decompress the former, or name the latter by a pattern."
+        )
+    for folder in sorted({os.path.dirname(file) for file in archives}):
+        _require_no_directory_of_a_kind(os.path.join(place, folder))
+    if archives:
+        records = _open_files(name, [os.path.join(place, file) for file in others], part)
+        besides = contents.others + len(contents.claimed) - len(others)
+        return _with_problems(replace(records, left_out=records.left_out + besides), contents.problems)
+    if part is not None:
+        raise ArgumentError(f"input {name}: a folder of images has no parts; leave out {PART}{part}.")
+    return records_of(name, contents)
 
 
-def _open_files(name: str, files: Sequence[str]) -> Records:
+def _further_pictures(place: str, contents: Contents) -> list[str]:
+    """Files among a folder's pictures, or in place of them, that hold or list further ones."""
+    found = [file for file in contents.claimed if _is_archive(file) or _is_compressed(file)]
+    found += [file for file in contents.claimed if ARRAYS.is_file(file) and holds_pictures(f"{place}/{file}")]
+    if contents.pictures and (tables := [file for file in contents.claimed if LISTING.is_file(file)]):
+        known = frozenset(file.rpartition("/")[2] for file in contents.pictures)
+        found += [file for file in tables[:MOST_TABLES] if lists_others(f"{place}/{file}", known)]
+    return found
+
+
+def _require_no_directory_of_a_kind(place: str) -> None:
+    """Raise ArgumentError where archives are part of something else, which says how it is opened."""
+    entries = sorted(entry.name for entry in epath.Path(place).iterdir())
+    for kind in KINDS:
+        if kind.is_folder(entries):
+            kind.open(place, [place])
+
+
+def _with_problems(records: Records, problems: Sequence[tuple[str, Unusable]]) -> Records:
+    """The same records, and a failure for every folder that could not be looked into."""
+    if not problems:
+        return records
+    told = [(text_key(file), problem) for file, problem in problems]
+    keys, locators = unique_records([*zip(records.keys, records.locators, strict=True), *told])
+    return replace(records, keys=keys, locators=locators)
+
+
+def _is_archive(name: str) -> bool:
+    return any(kind.several and kind.is_file(name) for kind in KINDS)
+
+
+def _is_compressed(name: str) -> bool:
+    return name.lower().endswith((".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"))
+
+
+def _may_hold_pictures(name: str) -> bool:
+    return _is_archive(name) or _is_compressed(name) or ARRAYS.is_file(name) or LISTING.is_file(name)
+
+
+def _counted(names: Sequence[str], one: str, many: str) -> str:
+    return f"{len(names)} {one if len(names) == 1 else many} ({text_key(names[0])})"
+
+
+def _open_files(name: str, files: Sequence[str], part: str | None) -> Records:
     missing = [file for file in files if not epath.Path(file).is_file()]
     if missing:
-        raise ArgumentError(f"input {name} names {len(missing)} files that do not exist, such as {missing[0]}.")
+        raise ArgumentError(
+            f"input {text_key(name)} names {len(missing)} files that do not exist, such as {text_key(missing[0])}."
+        )
     for kind in KINDS:
         if kind.are_files(files):
-            return kind.open(name, files)
-    hint = " Decompress it first." if name.endswith((".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")) else ""
-    raise ArgumentError(f"input {name} is of no known kind; give {accepted()}.{hint}")
-
-
-def expand(pattern: str) -> list[str]:
-    """The files of a pattern: ``{000..127}`` counts, keeping leading zeros; ``*``, ``?`` and ``[...]`` match."""
-    found = re.fullmatch(r"(.*)\{(\d+)\.\.(\d+)\}(.*)", pattern)
-    if found:
-        head, first, last, tail = found.groups()
-        return [f"{head}{number:0{len(first)}d}{tail}" for number in range(int(first), int(last) + 1)]
-    if not glob.has_magic(pattern):
-        return [pattern]
-    parent, _, name = pattern.rpartition("/")
-    files = sorted(os.fspath(file) for file in epath.Path(parent or ".").glob(name))
-    if not files:
-        raise ArgumentError(f"input {pattern} matches no file.")
-    return files
+            return kind.open(name, files, part)
+    kinds = [kind for kind in KINDS if any(map(kind.is_file, files))]
+    if len(kinds) > 1 and all(any(kind.is_file(file) for kind in kinds) for file in files):
+        examples = " and ".join(text_key(next(filter(kind.is_file, files))) for kind in kinds)
+        raise ArgumentError(f"input {text_key(name)} holds files of several kinds, {examples}; give one of them.")
+    if len(kinds) == 1 and len(files) > 1 and all(map(kinds[0].is_file, files)):
+        raise ArgumentError(f"input {text_key(name)}: {len(files)} files together are of no known kind; give one.")
+    hint = " Decompress it first." if _is_compressed(name) else ""
+    raise ArgumentError(f"input {text_key(name)} is of no known kind; give {accepted()}.{hint}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepa_jax.errors import ArgumentError
+from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.images.sources.kind import Package, SourceKind
 from jepa_jax.images.sources.records import Records
 
@@ -20,8 +20,19 @@ class ArrayRecordReader:
     files: tuple[str, ...]
 
     def __call__(self, index: int) -> bytes:
-        """The record's bytes."""
-        return _data_source(self.files)[index]
+        """The record's bytes.
+
+        Raises:
+            ImageError: they are not there.
+        """
+        return whole(_data_source(self.files)[index])
+
+
+def whole(content: bytes | None) -> bytes:
+    """A record's content; of damaged files ArrayRecord may give None."""
+    if not isinstance(content, bytes):
+        raise ImageError("the record is not there: its file is damaged")
+    return content
 
 
 @functools.lru_cache(maxsize=4)
@@ -38,10 +49,7 @@ def open_array_record(name: str, files: Sequence[str]) -> Records:
         ArgumentError: a file cannot be read, or all are empty.
     """
     reader = ArrayRecordReader(tuple(files))
-    try:
-        count = len(_data_source(reader.files))
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ArgumentError(f"input {name} cannot be read as ArrayRecord: {error}") from error
+    count = len(_data_source(reader.files))
     if not count:
         raise ArgumentError(f"input {name} holds no record.")
     return Records(name, [str(i) for i in range(count)], range(count), reader, reader.files, positional=True)
@@ -57,4 +65,5 @@ ARRAY_RECORD = SourceKind(
     is_file=_is_array_record,
     several=True,
     package=Package("array_record", "ArrayRecord files"),
+    noun="ArrayRecord",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from etils import epath
@@ -47,35 +47,80 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def open_folder(name: str, files: Sequence[str]) -> Records:
-    """Every image below a folder, ordered by path; the key is the path below the folder, with slashes.
+@dataclass(frozen=True)
+class Contents:
+    """What lies below a folder, as paths below it.
+
+    Attributes:
+        pictures: all files with a picture's ending.
+        problems: what cannot be looked into, and why.
+        claimed: files that some other kind of input may claim.
+        others: how many there are besides.
+    """
+
+    pictures: Sequence[str]
+    problems: Sequence[tuple[str, Unusable]]
+    claimed: Sequence[str]
+    others: int
+
+
+def look_through(name: str, claims: Callable[[str], bool] = lambda _: False) -> Contents:
+    """List a folder, and all below it.
 
     Linked folders are not entered, since they may lead back: such a link is recorded as a failure, and so is
     a folder that cannot be listed.
 
+    Args:
+        name: of the folder.
+        claims: whether a file that is no picture is to be listed, by its name.
+    """
+    root = _root(name)
+    pictures: list[str] = []
+    problems: list[tuple[str, Unusable]] = []
+    claimed: list[str] = []
+    others = 0
+    for file, problem in _walk_remote(root) if "://" in root else _walk_local(root):
+        if problem:
+            problems.append((file, problem))
+        elif is_image(file):
+            pictures.append(file)
+        elif claims(file):
+            claimed.append(file)
+        else:
+            others += 1
+    return Contents(pictures, problems, sorted(claimed), others)
+
+
+def open_folder(name: str, files: Sequence[str]) -> Records:
+    """Every image below a folder; see `records_of`."""
+    return records_of(name, look_through(name))
+
+
+def records_of(name: str, contents: Contents) -> Records:
+    """Every image below a folder, ordered by path; the key is the path below the folder, with slashes.
+
     Raises:
         ArgumentError: it holds no image.
     """
-    path = epath.Path(name)
-    root = os.fspath(path).rstrip("/") or "/"
-    walk = _walk_remote(path) if "://" in root else _walk_local(root)
-    found: list[tuple[str, str | Unusable]] = []
-    left_out = 0
-    for file, problem in walk:
-        if problem or is_image(file):
-            found.append((text_key(file), problem or file))
-        else:
-            left_out += 1
-    if not any(isinstance(file, str) for _, file in found):
-        reasons = "".join(f"; {key}: {file.reason}" for key, file in found[:3] if isinstance(file, Unusable))
+    root = _root(name)
+    left_out = contents.others + len(contents.claimed)
+    if not contents.pictures:
+        reasons = "".join(f"; {text_key(file)}: {problem.reason}" for file, problem in contents.problems[:3])
+        meant = f" Is {text_key(contents.claimed[0])} meant? Then name that file." if contents.claimed else ""
         raise ArgumentError(
-            f"input {path} holds no image ({left_out} other files{reasons}); "
-            f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}."
+            f"input {text_key(name)} holds no image ({left_out} other files{reasons}); "
+            f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}.{meant}"
         )
+    found: list[tuple[str, str | Unusable]] = [(text_key(file), file) for file in contents.pictures]
+    found += [(text_key(file), problem) for file, problem in contents.problems]
     found.sort(key=lambda entry: entry[0])
     keys, below = unique_records(found)
     others = {i: file for i, (key, file) in enumerate(zip(keys, below, strict=True)) if file != key}
-    return Records(str(path), keys, _Paths(root, keys, others), read_file, (root,), left_out)
+    return Records(os.fspath(epath.Path(name)), keys, _Paths(root, keys, others), read_file, (root,), left_out)
+
+
+def _root(name: str) -> str:
+    return os.fspath(epath.Path(name)).rstrip("/") or "/"
 
 
 def _walk_local(root: str) -> Iterator[tuple[str, Unusable | None]]:
@@ -98,10 +143,20 @@ def _walk_local(root: str) -> Iterator[tuple[str, Unusable | None]]:
                 yield name, None
 
 
-def _walk_remote(root: epath.Path) -> Iterator[tuple[str, None]]:
-    for folder, _, files in root.walk():
-        for file in files:
-            yield "/".join((*folder.relative_to(root).parts, file)), None
+def _walk_remote(root: str) -> Iterator[tuple[str, None]]:
+    """The same behind a scheme: through fsspec, since epath asks its stores for what some of them do not know."""
+    try:
+        import fsspec
+
+        store, below = fsspec.core.url_to_fs(root)
+    except ImportError:  # epath then reads through TensorFlow, or says what is missing
+        for folder, _, files in epath.Path(root).walk():
+            for file in files:
+                yield "/".join((*folder.relative_to(epath.Path(root)).parts, file)), None
+        return
+    below = below.rstrip("/")
+    for file in store.find(below):
+        yield file.removeprefix(below).lstrip("/"), None
 
 
 FOLDER = SourceKind(wording="a folder of images", read=open_folder)

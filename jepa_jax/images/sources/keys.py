@@ -23,7 +23,7 @@ def read_keys(path: epath.PathLike) -> list[str]:
         if file.suffix.lower() == ".parquet":
             keys = read_parquet(file, [KEY_COLUMN])[KEY_COLUMN].cast(pa.string()).to_pylist()
         else:
-            keys = file.read_text(encoding="utf-8").split("\n")
+            keys = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError, KeyError, pa.ArrowException) as error:
         raise ArgumentError(f"keys {path} cannot be read: {error}") from error
     keys = [key for key in keys if key]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from jepa_jax.errors import ArgumentError
+from jepa_jax.errors import ArgumentError, JepaJaxError
+from jepa_jax.images.sources.names import sentence, text_key
 from jepa_jax.images.sources.records import Records
+
+PART = "::"
+"""Stands between an input and which part of it is meant: ``shard-*.tar::jpg``, ``list.csv::image_path``."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class SourceKind:
             or images.
         in_full: a name with the prefix to what it is wherever the command is given.
         package: that must be installed.
+        noun: what it is read as, in the message of what cannot be.
+        read_part: as ``read``, with what stands behind `PART` in the input's name; None where there are no parts.
     """
 
     wording: str
@@ -59,6 +66,8 @@ class SourceKind:
     is_folder: Callable[[Sequence[str]], bool] = _never
     in_full: Callable[[str], str] = str
     package: Package | None = None
+    noun: str = "such an input"
+    read_part: Callable[[str, Sequence[str], str], Records] | None = None
 
     def is_named(self, name: str) -> bool:
         """Whether an input is of this kind by the prefix of its name."""
@@ -68,12 +77,33 @@ class SourceKind:
         """Whether these files together are an input of this kind."""
         return (self.several or len(files) == 1) and all(map(self.is_file, files))
 
-    def open(self, name: str, files: Sequence[str] = ()) -> Records:
+    def open(self, name: str, files: Sequence[str] = (), part: str | None = None) -> Records:
         """The records of an input of this kind.
 
         Raises:
             ArgumentError: it cannot be read, holds no record, or needs a package that is not installed.
+            OSError: the machine, its disk or its network is in trouble.
         """
         if self.package:
             self.package.require()
-        return self.read(name, files)
+        try:
+            if part is None:
+                return self.read(name, files)
+            if self.read_part is None:
+                raise ArgumentError(f"input {name}{PART}{part}: {self.wording} has no parts; leave out {PART}{part}.")
+            return self.read_part(name, files, part)
+        except JepaJaxError:
+            raise
+        except Exception as error:  # what libraries raise at damaged files is no closed set
+            if of_the_machine(error):
+                raise
+            raise ArgumentError(f"input {text_key(name)} cannot be read as {self.noun}: {sentence(error)}.") from error
+
+
+def of_the_machine(error: Exception) -> bool:
+    """Whether a file is not to blame: memory, connections, a disk that is away."""
+    if isinstance(error, OSError):
+        # Arrow raises a bare OSError at damaged files; a system's has its number.
+        files_own = (errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, None)
+        return isinstance(error, ConnectionError) or error.errno not in files_own
+    return isinstance(error, MemoryError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,12 +13,12 @@ import numpy as np
 from etils import epath
 
 from jepa_jax.errors import ArgumentError, ImageError, JobError
+from jepa_jax.images.sources.names import is_text
+from jepa_jax.images.sources.names import text_key as text_key
+from jepa_jax.images.sources.remote import MAX_BYTES, read_remote, scheme_of
 
 Reader = Callable[[Any], bytes | np.ndarray]
 """From a record's locator to its encoded image or uint8 array. Picklable: it runs in worker processes too."""
-
-MAX_BYTES = 2**30
-"""An encoded image that is larger is refused unread (1 GiB)."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Records:
     def path(self, index: int) -> str | None:
         """The file that holds this record and nothing else; None where there is none, or its name is no UTF-8."""
         locator = self.locators[index]
-        if self.reader is not read_file or isinstance(locator, Unusable) or _escaped(locator):
+        if self.reader is not read_file or isinstance(locator, Unusable) or not is_text(locator):
             return None
         return locator if "://" in locator else os.path.abspath(locator)
 
@@ -112,8 +112,15 @@ class Records:
         """Raise JobError where the input as a whole has vanished: no image is to blame then."""
         for file in map(epath.Path, self.files):
             # Of a volume that is no longer mounted, the empty folder that it was mounted on is left.
-            if not file.exists() or (file.is_dir() and next(file.iterdir(), None) is None):
+            if not file.exists() or (file.is_dir() and _is_empty(file)):
                 raise JobError(f"input {file} has vanished. Bring it back; the same command then resumes the job.")
+
+
+def _is_empty(folder: epath.Path) -> bool:
+    if "://" in os.fspath(folder):
+        return next(folder.iterdir(), None) is None
+    with os.scandir(folder) as entries:  # one of them, where pathlib would list a million first
+        return next(entries, None) is None
 
 
 @dataclass(frozen=True)
@@ -134,36 +141,32 @@ class _Arranged(Sequence):
 def unique_records(entries: Iterable[tuple[str, Any]]) -> tuple[list[str], list[Any]]:
     """Keys and locators, each key once.
 
-    A key that was there before is kept as a record of its own, ``KEY#2``, ``KEY#3`` and so on, which is
-    unusable: only the first of them is scored, and the table of failures names the others.
+    A key that another usable record has before is kept as a record of its own, ``KEY#2``, ``KEY#3`` and so on, which
+    is unusable: only the first of them is scored, and the table of failures names the others.
     """
+    entries = list(entries)
+    taken = {key for key, _ in entries}
+    if len(taken) < len(entries):
+        entries = list(_told_apart(entries, taken))
+    return [key for key, _ in entries], [locator for _, locator in entries]
+
+
+def _told_apart(entries: list[tuple[str, Any]], taken: set[str]) -> Iterator[tuple[str, Any]]:
+    usable = {key for key, locator in entries if not isinstance(locator, Unusable)}
     count: dict[str, int] = {}
-    keys, locators = [], []
     for given, locator in entries:
-        key = given
-        while key in count:
-            count[given] += 1
-            key = f"{given}#{count[given]}"
-        count[key] = 1
-        duplicate = key != given and not isinstance(locator, Unusable)
-        keys.append(key)
-        locators.append(Unusable(f"duplicate key: {given!r} is in the input before") if duplicate else locator)
-    return keys, locators
-
-
-def _escaped(name: str) -> bool:
-    """Whether a file's name holds bytes that are no UTF-8, which no table can hold."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def text_key(name: str) -> str:
-    """A file name as one line of text; bytes that are no UTF-8 are escaped as ``\\xff``, since tables hold text."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return text.replace("\n", "\\n").replace("\r", "\\r")
+        has_image = not isinstance(locator, Unusable)
+        if given not in count and (has_image or given not in usable):
+            count[given] = 1
+            yield given, locator
+            continue
+        number = count.get(given, 1) + 1
+        while (key := f"{given}#{number}") in taken:
+            number += 1
+        taken.add(key)
+        if given in count:
+            count[given] = number
+        yield key, Unusable(f"duplicate key: {given!r} is in the input before") if has_image else locator
 
 
 def full_path(path: str) -> str:
@@ -172,21 +175,20 @@ def full_path(path: str) -> str:
 
 
 def read_file(path: str) -> bytes:
-    """A whole file, local or remote.
+    """A whole file, local or behind a scheme.
 
     Raises:
         ImageError: it is no regular file, or too large; OSError: it cannot be read.
     """
-    file = epath.Path(path)
-    if "://" not in path:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
-            raise ImageError("it is no regular file")
-        if status.st_size > MAX_BYTES:
-            raise ImageError(f"the file has {status.st_size} bytes, over the limit of {MAX_BYTES}")
-        with open(path, "rb") as stream:
-            return stream.read()
-    return file.read_bytes()
+    if scheme_of(path):
+        return read_remote(path)
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
+        raise ImageError("it is no regular file")
+    if status.st_size > MAX_BYTES:
+        raise ImageError(f"the file has {status.st_size} bytes, over the limit of {MAX_BYTES}")
+    with open(path, "rb") as stream:
+        return stream.read()
 
 
 def read_slice(locator: tuple[str, int, int]) -> bytes:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from etils import epath
 
-from jepa_jax.errors import ArgumentError
-from jepa_jax.images.sources.kind import Package, SourceKind
-from jepa_jax.images.sources.records import Records, full_path
+from jepa_jax.errors import ArgumentError, JepaJaxError
+from jepa_jax.images.sources.array_record import whole
+from jepa_jax.images.sources.kind import PART, Package, SourceKind, of_the_machine
+from jepa_jax.images.sources.names import sentence
+from jepa_jax.images.sources.records import Records, full_path, unique_records
 
 PREFIX = "tfds:"
 
@@ -31,34 +34,76 @@ class TfdsReader:
     feature: str
 
     def __call__(self, index: int) -> bytes:
-        """The image as it is stored, so that it is decoded as every other input."""
-        return _data_source(self.dataset, self.split, self.feature)[index][self.feature]
+        """The image as it is stored, so that it is decoded as every other input.
+
+        Raises:
+            ImageError: it is not there.
+        """
+        return whole(_data_source(self.dataset, self.split, self.feature)[index][self.feature])
 
 
-def open_tfds(name: str, files: Sequence[str]) -> Records:
+def open_tfds(name: str, files: Sequence[str], feature: str | None = None) -> Records:
     """``tfds:NAME/SPLIT`` or ``tfds:DIR/SPLIT``; the key is the record's number in its split, from 0.
 
+    Records of a slice keep the number that they have in the whole split: ``train[3:6]`` has the keys 3, 4 and 5. Of
+    several splits (``train+test``) each stands before its records' keys, as ``test/5``.
+
+    Args:
+        name: what the user called the input.
+        files: none, or a folder that was given without a split.
+        feature: which one is the image, where several are.
+
     Raises:
-        ArgumentError: the data set, the split or its image cannot be found.
+        ArgumentError: the data set, the split or its image cannot be found, or its images are none of 8 bits.
     """
     if files:
         raise ArgumentError(f"input {name} is a TFDS directory; give the split as well: {PREFIX}{name}/SPLIT.")
-    dataset, slash, split = name.removeprefix(PREFIX).rpartition("/")
-    if not slash or not dataset or not split:
+    dataset, split = _dataset_and_split(name if feature is None else name.removesuffix(f"{PART}{feature}"))
+    if not dataset or not split:
         raise ArgumentError(f"input {name} must be tfds:NAME/SPLIT or tfds:DIR/SPLIT, such as tfds:imagenet_v2/test.")
     try:
-        feature = _image_feature(_builder(dataset).info.features, name)
+        builder = _builder(dataset)
+        feature = _image_feature(builder.info.features, name, feature)
+        keys = _keys(builder.info.splits, split)
+        if not keys:
+            raise ArgumentError(f"input {name} holds no record.")
+        shards = [epath.Path(part.filename) for part in builder.info.splits[split].file_instructions]
+        if missing := [shard for shard in shards if not shard.exists()]:
+            raise ValueError(f"{len(missing)} of its {len(shards)} files are not there, such as {missing[0]}")
         count = len(_data_source(dataset, split, feature))
-    except ArgumentError:
+        if count != len(keys):
+            raise ValueError(f"it holds {count} records, and its description says {len(keys)}")
+    except JepaJaxError:
         raise
     except Exception as error:  # TFDS raises whatever its many parts raise
+        if of_the_machine(error):
+            raise
         raise ArgumentError(
-            f"input {name} cannot be opened: {(str(error).splitlines() or [type(error).__name__])[0]}. The data set "
-            "must be prepared already, in the file format array_record."
+            f"input {name} cannot be opened: {sentence(error)}. The data set must be prepared already, in the file "
+            "format array_record."
         ) from error
     reader = TfdsReader(dataset, split, feature)
     directory = (dataset,) if epath.Path(dataset).is_dir() else ()
-    return Records(name, [str(i) for i in range(count)], range(count), reader, directory, positional=True)
+    unique, locators = unique_records(zip(keys, range(count), strict=True))
+    return Records(name, unique, locators, reader, directory, positional=True)
+
+
+def _dataset_and_split(name: str) -> tuple[str, str]:
+    dataset, slash, split = name.removeprefix(PREFIX).rpartition("/")
+    return (dataset, split) if slash else ("", "")
+
+
+def _keys(splits: Any, split: str) -> list[str]:
+    """The records' numbers in the splits that they are from."""
+    import tensorflow_datasets
+
+    parts = tensorflow_datasets.core.ReadInstruction.from_spec(split).to_absolute(dict(splits.items()))
+    several = len({str(part.splitname) for part in parts}) > 1
+    keys: list[str] = []
+    for part in parts:
+        first, last, _ = slice(part.from_, part.to).indices(splits[str(part.splitname)].num_examples)
+        keys += [f"{part.splitname}/{number}" if several else str(number) for number in range(first, last)]
+    return keys
 
 
 def rows_of_class(name: str, label: str) -> list[int]:
@@ -67,7 +112,7 @@ def rows_of_class(name: str, label: str) -> list[int]:
     Raises:
         ArgumentError: the data set has no feature ``label``, or no such class.
     """
-    dataset, _, split = name.removeprefix(PREFIX).rpartition("/")
+    dataset, split = _dataset_and_split(name)
     features = dict(_builder(dataset).info.features.items())
     feature = features.get("label")
     if feature is None or not hasattr(feature, "names"):
@@ -95,13 +140,34 @@ def _data_source(dataset: str, split: str, feature: str) -> Any:
     return _builder(dataset).as_data_source(split=split, decoders={feature: tensorflow_datasets.decode.SkipDecoding()})
 
 
-def _image_feature(features: Any, name: str) -> str:
+def _image_feature(features: Any, name: str, wanted: str | None = None) -> str:
+    """The feature that is scored.
+
+    Raises:
+        ArgumentError: there is none, several could be meant, or it is no picture.
+    """
     import tensorflow_datasets
 
-    images = [key for key, feature in features.items() if isinstance(feature, tensorflow_datasets.features.Image)]
-    if len(images) != 1 and "image" not in images:
-        raise ArgumentError(f"input {name} has the image features {images}; one of them must be called 'image'.")
-    return images[0] if len(images) == 1 else "image"
+    kinds = tensorflow_datasets.features
+    images = {key: feature for key, feature in features.items() if isinstance(feature, kinds.Image)}
+    chosen = wanted
+    if chosen is None:
+        pictures = [key for key, feature in images.items() if not isinstance(feature, kinds.LabeledImage)]
+        if len(pictures) != 1 and "image" not in pictures:
+            raise ArgumentError(
+                f"input {name} has the image features {pictures or list(images)}, and none is called 'image'; say "
+                f"which one is scored: {name}{PART}FEATURE."
+            )
+        chosen = pictures[0] if len(pictures) == 1 else "image"
+    if chosen not in images:
+        raise ArgumentError(f"input {name} has no image feature {chosen!r}; it has {list(images)}.")
+    dtype = np.dtype(cast("Any", images[chosen].np_dtype))
+    if dtype not in (np.uint8, np.uint16):
+        raise ArgumentError(
+            f"input {name}: its feature {chosen!r} holds {dtype} values, stored as the bytes of a picture that is not "
+            "theirs; scores need pictures of uint8 or uint16."
+        )
+    return chosen
 
 
 def _is_tfds_directory(entries: Sequence[str]) -> bool:
@@ -120,4 +186,6 @@ TFDS = SourceKind(
     is_folder=_is_tfds_directory,
     in_full=_in_full,
     package=Package("tensorflow_datasets", "TFDS data sets"),
+    noun="a TFDS data set",
+    read_part=open_tfds,
 )

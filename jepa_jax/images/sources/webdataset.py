@@ -1,53 +1,116 @@
 """WebDataset: pictures in tar archives.
 
 The key is WebDataset's: the member's path up to the first dot of its file name. A sample's other members
-(captions, labels) are left out. Where one sample holds several pictures, each has its own ending in its key;
-where there are several archives, the archive's name stands before the key, as ``shard-0001.tar/KEY``.
-Nothing is ever unpacked: members are read where they lie.
+(captions, labels) are left out. Of a sample that holds several pictures, as an image and its mask, one must be named
+by its ending: ``shard-*.tar::jpg``, or ``::jpg;png`` for the first of these that is there; with ``::*`` all are
+scored, each with its ending in its key. Where there are several archives, the archive's name stands before the key,
+as ``shard-0001.tar/KEY``. Nothing is ever unpacked: members are read where they lie.
 """
 
 from __future__ import annotations
 
+import io
+import re
 import tarfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.folder import is_image
-from jepa_jax.images.sources.kind import SourceKind
+from jepa_jax.images.sources.kind import PART, SourceKind
+from jepa_jax.images.sources.names import sentence
 from jepa_jax.images.sources.records import Records, Unusable, read_slice, text_key, unique_records
 
 DAMAGE = "#damage"
 """The key under which what an archive has lost is recorded."""
 
+LONGEST_HEADER = 2**20
+"""Bytes of one header; names and attributes take a few thousand."""
 
-def open_webdataset(name: str, archives: Sequence[str]) -> Records:
+EACH = "*"
+"""In the place of an ending: every picture of a sample."""
+
+Member = tuple[str, "tuple[str, int, int] | Unusable"]
+"""A picture's name in its archive, and where it lies, or why it cannot be used."""
+
+
+def open_webdataset(name: str, archives: Sequence[str], ending: str | None = None) -> Records:
     """The pictures of one or more tar archives, in the archives' order.
 
+    Args:
+        name: what the user called the input.
+        archives: the files.
+        ending: which picture of a sample: what follows the first dot of its name, or several endings with ``;``
+            between them, of which the first that is there is taken, or ``*`` for all.
+
     Raises:
-        ArgumentError: there is no picture, or the archive is compressed.
+        ArgumentError: there is no picture, a sample has several and none was named, or the archive is compressed.
     """
     entries: list[tuple[str, Any]] = []
     left_out = 0
-    for archive in archives:
-        prefix = f"{text_key(epath.Path(archive).name)}/" if len(archives) > 1 else ""
-        members = list(_members(archive))
+    for prefix, archive in zip(_prefixes(archives), archives, strict=True):
+        members = list(_members(archive, _endings(ending)))
+        damage = [members.pop()] if members and members[-1][0] is DAMAGE else []
         pictures = [(member, locator) for member, locator in members if locator is not None]
-        left_out += len(members) - len(pictures)
-        in_sample = Counter(_key(member) for member in {member for member, _ in pictures})
-        entries += [
-            (prefix + text_key(_key(member) if in_sample[_key(member)] == 1 else member), locator)
-            for member, locator in pictures
-        ]
+        chosen = _one_of_each(name, archive, pictures, ending) + damage
+        left_out += len(members) + len(damage) - len(chosen)
+        entries += [(prefix + text_key(key), locator) for key, locator in chosen]
     if not any(not isinstance(locator, Unusable) for _, locator in entries):
         reasons = "".join(f"; {locator.reason}" for _, locator in entries[:3])
         raise ArgumentError(f"input {name} holds no image ({left_out} other members{reasons}).")
     keys, locators = unique_records(entries)
     return Records(name, keys, locators, read_slice, tuple(archives), left_out)
+
+
+def _one_of_each(name: str, archive: str, pictures: Sequence[Member], ending: str | None) -> list[Member]:
+    """One picture of every sample under the sample's key, or all of them under their own names."""
+    samples: dict[str, list[str]] = {}
+    for member in dict.fromkeys(member for member, _ in pictures):
+        samples.setdefault(_key(member), []).append(member)
+    if ending is None and (several := next((held for held in samples.values() if len(held) > 1), None)):
+        endings = [text_key(_ending(member)) for member in several]
+        raise ArgumentError(
+            f"input {name}: the sample {_key(several[0])!r} in {text_key(archive)} holds {len(several)} pictures, "
+            f"{' and '.join(map(text_key, several[:5]))}. Say which one is scored: '{name}{PART}{endings[0]}', or "
+            f"'{name}{PART}{EACH}' for each."
+        )
+    if ending in (None, EACH):
+        alone = {member for held in samples.values() if len(held) == 1 for member in held}
+        return [(_key(member) if member in alone else member, locator) for member, locator in pictures]
+    taken = {key: _first(held, _endings(ending)) for key, held in samples.items()}
+    chosen: list[Member] = []
+    for member, locator in pictures:
+        key = _key(member)
+        if taken[key] == member:
+            chosen.append((key, locator))
+        elif taken[key] is None and samples[key][0] == member:
+            held = ", ".join(map(text_key, samples[key][:5]))
+            chosen.append((key, Unusable(f"no picture of this sample ends in .{ending}: it holds {held}")))
+    return chosen
+
+
+def _endings(ending: str | None) -> list[str]:
+    return [] if ending in (None, EACH) else [choice.strip().strip(".").lower() for choice in ending.split(";")]
+
+
+def _first(members: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """The member with the first of some endings that is there."""
+    by_ending = {_ending(member).lower(): member for member in members}
+    return next((by_ending[ending] for ending in wanted if ending in by_ending), None)
+
+
+def _prefixes(archives: Sequence[str]) -> list[str]:
+    """What stands before the keys of each archive: its name, with as many folders as tell them apart."""
+    if len(archives) == 1:
+        return [""]
+    parts = [PurePosixPath(archive).parts for archive in archives]
+    depth = 1
+    while len({part[-depth:] for part in parts}) < len(archives) and depth < max(map(len, parts)):
+        depth += 1
+    return [f"{text_key('/'.join(part[-depth:]))}/" for part in parts]
 
 
 def _key(member: str) -> str:
@@ -56,29 +119,68 @@ def _key(member: str) -> str:
     return folder + slash + (file.split(".")[0] or file)
 
 
-def _members(archive: str) -> Iterator[tuple[str, tuple[str, int, int] | Unusable | None]]:
-    """(name, where it lies, or why it cannot be used, or None if it is no picture) of every member."""
-    with epath.Path(archive).open("rb") as stream, _opened(archive, stream) as tar:
-        count = 0
-        while True:
-            try:
-                member = tar.next()
-                if member is None:
-                    _require_end(tar, stream)
+def _ending(member: str) -> str:
+    """All after that dot, as WebDataset names a sample's members."""
+    return member[len(_key(member)) :].removeprefix(".")
+
+
+def _members(archive: str, also: Sequence[str]) -> Iterator[tuple[str, tuple[str, int, int] | Unusable | None]]:
+    """(name, where it lies, or why it cannot be used, or None if it is no picture) of every member.
+
+    A picture is what has a picture's ending, or one of the ``also`` ones.
+    """
+    with epath.Path(archive).open("rb") as file:
+        stream = _Bounded(file)
+        with _opened(archive, stream) as tar:
+            count = 0
+            while True:
+                try:
+                    member = tar.next()
+                    if member is None:
+                        _require_end(tar, stream)
+                        return
+                    if member.size < 0:
+                        raise tarfile.ReadError(f"member {text_key(member.name)!r} claims a size of {member.size}")
+                except Exception as error:  # what `tarfile` raises at damaged headers is no closed set
+                    if isinstance(error, OSError) and error.errno is not None:
+                        raise  # a disk that is away
+                    problem = f"the archive is damaged after {count} members, what follows is lost: {sentence(error)}"
+                    yield DAMAGE, Unusable(problem)
                     return
-                if member.size < 0:
-                    raise tarfile.ReadError(f"member {text_key(member.name)!r} claims a size of {member.size}")
-            except (tarfile.TarError, OSError, ValueError) as error:
-                problem = f"the archive is damaged after {count} members, what follows is lost: {error}"
-                yield DAMAGE, Unusable(problem)
-                return
-            count += 1
-            vars(tar)["members"].clear()  # tarfile would keep every header in memory
-            if not member.isdir():
-                yield member.name, _locate(archive, member)
+                count += 1
+                vars(tar)["members"].clear()  # tarfile would keep every header in memory
+                if not member.isdir():
+                    picture = is_image(member.name) or _ending(member.name).lower() in also
+                    yield member.name, _locate(archive, member, stream.size) if picture else None
 
 
-def _require_end(tar: tarfile.TarFile, stream: IO[bytes]) -> None:
+class _Bounded(io.RawIOBase):
+    """An archive's file, in which no header can claim more memory than there are bytes, or be as long as no header is.
+
+    `tarfile` reads headers alone here.
+    """
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self.size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        if size > LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header claims {size} bytes")
+        data = self._file.read(size)
+        if size > tarfile.BLOCKSIZE and re.search(rb"\d{200}", data):  # whose parsing takes the square of the time
+            raise tarfile.ReadError("a header is no header")
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(max(0, min(offset, self.size)))
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _require_end(tar: tarfile.TarFile, stream: _Bounded) -> None:
     """Raise where an archive does not end as archives do: `tarfile` takes a header that it cannot read for the end."""
     stream.seek(tar.offset)
     block = stream.read(tarfile.BLOCKSIZE)
@@ -88,30 +190,40 @@ def _require_end(tar: tarfile.TarFile, stream: IO[bytes]) -> None:
         raise tarfile.ReadError("the next header cannot be read")
 
 
-def _opened(archive: str, stream: IO[bytes]) -> tarfile.TarFile:
+def _opened(archive: str, stream: _Bounded) -> tarfile.TarFile:
     try:
         # "r:" is tar without compression: members of a compressed one cannot be read one by one.
-        return tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape")
-    except tarfile.TarError as error:
+        return tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:", errors="surrogateescape")
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise ArgumentError(
-            f"input {archive} is no tar archive, or a compressed one ({error}); decompress it first."
+            f"input {archive} is no tar archive, or a compressed one ({sentence(error)}); decompress it first."
         ) from error
 
 
-def _locate(archive: str, member: tarfile.TarInfo) -> tuple[str, int, int] | Unusable | None:
-    if not is_image(member.name):
-        return None
+def _locate(archive: str, member: tarfile.TarInfo, end: int) -> tuple[str, int, int] | Unusable:
     if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
         return Unusable("the member's path leads out of the archive")
     if member.islnk() or member.issym():
         return Unusable(f"the member is a link to {text_key(member.linkname)!r}, not a file")
     if not member.isreg() or member.issparse():
         return Unusable("the member is no regular file")
+    if member.offset_data + member.size > end:
+        there = max(0, end - member.offset_data)
+        return Unusable(f"the archive ends within this record: {there} of its {member.size} bytes are there")
     return archive, member.offset_data, member.size
 
 
 def _is_tar(name: str) -> bool:
-    return name.endswith(".tar")
+    return name.lower().endswith(".tar")
 
 
-WEBDATASET = SourceKind(wording=".tar (WebDataset)", read=open_webdataset, is_file=_is_tar, several=True)
+WEBDATASET = SourceKind(
+    wording=".tar (WebDataset)",
+    read=open_webdataset,
+    is_file=_is_tar,
+    several=True,
+    noun="tar archives",
+    read_part=open_webdataset,
+)
