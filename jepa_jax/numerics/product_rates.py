@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 
-from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.numerics.platforms import Platform, platform_of
 from jepa_jax.numerics.precision import Precision
 from jepa_jax.numerics.products import Products
 
 Shape = tuple[int, int, int]
 """[m, k] x [k, n]."""
+
+FAIR_SHARE = 1 / 8
+"""Of a GPU's float32 rate: those for data centres multiply float64 at a half or more, all others at 1/32 or less."""
+
+_SQUARE = 2048
+"""Side of the products by which that is found out: some milliseconds, of float64 on the slowest some tenths."""
 
 
 def product_rates(product: Callable[[], None], shape: Shape, repeats: int) -> list[float]:
@@ -42,3 +51,33 @@ def jax_product(shape: Shape, precision: Precision) -> Callable[[], None]:
         jax.block_until_ready(compiled(left, right))
 
     return product
+
+
+def float64_is_fast(platform: Platform) -> bool:
+    """Whether the devices of a platform multiply float64 at a fair share of their float32 rate: of a GPU, measured."""
+    return _gpu_has_fast_float64() if platform == "gpu" else platform == "cpu"
+
+
+@functools.cache
+def _gpu_has_fast_float64() -> bool:
+    try:
+        gpu = jax.local_devices(backend="gpu")[0]
+    except RuntimeError:  # programs are compiled for one that is not here: for a data centre's, then
+        return True
+    shape = _SQUARE, _SQUARE, _SQUARE
+
+    def rate(precision: Precision) -> float:
+        return statistics.median(product_rates(jax_product(shape, precision), shape, 3))
+
+    def measure() -> bool:
+        with jax.default_device(gpu):
+            return is_fair(rate("float64"), rate("float32"))
+
+    # In a thread of its own, because a trace, inside which this may be asked, belongs to its thread.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(measure).result()
+
+
+def is_fair(float64: float, float32: float) -> bool:
+    """Whether a rate of float64 is enough for it to be used."""
+    return float64 >= FAIR_SHARE * float32

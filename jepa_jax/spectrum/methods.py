@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.platforms import Platform
+from jepa_jax.numerics.product_rates import float64_is_fast
 from jepa_jax.spectrum.algorithm import Algorithm
 
 Method = Literal[
@@ -45,7 +46,7 @@ def method_name(method: Method, dtype: jnp.dtype, platform: Platform) -> str:
     if method == "auto":
         if dtype == jnp.float64:
             return "svd"
-        return "cholesky_qr" if platform == "tpu" else "gram"
+        return "gram" if float64_is_fast(platform) else "cholesky_qr"
     check_method(method)
     return method
 
