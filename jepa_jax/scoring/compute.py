@@ -17,6 +17,7 @@ from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.fold import Kernels
 from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
 from jepa_jax.jacobian.jacobian import Differential, differential, embed_with_nulls, prepare
+from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.batches import cut, filled, multiple
 from jepa_jax.numerics.precision import working_dtype
 from jepa_jax.scoring.meshes import require_threads
@@ -67,8 +68,27 @@ def score_fn(
     return functools.partial(compute_scores, function, numerics), params
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def prepare_kernels(
+    function: Differentiable, options: JacobianOptions, shape: tuple[int, ...], params: Any
+) -> Kernels:
+    """What pullbacks need of the parameters alone, for examples of a shape: once for as many batches as there are.
+
+    Args:
+        function: what is scored.
+        options: how its Jacobian is computed.
+        shape: of an example, [*input].
+        params: of the function; floating-point leaves, cast to the precision's working dtype.
+    """
+    with jax.default_matmul_precision("highest"):
+        params = cast_floating(params, jnp.dtype(working_dtype(options.precision)))
+        return prepare(function, params, shape, options, compact=True)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def compute_scores(function: Differentiable, numerics: Numerics, params: Any, batch: jax.Array) -> ScoreResult:
+def compute_scores(
+    function: Differentiable, numerics: Numerics, params: Any, batch: jax.Array, prepared: Kernels | None = None
+) -> ScoreResult:
     """The scores of a batch: one program for each function, choice of numerics and shapes.
 
     Args:
@@ -76,6 +96,7 @@ def compute_scores(function: Differentiable, numerics: Numerics, params: Any, ba
         numerics: how.
         params: of the function; floating-point leaves, cast to the precision's working dtype.
         batch: [B, ...], floating point, cast likewise.
+        prepared: what `prepare_kernels` made of the parameters; by default it is made here, for this batch.
 
     Returns:
         A `ScoreResult`, in the working dtype. On a mesh, shared among its devices along axis ``data``.
@@ -88,18 +109,22 @@ def compute_scores(function: Differentiable, numerics: Numerics, params: Any, ba
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
         params, batch = cast_floating((params, batch), jnp.dtype(working_dtype(numerics.precision)))
+        if prepared is None:
+            prepared = prepare(function, params, batch.shape[1:], numerics.jacobian, compact=True)
         if numerics.mesh is None:
-            return _score_here(function, numerics, params, batch)
-        return _score_on_mesh(function, numerics, params, batch)
+            return _score_here(function, numerics, params, prepared, batch)
+        return _score_on_mesh(function, numerics, params, prepared, batch)
 
 
-def _score_on_mesh(function: Differentiable, numerics: Numerics, params: Any, batch: jax.Array) -> ScoreResult:
+def _score_on_mesh(
+    function: Differentiable, numerics: Numerics, params: Any, prepared: Kernels, batch: jax.Array
+) -> ScoreResult:
     """Images shared among the devices of axis ``data``; rows of each image's Jacobian among those of ``rows``."""
     mesh, size = numerics.mesh, batch.shape[0]
     assert mesh is not None
     here = functools.partial(_score_here, function, numerics)
-    shared = jax.shard_map(here, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False)
-    return cut(shared(params, filled(batch, multiple(size, mesh.shape["data"]))), size)
+    shared = jax.shard_map(here, mesh=mesh, in_specs=(P(), P(), P("data")), out_specs=P("data"), check_vma=False)
+    return cut(shared(params, prepared, filled(batch, multiple(size, mesh.shape["data"]))), size)
 
 
 @functools.lru_cache(maxsize=32)
@@ -115,13 +140,14 @@ def _score_by_pmap(function: Differentiable, numerics: Numerics, params: Any, ba
     return cut(_steps_joined(result), size)
 
 
-def _score_here(function: Differentiable, numerics: Numerics, params: Any, batch: jax.Array) -> ScoreResult:
+def _score_here(
+    function: Differentiable, numerics: Numerics, params: Any, prepared: Kernels, batch: jax.Array
+) -> ScoreResult:
     """The scores of one device's images."""
     outputs = output_size(functools.partial(function, params), batch)
     size, shape = batch.shape[0], batch.shape[1:]
     inputs = math.prod(shape)
     step = numerics.jacobian.step(inputs, outputs, size)
-    prepared = prepare(function, params, shape, numerics.jacobian, compact=True)
     measure = functools.partial(_measure, function, numerics, outputs, params, prepared)
     nulls = jax.eval_shape(functools.partial(embed_with_nulls, function), params, batch[0])[1]
     rank = min(inputs, outputs - nulls.shape[-1])

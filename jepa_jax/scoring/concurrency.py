@@ -23,7 +23,7 @@ from jepa_jax.scoring.memory import processes_here
 from jepa_jax.scoring.readings import ScoreResult
 
 Run = Callable[[Any, jax.Array], ScoreResult]
-"""``(params, batch) -> ScoreResult``."""
+"""``((params, prepared kernels), batch) -> ScoreResult``."""
 
 
 def concurrency_of(batch_size: int, platform: Platform) -> int:
@@ -48,16 +48,16 @@ def concurrently(run: Run, size: int, at_once: int) -> Run:
         at_once: parts at the same time, each in a thread that waits for it.
     """
 
-    def part(float64: bool, params: Any, images: Any) -> ScoreResult:
+    def part(float64: bool, weights: Any, images: Any) -> ScoreResult:
         with jax.enable_x64(float64):  # a setting of the caller's thread alone
-            return jax.tree.map(np.asarray, run(params, images))
+            return jax.tree.map(np.asarray, run(weights, images))
 
-    def run_all(params: Any, batch: jax.Array) -> ScoreResult:
+    def run_all(weights: Any, batch: jax.Array) -> ScoreResult:
         parts = np.asarray(batch).reshape(-1, size, *batch.shape[1:])
         float64 = bool(jax.config.read("jax_enable_x64"))
         with _starting:
             threads = _threads(at_once)
-        futures = [threads.submit(part, float64, params, images) for images in parts]
+        futures = [threads.submit(part, float64, weights, images) for images in parts]
         try:
             results = [future.result() for future in futures]
         except BaseException:

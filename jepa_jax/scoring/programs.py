@@ -14,10 +14,11 @@ from typing import Any
 import jax
 
 from jepa_jax.errors import OutOfMemoryError
+from jepa_jax.jacobian.fold import Kernels
 from jepa_jax.jacobian.function import Differentiable
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.platforms import Platform
-from jepa_jax.scoring.compute import compute_scores
+from jepa_jax.scoring.compute import compute_scores, prepare_kernels
 from jepa_jax.scoring.concurrency import Run, concurrency_of, concurrently, part_size
 from jepa_jax.scoring.memory import default_budget, halved, plan_passes
 from jepa_jax.scoring.options import Numerics
@@ -32,7 +33,8 @@ class Program:
     """A compiled scoring function for batches of one shape.
 
     Attributes:
-        run: ``(params, batch) -> ScoreResult``.
+        run: ``((params, prepared kernels), batch) -> ScoreResult``.
+        prepare: the kernels of the parameters.
         plan: how the Jacobian is computed, as planned.
         at_once: parts of a batch at the same time, see `jepa_jax.scoring.concurrency`.
         compile_seconds: what compiling took; little where the persistent cache knew it.
@@ -42,6 +44,7 @@ class Program:
     """
 
     run: Run
+    prepare: Callable[[Any], Kernels]
     plan: JacobianOptions
     at_once: int
     compile_seconds: float
@@ -161,9 +164,11 @@ class ProgramFactory:
         part = part_size(batch.shape[0], at_once)
         begun = time.perf_counter()
         images = jax.ShapeDtypeStruct((part, *batch.shape[1:]), batch.dtype)
-        compiled = compute_scores.lower(self.function, numerics, self.params, images).compile()
+        kernels = functools.partial(prepare_kernels, self.function, unplanned(numerics.jacobian), images.shape[1:])
+        prepared = jax.eval_shape(kernels, self.params)
+        compiled = compute_scores.lower(self.function, numerics, self.params, images, prepared).compile()
         seconds = time.perf_counter() - begun
-        (_, sharding), _ = compiled.input_shardings
+        (_, sharding, of_kernels), _ = compiled.input_shardings
         memory = compiled.memory_analysis()
         shared, each = 0, 0
         if memory is not None:
@@ -171,15 +176,26 @@ class ProgramFactory:
             shared = max(0, memory.argument_size_in_bytes - images.size * images.dtype.itemsize)
             at_once = min(at_once, max(1, (self.budget - shared) // max(1, each)))
 
-        def run_part(params: Any, batch: jax.Array) -> ScoreResult:
+        def run_part(weights: tuple[Any, Kernels], batch: jax.Array) -> ScoreResult:
+            params, prepared = weights
             # The batch may lie anywhere, on a mesh of the user's own for instance.
-            return compiled(params, jax.device_put(batch, sharding))
+            return compiled(params, jax.device_put(batch, sharding), prepared)
+
+        def prepare(params: Any) -> Kernels:
+            return jax.device_put(kernels(params), of_kernels)  # a mesh of the user's may be set meanwhile
 
         run: Run = run_part
         if part < batch.shape[0]:
             run = concurrently(run_part, part, at_once)
         peak = shared + at_once * each
-        return Program(run, numerics.jacobian, at_once, seconds, peak, compiled.as_text, compiled.cost_analysis)
+        return Program(
+            run, prepare, numerics.jacobian, at_once, seconds, peak, compiled.as_text, compiled.cost_analysis
+        )
+
+
+def unplanned(options: JacobianOptions) -> JacobianOptions:
+    """Options without what a plan of memory adds to them, on which no kernel depends."""
+    return dataclasses.replace(options, block_size=None, images_per_step=None)
 
 
 @contextlib.contextmanager

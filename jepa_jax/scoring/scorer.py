@@ -16,11 +16,12 @@ import numpy as np
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.jacobian.backend_check import require_sound_backend
+from jepa_jax.jacobian.fold import Kernels
 from jepa_jax.jacobian.function import BatchFunction, pure_function
 from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.numerics.precision import LEVELS, NOISE, Precision, levels_from
 from jepa_jax.scoring.options import Numerics, ScoreKeywords, ScoreOptions
-from jepa_jax.scoring.programs import Program, ProgramFactory, out_of_memory, placing
+from jepa_jax.scoring.programs import Program, ProgramFactory, out_of_memory, placing, unplanned
 from jepa_jax.scoring.readings import ScoreResult
 
 
@@ -84,6 +85,8 @@ class Scorer:
         self._noise = self.options.noise_by_level  # now, so that what is missing is said before anything is computed
         require_sound_backend(self.options.numerics.jacobian, self.function.layered)
         self.report = report
+        self._prepared: dict[Any, tuple[Any, Kernels]] = {}
+        self._preparing = threading.Lock()
         self._alone = threading.Lock()  # of a program that is planned to have all the memory
 
     def __call__(self, batch: jax.Array | np.ndarray) -> ScoreResult:
@@ -127,11 +130,22 @@ class Scorer:
                 program = self._program(numerics, shape)
                 try:
                     with contextlib.nullcontext() if program.at_once > 1 else self._alone:
-                        return jax.block_until_ready(program.run(self.params, batch))
+                        weights = self.params, self._prepared_by(program, batch.shape[1:])
+                        return jax.block_until_ready(program.run(weights, batch))
                 except jax.errors.JaxRuntimeError as error:
                     if not out_of_memory(error):
                         raise
                     self._make_smaller(numerics, program, shape)
+
+    def _prepared_by(self, program: Program, shape: tuple[int, ...]) -> Kernels:
+        """The kernels of the parameters, made once for each level and shape of an example, until they are replaced."""
+        key = unplanned(program.plan), shape
+        with self._preparing:
+            of_params, prepared = self._prepared.get(key, (None, ()))
+            if of_params is not self.params:
+                prepared = jax.block_until_ready(program.prepare(self.params))
+                self._prepared[key] = self.params, prepared
+            return prepared
 
     def _make_smaller(self, numerics: Numerics, program: Program, shape: jax.ShapeDtypeStruct) -> None:
         """Put a smaller program in the place of one that ran out of memory, unless another thread has done it."""

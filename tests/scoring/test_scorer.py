@@ -22,7 +22,7 @@ from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec, PreprocessS
 from jepa_jax.encoders.parameters import initialize_params, parameter_shapes
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.precision import FASTEST, LEVELS, ROUNDING, Precision
-from jepa_jax.scoring import programs
+from jepa_jax.scoring import compute, programs
 from jepa_jax.scoring.compute import compute_scores
 from jepa_jax.scoring.memory import estimate_memory, plan_passes
 from jepa_jax.scoring.options import Numerics
@@ -135,6 +135,27 @@ def test_a_tolerance_sends_images_up_the_ladder(encoder, batch, exact):
     everything = jj.score(encoder, batch, tolerance=1e-9)
     np.testing.assert_array_equal(everything.level, LEVELS.index("float64"))
     np.testing.assert_allclose(everything.score, exact, rtol=1e-7)  # rounded to the float32 of the others
+
+
+def test_kernels_are_prepared_once_for_all_batches(encoder, batch, monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    monkeypatch.setattr(
+        programs, "prepare_kernels", lambda *args: calls.append(args) or compute.prepare_kernels(*args)
+    )
+    scorer = jj.Scorer(encoder, block_size=11)  # nobody else's program
+    first = scorer(batch[:2])
+    tracing = len(calls)
+    again = scorer(batch[:2])
+    assert len(calls) == tracing
+    np.testing.assert_array_equal(first.score, again.score)
+    # Other parameters have other kernels.
+    scorer.params = jax.tree.map(lambda leaf: 1.01 * leaf, scorer.params)
+    changed = scorer(batch[:2])
+    assert len(calls) == tracing + 1
+    assert np.all(np.asarray(changed.score) != np.asarray(first.score))
+    run, _ = jj.score_fn(encoder)
+    made_there = run(scorer.params, jnp.asarray(batch[:2]))
+    np.testing.assert_allclose(changed.score, made_there.score, atol=1e-3)
 
 
 def test_auto_on_an_accelerator_climbs_where_it_gains_digits(encoder, batch, exact, monkeypatch: pytest.MonkeyPatch):
