@@ -455,18 +455,19 @@ def outcome(kind: Kind) -> str:
 HEAD = """# Pictures: what becomes of each format, mode and depth
 
 An encoder sees 8 bits a channel. What a file's samples mean is judged from its header, never from the values. "As its
-8-bit twin" says that a file whose samples are those of an 8-bit picture, spread over its own range, gives that picture's
-pixels: bit for bit where the format loses nothing. Everything else is refused, in a job as a row of the failures.
+8-bit twin" says that a file whose samples are those of an 8-bit picture, spread over its own range, gives that
+picture's pixels: bit for bit where the format loses nothing. All else is refused, in a job as a row of the failures.
 
-- Grey of more than 8 bits is rounded to 8; of colours of 16 bits Pillow takes the upper 8, which is what `transformers` sees.
+- Grey of more than 8 bits is rounded to 8; of colours of 16 bits Pillow takes the upper 8, as `transformers` does.
 - Transparency is laid over white. An EXIF orientation is applied. Of an animation the first frame is taken.
 - A picture whose data end before it does is refused: strips, rows or scans that are missing included.
 - A JPEG of more than {scans} scans is refused, and so is a picture of more than {pixels:,} pixels.
-- A record that takes more than {seconds:.0f} seconds to be read and decoded is refused.
-- A PNG of 2, 4 or 16 bits with a transparent value is best passed unread: once Pillow has decoded it, its depth is lost.
+- In a job, a record that takes more than {seconds:.0f} seconds to be read and decoded is given up.
+- In Python, pass pictures as `Image.open` gives them: a PNG of 2 or 4 bits with a transparent value, a TGA or a
+  JPEG 2000 that Pillow has decoded already no longer tells its depth.
 
-Written by `python tests/support/picture_kinds.py`, which writes a file of every row; `tests/images/test_picture_table.py`
-checks that this is current.
+Written by `python tests/support/picture_kinds.py`, which makes a file of every row;
+`tests/images/test_picture_table.py` checks that this is current.
 
 | format | mode | bits | variants | what becomes of it |
 |---|---|---|---|---|
