@@ -12,7 +12,7 @@ import struct
 from PIL import TiffImagePlugin
 
 from jepa_jax.errors import ImageError
-from jepa_jax.images.headers.samples import refused
+from jepa_jax.images.headers.samples import channels_in_words, refused
 from jepa_jax.images.headers.tiff import tags_described
 
 OF_THE_MACHINE = frozenset(
@@ -65,7 +65,7 @@ def unopened(content: bytes) -> ImageError:
         if content.startswith(b"\xff\xd8\xff") and (frame := FRAMES.search(content)):
             bits, _, _, channels = struct.unpack_from(">BHHB", content, frame.end() + 2)
             if bits != 8 or channels not in (1, 3, 4):
-                return refused("JPEG", f"has {bits} bits per sample and {channels} channels")
+                return refused("JPEG", f"has {bits} bits per sample and {channels_in_words(channels)}")
     return ImageError(UNKNOWN)
 
 

@@ -41,6 +41,11 @@ def refused(kind: str, what: str) -> ImageError:
     return ImageError(f"the {kind} {what}; {REMEDY}")
 
 
+def channels_in_words(count: int) -> str:
+    """Their number."""
+    return f"{count} channel{'s' * (count != 1)}"
+
+
 def encoded(image: Image.Image) -> bytes | None:
     """The whole file of a picture that is not decoded yet; None once Pillow has let go of it."""
     stream = getattr(image, "fp", None)

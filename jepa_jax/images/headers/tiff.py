@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from jepa_jax.images.headers.samples import Samples, refused
+from jepa_jax.images.headers.samples import Samples, channels_in_words, refused
 
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, STRIPS, COUNT, ROWS, COUNTS, PLANAR = 256, 257, 258, 262, 273, 277, 278, 279, 284
 COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_COUNTS, INK_SET, FORMAT = 320, 322, 323, 324, 325, 332, 339
@@ -39,7 +39,9 @@ def tiff_samples(image: Image.Image) -> Samples:
     if tags is None:
         return Samples()
     bits, photometric = _numbers(tags.get(BITS, 1)), tags.get(PHOTOMETRIC, 0)
-    if set(_numbers(tags.get(FORMAT, 1))) != {1} or max(bits) > 16 or photometric in (8, 9):
+    if set(_numbers(tags.get(FORMAT, 1))) != {1} or max(bits) > 16:
+        raise refused("TIFF", f"{tags_described(tags)}, whose range is unknown")
+    if photometric in (8, 9):
         raise refused("TIFF", tags_described(tags))
     if photometric == 5 and tags.get(INK_SET, 1) != 1:
         raise refused("TIFF", "has other inks than CMYK")
@@ -82,7 +84,7 @@ def tags_described(tags: Any) -> str:
     interpretation = tags.get(PHOTOMETRIC, 0)
     name = INTERPRETATIONS.get(interpretation, f"photometric interpretation {interpretation}")
     depths = "/".join(map(str, sorted(set(bits))))
-    return f"has {depths} bits per sample, {kinds}, {name}, {tags.get(COUNT, len(bits))} channels"
+    return f"has {depths} bits per sample, {kinds}, {name}, {channels_in_words(tags.get(COUNT, len(bits)))}"
 
 
 def _numbers(value: Any) -> tuple[int, ...]:
