@@ -72,14 +72,17 @@ class Worker:
             if not self._ready:  # it has to import its libraries first
                 self._ready = _receive(self._pipe)
         while len(found) < len(records):
-            if not self._pipe.poll(seconds):
+            with self._alive():
+                answered = self._pipe.poll(seconds)
+            if not answered:
                 self.fault = f"it took more than {seconds:g} s to be read and decoded"
                 break
             try:
                 with self._alive():
                     found.append(_receive(self._pipe))
             except EOFError:
-                if (status := self._process.poll()) not in CRASHES:
+                status = self._process.returncode
+                if status not in CRASHES:
                     raise
                 self.fault = f"its decoder crashed ({signal.Signals(-status).name})"
                 break
@@ -90,13 +93,19 @@ class Worker:
         try:
             yield
         except (EOFError, OSError) as error:  # OSError: it died within an answer
-            raise EOFError(f"worker process {self._process.pid} died with status {self._process.wait()}") from error
+            self._wait()
+            raise EOFError(
+                f"worker process {self._process.pid} died with status {self._process.returncode}"
+            ) from error
+
+    def _wait(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(SECONDS_TO_END)
 
     def stop(self) -> None:
         """End the process, whatever it is doing; one that waits for a device that is away may outlive this."""
         self._process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(SECONDS_TO_END)
+        self._wait()
         self._pipe.close()
 
 

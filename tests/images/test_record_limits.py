@@ -148,6 +148,24 @@ def test_a_sequential_jpeg_with_a_mark_of_its_end_too_early_is_refused(share: fl
     assert reason(content[:cut] + b"\xff\xd9")
 
 
+def test_a_jpeg_that_a_user_opened_is_held_to_the_same(tmp_path: Path):
+    """Whether Pillow has opened the file itself or was given a stream."""
+    content = encoded("JPEG")
+    for number, damaged in enumerate((claiming(content, 9400, 9400), content[: len(content) // 2] + b"\xff\xd9")):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(damaged)
+        for opened in (path, io.BytesIO(damaged)):
+            with Image.open(opened) as image, pytest.raises(ImageError):
+                to_rgb(image)
+    path = tmp_path / "sound.jpg"
+    path.write_bytes(content)
+    image = Image.open(path)  # never closed by us: decoding does
+    found = np.asarray(to_rgb(image))
+    with Image.open(io.BytesIO(content)) as theirs:
+        np.testing.assert_array_equal(found, np.asarray(theirs))
+    np.testing.assert_array_equal(found, np.asarray(to_rgb(image)))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 9), (8, 8), (17, 31), (64, 64), (333, 250)])
 @pytest.mark.parametrize("colour", ["noise", "white"])
 @pytest.mark.parametrize(

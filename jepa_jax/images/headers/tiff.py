@@ -12,6 +12,8 @@ WIDTH, HEIGHT, BITS, PHOTOMETRIC, STRIPS, COUNT, ROWS, COUNTS, PLANAR = 256, 257
 COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_COUNTS, INK_SET, FORMAT = 320, 322, 323, 324, 325, 332, 339
 COEFFICIENTS, SUBSAMPLING, REFERENCE = 529, 530, 532
 
+COMPRESSION, OLD_JPEG = 259, 6
+
 INTERPRETATIONS = {
     0: "WhiteIsZero",
     1: "BlackIsZero",
@@ -41,6 +43,8 @@ def tiff_samples(image: Image.Image) -> Samples:
     bits, photometric = _numbers(tags.get(BITS, 1)), tags.get(PHOTOMETRIC, 0)
     if set(_numbers(tags.get(FORMAT, 1))) != {1} or max(bits) > 16:
         raise refused("TIFF", f"{tags_described(tags)}, whose range is unknown")
+    if PHOTOMETRIC not in tags and tags.get(COMPRESSION) != OLD_JPEG:
+        raise refused("TIFF", "does not say whether white is zero")
     if photometric in (8, 9):
         raise refused("TIFF", tags_described(tags))
     if photometric == 5 and tags.get(INK_SET, 1) != 1:
