@@ -3,7 +3,8 @@
 libjpeg fills up what a scan leaves out, and only warns. So each scan is held to the fewest bits that it can have:
 a sequential one (ITU T.81, F.1.2) has at least a code of one bit for each block's DC coefficient and one for its AC
 coefficients, a progressive one (G.1.2) at least a bit for each block's DC coefficient. Where there is one sequential
-scan, the marker behind its data is taken away: libjpeg then says itself that it lacks data.
+scan, the marker behind its data is taken away: libjpeg then says itself that it lacks data. Progressive scans have to
+bring every coefficient to its full precision: that is what is missing where such a file was cut and closed again.
 """
 
 from __future__ import annotations
@@ -61,14 +62,14 @@ class Scans:
         count: of scans.
         end: where the data of the last scan end.
         finished: whether the end-of-image marker was met.
-        with_data: components of which there is a DC coefficient.
+        missing: by component, how many low bits of each of its 64 coefficients no scan has brought.
     """
 
     frame: Frame | None = None
     count: int = 0
     end: int = 0
     finished: bool = False
-    with_data: set[int] = field(default_factory=set)
+    missing: dict[int, list[int]] = field(default_factory=dict)
 
 
 def whole_jpeg(content: bytes) -> bytes:
@@ -80,7 +81,7 @@ def whole_jpeg(content: bytes) -> bytes:
     scans = _walk(content)
     if scans.frame is None or not scans.count:
         return content  # Pillow says what is wrong
-    if scans.frame.process in (*SEQUENTIAL, PROGRESSIVE) and not scans.with_data >= set(scans.frame.sampling):
+    if scans.frame.process in (*SEQUENTIAL, PROGRESSIVE) and any(any(bits) for bits in scans.missing.values()):
         raise ended_early(scans.frame)
     if not scans.finished and content.endswith(BLANK_END):
         raise ended_early(scans.frame)
@@ -112,6 +113,7 @@ def _walk(content: bytes) -> Scans:
         at += max(length, 2)
         if marker in FRAMES and scans.frame is None:
             scans.frame = _frame(marker, segment)
+            scans.missing = {component: [8] * 64 for component in scans.frame.sampling} if scans.frame else {}
         elif marker == SOS and scans.frame:
             found = NEXT_MARKER.search(content, at)
             scans.end = found.start() if found else len(content)
@@ -138,10 +140,12 @@ def _count(scans: Scans, frame: Frame, segment: bytes, data: bytes) -> None:
     components = list(segment[1 : 1 + 2 * count : 2])
     if not components or len(segment) < 4 + 2 * count or not set(components) <= set(frame.sampling):
         return  # libjpeg says what is wrong
-    first_coefficient = segment[1 + 2 * count]
-    if first_coefficient:
+    first, last, approximation = segment[1 + 2 * count : 4 + 2 * count]
+    first, last, low = (first, last, approximation & 15) if frame.process == PROGRESSIVE else (0, 63, 0)
+    for component in components:
+        scans.missing[component][first : last + 1] = [low] * (min(last, 63) - first + 1)
+    if first:
         return
-    scans.with_data |= set(components)
     bits = 2 if frame.process in SEQUENTIAL else int(frame.process == PROGRESSIVE)
     if 8 * (len(data) - data.count(b"\xff\x00")) < bits * frame.blocks(components):
         raise ended_early(frame)

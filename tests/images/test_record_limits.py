@@ -187,6 +187,14 @@ def test_no_sound_jpeg_is_refused_or_changed(size: tuple[int, int], colour: str,
                 np.testing.assert_array_equal(np.asarray(to_rgb(ours)), np.asarray(theirs.convert("RGB")))
 
 
+def test_a_progressive_jpeg_that_was_cut_and_closed_again_is_refused():
+    """Up to its last scan, which brings the lowest bits alone."""
+    content = encoded("JPEG", progressive=True)
+    first, last = content.index(b"\xff\xda"), content.rindex(b"\xff\xda")
+    for cut in range(first, last, (last - first) // 20):
+        assert reason(content[:cut] + b"\xff\xd9")
+
+
 def test_a_jpeg_that_was_never_filled_up_is_refused():
     content = encoded("JPEG")
     assert "end early" in reason(content[: len(content) * 6 // 10] + bytes(len(content) * 4 // 10))

@@ -156,7 +156,7 @@ def pngs() -> Iterator[Kind]:
 def tiff(
     values: np.ndarray,
     bits: int,
-    photometric: int,
+    photometric: int | None,
     order: str = "<",
     *,
     deflate: bool = False,
@@ -175,12 +175,13 @@ def tiff(
         257: ("I", (height,)),
         258: ("H", (bits,) * samples),
         259: ("H", (8 if deflate else 1,)),
-        262: ("H", (photometric,)),
         277: ("H", (samples,)),
         278: ("I", (height // strips,)),
         279: ("I", tuple(len(part) for part in parts)),
         284: ("H", (2 if planar else 1,)),
     } | (tags or {})
+    if photometric is not None:
+        entries[262] = ("H", (photometric,))
     offsets = tuple(itertools.accumulate([8, *map(len, parts[:-1])]))
     entries[273] = ("I", offsets)
     body = b"".join(parts) + bytes(sum(map(len, parts)) % 2)
@@ -262,6 +263,7 @@ def tiffs() -> Iterator[Kind]:
         grey, dull = levels(1, 2**32 - 1)
         yield Kind("TIFF", "BlackIsZero", "32", variant, tiff(grey, 32, 1, order, deflate=deflate), over_white(dull))
     values, twin = levels(1, 255)
+    yield Kind("TIFF", "no photometric interpretation", "8", "", tiff(values, 8, None), over_white(twin))
     for name, photometric in (("BlackIsZero", 1), ("WhiteIsZero", 0)):
         stored = values if photometric else 255 - values
         content = tiff(stored, 8, photometric, planar=True)
