@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 from PIL import Image
 
-from jepa_jax.images.headers.samples import Samples, encoded, refused
+from jepa_jax.images.headers.samples import Samples, encoded, read_from, refused
 from jepa_jax.images.jpeg_scans import PADDING, whole_jpeg
 
 
@@ -19,12 +16,5 @@ def jpeg_samples(image: Image.Image) -> Samples:
     if content is not None and not content.endswith(PADDING):
         whole = whole_jpeg(content)
         if whole is not content and image.format == "JPEG":
-            _read_from(image, whole)
+            read_from(image, whole)
     return Samples()
-
-
-def _read_from(image: Any, content: bytes) -> None:
-    """Have Pillow decode another content; the file that it has opened is closed, as it would be after decoding."""
-    if getattr(image, "_exclusive_fp", False):
-        image.fp.close()
-    image.fp, image._exclusive_fp, image.filename = io.BytesIO(content), True, ""

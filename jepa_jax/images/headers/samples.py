@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
@@ -57,3 +59,10 @@ def encoded(image: Image.Image) -> bytes | None:
         return stream.getvalue() if hasattr(stream, "getvalue") else stream.read()
     finally:
         stream.seek(at)
+
+
+def read_from(image: Any, content: bytes) -> None:
+    """Have Pillow decode another content; the file that it has opened is closed, as it would be after decoding."""
+    if getattr(image, "_exclusive_fp", False):
+        image.fp.close()
+    image.fp, image._exclusive_fp, image.filename = io.BytesIO(content), True, ""
