@@ -44,11 +44,17 @@ def eight_bit_rgb(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     if orientation in TURNS:
         picture = picture.transpose(TURNS[orientation])
-    if "A" in picture.getbands() or picture.info.get("transparency") is not None:
+    if _transparent(picture):
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
     return picture.convert("RGB")
+
+
+def _transparent(picture: Image.Image) -> bool:
+    if "A" in picture.getbands() or picture.info.get("transparency") is not None:
+        return True
+    return picture.mode == "P" and picture.palette is not None and picture.palette.mode == "RGBA"
 
 
 def _eight_bits(image: Image.Image, samples: Samples) -> Image.Image:

@@ -45,7 +45,7 @@ def in_words(error: BaseException) -> str:
 
 
 def of_the_machine(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, has to do with the machine and not with what is read."""
+    """Whether an error, or the one that it was raised from, has to do with the machine and not with what is read."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -53,7 +53,8 @@ def of_the_machine(error: BaseException | None) -> bool:
             return True
         if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
             return True
-        error = error.__cause__ or error.__context__
+        # Not what was merely handled meanwhile: libraries try imports that may fail.
+        error = error.__cause__
     return False
 
 

@@ -125,6 +125,14 @@ def test_a_picture_that_was_decoded_before_is_the_same():
                 np.testing.assert_array_equal(np.asarray(to_rgb(image)), kind.twin)
 
 
+def test_a_palette_of_transparent_colours_is_laid_over_white():
+    _, twin = levels(4, 255)
+    picture = Image.fromarray(twin).quantize(64, Image.Quantize.FASTOCTREE)
+    assert picture.palette is not None
+    assert picture.palette.mode == "RGBA"
+    np.testing.assert_array_equal(np.asarray(to_rgb(picture)), np.asarray(to_rgb(picture.convert("RGBA"))))
+
+
 def test_integers_of_no_known_range_are_refused():
     with pytest.raises(ImageError, match="mode 'I' with values from 7 to 7, whose range is unknown"):
         to_rgb(Image.new("I", (4, 4), 7))

@@ -327,6 +327,14 @@ def targas() -> Iterator[Kind]:
                 content[17] &= 0xF0
                 seen = over_white(twin[..., :-1])
                 yield Kind("TGA", f"{mode}, no bits of alpha", "8", name, bytes(content), seen)
+    values, _ = levels(1, 255)
+    colours = np.random.default_rng(5).integers(0, 256, (256, 4)).astype(np.uint8)
+    stored = colours[:, [2, 1, 0, 3]].tobytes() + values.astype(np.uint8).tobytes()
+    for alpha in (0, 8):
+        head = struct.pack("<BBBHHBHHHHBB", 0, 1, 1, 0, 256, 32, 0, 0, 23, 18, 8, 0x20 | alpha)
+        seen = colours[values[..., 0]]
+        name = "palette, alpha" if alpha else "palette of 4 bytes, no bits of alpha"
+        yield Kind("TGA", name, "8", "plain", head + stored, over_white(seen) if alpha else seen[..., :3])
     values, twin = levels(3, 31)
     red, green, blue = np.moveaxis(values, -1, 0)
     for alpha in (0, 1):
