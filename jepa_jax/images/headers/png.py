@@ -39,8 +39,9 @@ def png_samples(image: Image.Image) -> Samples:
     width, height, bits, colour, *_, interlaced = struct.unpack(">IIBBBBB", content[16:29])
     if bits in (2, 4) and image.mode == "L" and isinstance(transparent, int):
         level = transparent * 255 // (2**bits - 1)  # Pillow scales the pixels and not this
-    deep_colour = bits == 16 and image.mode == "RGB" and isinstance(transparent, tuple)
-    alpha = _alpha(image, content, transparent) if deep_colour else None
+    alpha = None
+    if bits == 16 and image.mode == "RGB" and isinstance(transparent, tuple):
+        alpha = _alpha(image, content, transparent)
 
     def complete(decoded: Image.Image) -> bool:
         last = decoded.crop((0, decoded.height - 1, decoded.width, decoded.height))
