@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,9 @@ import numpy as np
 from PIL import Image
 
 from jepa_jax.errors import ImageError
+from jepa_jax.images.jpeg_scans import whole_jpeg
 from jepa_jax.images.preprocessing import preprocess_rgb, to_rgb
+from jepa_jax.images.reasons import in_words, of_the_machine, unopened
 from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.images.sources.records import Reader, Unusable
 from jepa_jax.images.views import Views, draw_views
@@ -19,15 +20,11 @@ from jepa_jax.images.views import Views, draw_views
 MAX_PIXELS = 89_478_485
 """Pillow's own threshold of a likely decompression bomb: 256 MiB of RGB."""
 
+BYTES_PER_PIXEL = 16
+"""What decoding takes at most: the picture, its copy with transparency, the white behind it, and both together."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "TGA", "JPEG2000", "PPM")
 """What is opened, whatever a file is called. Pillow knows more: PostScript, which it has Ghostscript run."""
-
-
-OF_THE_MACHINE = frozenset(
-    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN)
-)
-"""Errors of a machine that is out of file handles or memory, or of a file system that is away: no image's own."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Decoded:
         inputs: float32 [n, crop, crop, 3], or None.
         reason: why there are no inputs.
         unreadable: whether reading failed rather than decoding: the input itself may be gone.
-        no_fault_of_its_own: whether it failed for an error `OF_THE_MACHINE`.
+        no_fault_of_its_own: whether the machine is to blame (`reasons.of_the_machine`): no record goes better then.
     """
 
     index: int
@@ -85,11 +82,13 @@ def decode_record(index: int, key: str, locator: Any, reader: Reader, recipe: In
         return Decoded(index, decode(reader(locator), key, recipe))
     except ImageError as error:
         return Decoded(index, None, str(error))
-    except OSError as error:
-        reason = f"it cannot be read: {error.strerror or error}"
-        return Decoded(index, None, reason, unreadable=True, no_fault_of_its_own=error.errno in OF_THE_MACHINE)
+    except MemoryError as error:
+        return Decoded(index, None, f"out of memory while decoding: {in_words(error)}", no_fault_of_its_own=True)
     except Exception as error:  # a reader's library may raise anything at a damaged file
-        return Decoded(index, None, f"it cannot be read: {type(error).__name__}: {error}", unreadable=True)
+        known = isinstance(error, OSError)
+        what = error.strerror or in_words(error) if known else f"{type(error).__name__}: {in_words(error)}"
+        blameless = of_the_machine(error)
+        return Decoded(index, None, f"it cannot be read: {what}", unreadable=True, no_fault_of_its_own=blameless)
 
 
 def decode(content: bytes | np.ndarray, key: str, recipe: InputRecipe) -> np.ndarray:
@@ -97,29 +96,59 @@ def decode(content: bytes | np.ndarray, key: str, recipe: InputRecipe) -> np.nda
 
     Raises:
         ImageError: it cannot be used; the message is the reason that a job records.
+        MemoryError: this machine has less memory than a picture of this size takes.
     """
     if isinstance(content, np.ndarray):
         return recipe.inputs(content, key)
     if not content:
         raise ImageError("the file is empty")
+    size = (0, 0)
     try:
         with open_encoded(content) as image:
-            if image.width * image.height > MAX_PIXELS:  # known from the header: nothing is decompressed yet
-                raise ImageError(
-                    f"the image has {image.width} x {image.height} pixels, over the limit of {MAX_PIXELS}; shrink it"
-                )
+            size = image.size
+            require_size(size)  # known from the header: nothing is decompressed yet
             return recipe.inputs(image, key)
-    except ImageError:
+    except ImageError as error:
+        if "out of memory" in str(error):
+            raise _short_of_memory(size) from error
         raise
+    except MemoryError as error:
+        raise _short_of_memory(size) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"the image is too large: {error}") from error
+        raise ImageError(f"the image is too large: {in_words(error)}") from error
     except Image.UnidentifiedImageError as error:
-        raise ImageError("the content is no known image format") from error
+        raise unopened(content) from error
     except Exception as error:  # what decoders raise at damaged files is no closed set
-        raise ImageError(f"the image cannot be decoded: {error}") from error
+        raise ImageError(f"the image cannot be decoded: {in_words(error)}") from error
+
+
+def require_size(size: tuple[int, int]) -> None:
+    """Raise ImageError where a picture has more pixels than `MAX_PIXELS`."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"the image has {width} x {height} pixels, over the limit of {MAX_PIXELS}; shrink it")
+
+
+def _short_of_memory(size: tuple[int, int]) -> Exception:
+    """Whose fault it is that memory ran out: the machine's, unless there is enough for a picture of this size.
+
+    A damaged file may ask for any amount, and fails on every machine: a job that stopped for it would never end.
+    """
+    width, height = size
+    try:
+        bytearray(BYTES_PER_PIXEL * width * height)
+    except MemoryError:
+        return MemoryError(f"the image has {width} x {height} pixels, which take {BYTES_PER_PIXEL} bytes each")
+    return ImageError(f"the image cannot be decoded: it asks for more memory than its {width} x {height} pixels take")
 
 
 def open_encoded(content: bytes) -> Image.Image:
-    """Pillow's picture of an encoded one, its header read and nothing more."""
+    """Pillow's picture of an encoded one, its header read and nothing more.
+
+    Raises:
+        ImageError: it is a JPEG whose data do not cover it, or of too many scans; whatever Pillow raises.
+    """
     Image.init()
+    if content.startswith(b"\xff\xd8\xff"):
+        content = whole_jpeg(content)
     return Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])

@@ -1,4 +1,4 @@
-"""Decoding ahead of the device, in worker processes or in a thread, bounded in memory."""
+"""Decoding ahead of the device, in worker processes or in a thread, bounded in memory and in time per record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from jepa_jax.errors import JobError
-from jepa_jax.images.decoding import Decoded, InputRecipe, decode_record
+from jepa_jax.images.decoding import Decoded, InputRecipe
+from jepa_jax.images.decoding_thread import DecodingThread
 from jepa_jax.images.sources.records import Records
 from jepa_jax.images.worker import Worker
 
@@ -18,10 +19,25 @@ CHUNK = 8
 """Inputs in one request to a worker: enough that the request costs little beside the decoding."""
 
 
+RECORD_SECONDS = 60.0
+"""What one record may take to be read and decoded; ordinary ones take a hundredth of a second."""
+
+
 def decode_ahead(
-    source: Records, indices: Iterable[int], recipe: InputRecipe, *, workers: int, ahead: int
+    source: Records,
+    indices: Iterable[int],
+    recipe: InputRecipe,
+    *,
+    workers: int,
+    ahead: int,
+    record_seconds: float = RECORD_SECONDS,
 ) -> Generator[Decoded, None, None]:
     """Decode records in order, before they are wanted.
+
+    A record that takes too long, or that crashes the process that decodes it, gets that as its reason; the process is
+    replaced, and goes on with the records behind it, while the others decode. In a thread (``workers=0``) nothing can
+    be ended: such a thread is left to itself, with the core and the memory that it uses, and another takes over; a
+    crash there is this process's own.
 
     Args:
         source: the records.
@@ -29,11 +45,12 @@ def decode_ahead(
         recipe: what is scored of each.
         workers: processes that decode; 0 decodes in a thread of this one, which starts faster.
         ahead: how many decoded records may wait; one request more per worker is in the making.
+        record_seconds: what one record may take.
 
     Raises:
         JobError: a worker died.
     """
-    pool = _WorkerPool(source, recipe, workers)
+    pool = _WorkerPool(source, recipe, workers, record_seconds)
     waiting: collections.deque[tuple[list[int], Future[list[Decoded]]]] = collections.deque()
     size = _request_size(recipe)
     in_flight = _requests(ahead, workers, size)
@@ -74,11 +91,12 @@ def _requests(ahead: int, workers: int, size: int) -> int:
 class _WorkerPool:
     """One thread per worker, which hands it chunks and waits for the images."""
 
-    def __init__(self, source: Records, recipe: InputRecipe, workers: int):
-        self._source, self._recipe, self._in_processes = source, recipe, workers > 0
+    def __init__(self, source: Records, recipe: InputRecipe, workers: int, record_seconds: float):
+        self._source, self._recipe, self._seconds = source, recipe, record_seconds
+        self._kind = Worker if workers else DecodingThread
         self._threads = ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode")
         self._own = threading.local()
-        self._workers: list[Worker] = []
+        self._workers: list[Worker | DecodingThread] = []
         self._stopped = False
         self._lock = threading.Lock()
 
@@ -87,15 +105,33 @@ class _WorkerPool:
 
     def _decode(self, indices: list[int]) -> list[Decoded]:
         records = [(i, self._source.keys[i], self._source.locators[i]) for i in indices]
-        if not self._in_processes:
-            return [decode_record(*record, self._source.reader, self._recipe) for record in records]
-        if not hasattr(self._own, "worker"):
-            with self._lock:
-                if self._stopped:
-                    return []
-                self._own.worker = Worker(self._source.reader, self._recipe)
+        done: list[Decoded] = []
+        while len(done) < len(records):
+            worker = self._worker()
+            if worker is None:
+                return []
+            done += worker.decode(records[len(done) :], self._seconds)
+            if len(done) < len(records):
+                done.append(Decoded(indices[len(done)], None, worker.fault))
+                self._end(worker)
+        return done
+
+    def _worker(self) -> Worker | DecodingThread | None:
+        """The calling thread's own; None once all is stopped."""
+        with self._lock:
+            if self._stopped:
+                return None
+            if getattr(self._own, "worker", None) is None:
+                self._own.worker = self._kind(self._source.reader, self._recipe)
                 self._workers.append(self._own.worker)
-        return self._own.worker.decode(records)
+            return self._own.worker
+
+    def _end(self, worker: Worker | DecodingThread) -> None:
+        with self._lock:
+            self._own.worker = None
+            if not self._stopped:
+                self._workers.remove(worker)
+        worker.stop()
 
     def stop(self) -> None:
         """End threads and workers; what is not decoded yet is given up."""

@@ -1,19 +1,20 @@
 """From a picture to an encoder's input: the recipe that the encoder was published with.
 
 Equal to the ``transformers`` image processors on their Pillow path (tests compare them), with two
-departures where those lose the picture: 16-bit images are scaled to 8 bits (``transformers`` clips
-them, which turns almost every pixel white), and an EXIF orientation is applied.
+departures where those lose the picture: grey of more than 8 bits is scaled to 8 by what its header says
+(``transformers`` clips it, which turns almost every pixel white), and an EXIF orientation is applied.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from jepa_jax.errors import ImageError
+from jepa_jax.images.eight_bits import eight_bit_rgb
+from jepa_jax.images.reasons import in_words
 from jepa_jax.images.recipe import PreprocessSpec
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -84,27 +85,11 @@ def to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
     elif not isinstance(image, Image.Image):
         raise ImageError(f"the image is a {type(image).__name__}; pass a PIL image or a uint8 array [H, W, 3].")
     try:
-        return _to_rgb(image)  # decodes a file that was opened and not read yet
-    except ImageError:
+        return eight_bit_rgb(image)  # decodes a file that was opened and not read yet
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # what decoders raise at damaged files is no closed set
-        raise ImageError(f"the image cannot be decoded: {error}") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    image.load()
-    # Damaged metadata does not damage the picture: without an orientation that can be read, it stands as it is.
-    with contextlib.suppress(Exception):
-        image = ImageOps.exif_transpose(image)
-    if 0 in image.size:
-        raise ImageError(f"the image has size {image.width} x {image.height}: it has no pixels.")
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _to_eight_bits(image)
-    if "A" in image.getbands() or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+        raise ImageError(f"the image cannot be decoded: {in_words(error)}") from error
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -120,19 +105,3 @@ def _from_array(array: np.ndarray) -> Image.Image:
             f"the image array has shape {array.shape}; it must be [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]."
         )
     return Image.fromarray(array)
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey values to 8 bits, rounded; Pillow itself would clip them at 255.
-
-    32-bit integers (mode I) that do not exceed 255 are taken for 8-bit ones, as Pillow does.
-    """
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise ImageError(
-            f"the image has mode {image.mode!r} with values from {values.min()} to {values.max()}, "
-            "whose range is unknown; save it with 8 or 16 bits per channel."
-        )
-    if image.mode == "I" and values.max() <= 255:
-        return Image.fromarray(values.astype(np.uint8))
-    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))

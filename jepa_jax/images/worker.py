@@ -25,11 +25,21 @@ from PIL import Image
 HOME = Path(__file__).resolve().parents[2]
 """The folder that holds this package."""
 
+CRASHES = frozenset(
+    -number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
+)
+"""Statuses of a process that its own program ended: not those of one that a machine out of memory has killed."""
+
+SECONDS_TO_END = 5.0
+"""How long a process that was killed is waited for."""
+
 
 class Worker:
     """A worker process, as its parent sees it."""
 
     def __init__(self, reader: Any, recipe: Any):
+        self.fault = ""
+        self._ready = False
         self._pipe, theirs = Pipe()
         with theirs:
             # -P: the script's own folder is no place to import from. A session of its own: Ctrl-C is the parent's.
@@ -42,27 +52,60 @@ class Worker:
         with self._alive():
             _send(self._pipe, (reader, recipe))
 
-    def decode(self, records: list[tuple[int, str, Any]]) -> list[Any]:
+    def decode(self, records: list[tuple[int, str, Any]], seconds: float | None = None) -> list[Any]:
         """Have some records (index, key, locator) decoded.
 
+        Args:
+            records: in this order.
+            seconds: that each may take; None is any time.
+
+        Returns:
+            A `Decoded` for each. Where one has taken too long or has crashed the process, those before it: the process
+            is of no more use then, and ``fault`` says why.
+
         Raises:
-            EOFError: the process has died.
+            EOFError: the process has died, and no record is to blame.
         """
+        found: list[Any] = []
         with self._alive():
             _send(self._pipe, records)
-            return _receive(self._pipe)
+            if not self._ready:  # it has to import its libraries first
+                self._ready = _receive(self._pipe)
+        while len(found) < len(records):
+            with self._alive():
+                answered = self._pipe.poll(seconds)
+            if not answered:
+                self.fault = f"it took more than {seconds:g} s to be read and decoded"
+                break
+            try:
+                with self._alive():
+                    found.append(_receive(self._pipe))
+            except EOFError:
+                status = self._process.returncode
+                if status not in CRASHES:
+                    raise
+                self.fault = f"its decoder crashed ({signal.Signals(-status).name})"
+                break
+        return found
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
         try:
             yield
         except (EOFError, OSError) as error:  # OSError: it died within an answer
-            raise EOFError(f"worker process {self._process.pid} died with status {self._process.wait()}") from error
+            self._wait()
+            raise EOFError(
+                f"worker process {self._process.pid} died with status {self._process.returncode}"
+            ) from error
+
+    def _wait(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(SECONDS_TO_END)
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, whatever it is doing; one that waits for a device that is away may outlive this."""
         self._process.kill()
-        self._process.wait()
+        self._wait()
         self._pipe.close()
 
 
@@ -85,9 +128,10 @@ def _serve(pipe: Connection) -> None:
 
     try:
         reader, recipe = _receive(pipe)
+        _send(pipe, True)
         while True:
-            records = _receive(pipe)
-            _send(pipe, [decode_record(index, key, locator, reader, recipe) for index, key, locator in records])
+            for index, key, locator in _receive(pipe):
+                _send(pipe, decode_record(index, key, locator, reader, recipe))
     except (EOFError, ConnectionError):
         return  # the parent is done, or dead
 
