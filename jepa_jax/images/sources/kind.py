@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from jepa_jax.errors import ArgumentError, JepaJaxError
+from jepa_jax.images.reasons import of_the_machine
 from jepa_jax.images.sources.names import sentence, text_key
 from jepa_jax.images.sources.records import Records
 
@@ -98,12 +98,3 @@ class SourceKind:
             if of_the_machine(error):
                 raise
             raise ArgumentError(f"input {text_key(name)} cannot be read as {self.noun}: {sentence(error)}.") from error
-
-
-def of_the_machine(error: Exception) -> bool:
-    """Whether a file is not to blame: memory, connections, a disk that is away."""
-    if isinstance(error, OSError):
-        # Arrow raises a bare OSError at damaged files; a system's has its number.
-        files_own = (errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, None)
-        return isinstance(error, ConnectionError) or error.errno not in files_own
-    return isinstance(error, MemoryError)
