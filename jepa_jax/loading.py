@@ -113,7 +113,8 @@ def _fetch(hub_id: str) -> Path:
     from convert_weights.folders import DESCRIPTIONS, weight_files
 
     def download(names: Sequence[str], revision: str | None = None) -> Path:
-        patterns = [glob.escape(name) for name in names]
+        # The descriptions lie there by then: no pattern would match where a name that is tried does not exist.
+        patterns = [glob.escape(name) for name in (*DESCRIPTIONS, *names)]
         return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
 
     advice = (
@@ -121,7 +122,7 @@ def _fetch(hub_id: str) -> Path:
         f"`hf download {hub_id} --local-dir DIR`, then load_encoder('DIR')."
     )
     try:
-        folder = download(DESCRIPTIONS)
+        folder = download([])
         # A snapshot's folder is called by its commit: what is fetched later is of the same state.
         revision = folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else None
         weight_files(folder, lambda names: download(names, revision))
