@@ -86,6 +86,17 @@ class Config:
         """All fields that are not null."""
         return {name: value for name, value in self._data.items() if value is not None}
 
+    def replacing_nulls(self, values: Mapping[str, Any]) -> Config:
+        """The same configuration with these values where it says null itself."""
+        told = {name: value for name, value in values.items() if name in self._data and self._data[name] is None}
+        return Config(self.path, self._data | told, self._within)
+
+    def refuse_nulls(self, *names: str) -> None:
+        """Refuse fields that say null where that is no absent field."""
+        for name in names:
+            if name in self._data and self._data[name] is None:
+                raise CheckpointError(f"{self.path}: {self._within}{name} is None; give a value, or leave it out.")
+
     def __contains__(self, name: str) -> bool:
         return self._data.get(name) is not None
 

@@ -1,8 +1,9 @@
 """How pictures are prepared: the image processor of `transformers` that lies beside the weights.
 
 Its configuration stands in ``processor_config.json`` under ``image_processor``, or else in
-``preprocessor_config.json``; a field that is absent there has the default of its class. What a class does and this
-package does not is refused by name.
+``preprocessor_config.json``; a field that is absent there has the default of its class. A null is none: to
+`transformers` it is a value, that of a flag which is off. What a class does and this package does not is refused by
+name.
 """
 
 from __future__ import annotations
@@ -67,22 +68,16 @@ OF_MODEL_TYPE = {
 }
 """The class where no file names one, as ``AutoImageProcessor`` has it."""
 
-_READ = {
+_FLAGS = {
     "do_resize",
-    "size",
     "default_to_square",
-    "resample",
     "do_center_crop",
-    "crop_size",
     "do_rescale",
-    "rescale_factor",
     "do_normalize",
-    "image_mean",
-    "image_std",
     "do_pad",
-    "pad_size",
     "use_square_size",
 }
+_VALUES = {"size", "resample", "crop_size", "rescale_factor", "image_mean", "image_std", "pad_size"}
 _WITHOUT_EFFECT = {
     "image_processor_type",
     "feature_extractor_type",
@@ -127,6 +122,7 @@ def folder_recipe(folder: Path, model: Config, default: PreprocessSpec) -> Found
     if config is None:
         return FoundRecipe(default, f"the encoder's own: neither {' nor '.join(PROCESSOR_FILES)} has one")
     name, processor = _processor(config, model)
+    config = config.replacing_nulls(dict.fromkeys(_FLAGS, False))
     return FoundRecipe(_recipe(config, processor), f"{config.path.name} ({name})")
 
 
@@ -157,6 +153,7 @@ def _processor(config: Config, model: Config) -> tuple[str, Processor]:
 
 def _recipe(config: Config, processor: Processor) -> PreprocessSpec:
     _refuse_what_is_not_done(config)
+    config.refuse_nulls("size", "resample", "rescale_factor")
     size = _size(config, "size", processor.size, config.flag("default_to_square", processor.default_to_square))
     crop = _crop(config, processor) if config.flag("do_center_crop", processor.center_crop) else None
     resample = config.integer("resample", processor.resample, least=0)
@@ -164,6 +161,7 @@ def _recipe(config: Config, processor: Processor) -> PreprocessSpec:
         raise CheckpointError(f"{config.path}: resample is {resample}; only {PILLOW_FILTERS} are supported.")
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if config.flag("do_normalize", True):
+        config.refuse_nulls("image_mean", "image_std")
         mean, std = _triple(config, "image_mean", processor.mean), _triple(config, "image_std", processor.std)
     resize, side, squeeze = _geometry(config, size, crop)
     try:
@@ -178,7 +176,7 @@ def _refuse_what_is_not_done(config: Config) -> None:
     config.require("rescale_factor", 1 / 255, default=1 / 255)
     config.require("do_pad", False, default=False)
     config.require("use_square_size", False, default=False)
-    unknown = sorted(config.fields().keys() - _READ - _WITHOUT_EFFECT)
+    unknown = sorted(config.fields().keys() - _FLAGS - _VALUES - _WITHOUT_EFFECT)
     if unknown:
         raise config.unknown(unknown[0])
 
@@ -202,6 +200,7 @@ def _geometry(config: Config, size: Mapping[str, int], crop: int | None) -> tupl
 
 
 def _crop(config: Config, processor: Processor) -> int:
+    config.refuse_nulls("crop_size")
     if "crop_size" not in config and processor.crop_size is None:
         raise CheckpointError(f"{config.path}: do_center_crop is true and crop_size is absent; add it.")
     size = _size(config, "crop_size", processor.crop_size or {}, default_to_square=True)
