@@ -35,6 +35,8 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: it is too large, no UTF-8, no JSON, nested too deep, no object, or has a key twice.
     """
     try:
+        if not path.is_file():
+            raise CheckpointError(f"{path} is no file.")
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError(f"{path} is larger than {MAX_BYTES // 2**20} MiB: it is no description of weights.")
         data = json.loads(path.read_bytes().decode(), object_pairs_hook=_each_key_once)
