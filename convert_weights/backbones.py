@@ -2,10 +2,14 @@
 
 `transformers` saves such a model with ``dinov2.`` or ``ijepa.`` before the encoder's names; ``AutoModel`` then loads
 the encoder, and names what it left out. So does this.
+
+Since release 5 the names in memory are not those in files any more: a state dict that was saved by itself has the
+former.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from convert_weights.config import Config, shown
@@ -32,6 +36,40 @@ def bare_backbone(
     head = names - set(inside.values())
     kept = {name: name for name in head} | inside
     return Renamed(reader, kept), dict.fromkeys(sorted(head - inside.keys()), f"the head of {_whole(config)}")
+
+
+IN_MEMORY = {
+    "dinov2": (
+        (r"\.attention\.q_proj\.", ".attention.attention.query."),
+        (r"\.attention\.k_proj\.", ".attention.attention.key."),
+        (r"\.attention\.v_proj\.", ".attention.attention.value."),
+        (r"\.attention\.o_proj\.", ".attention.output.dense."),
+    ),
+    "ijepa": (
+        (r"\blayers\.(\d+)\.attention\.q_proj\.", r"encoder.layer.\1.attention.attention.query."),
+        (r"\blayers\.(\d+)\.attention\.k_proj\.", r"encoder.layer.\1.attention.attention.key."),
+        (r"\blayers\.(\d+)\.attention\.v_proj\.", r"encoder.layer.\1.attention.attention.value."),
+        (r"\blayers\.(\d+)\.attention\.o_proj\.", r"encoder.layer.\1.attention.output.dense."),
+        (r"\blayers\.(\d+)\.mlp\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
+        (r"\blayers\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
+        (r"\blayers\.(\d+)\.", r"encoder.layer.\1."),
+    ),
+    "clip": (),
+}
+"""By family: what stands for what in names, in memory and in files."""
+
+
+def with_file_names(reader: TensorReader, family: str) -> TensorReader:
+    """A source with the names that `transformers` writes, where it has those of memory."""
+    renamed: dict[str, str] = {}
+    for name in reader.names():
+        in_file = name
+        for pattern, replacement in IN_MEMORY[family]:
+            in_file = re.sub(pattern, replacement, in_file)
+        renamed.setdefault(in_file, name)
+    unchanged = all(name == theirs for name, theirs in renamed.items())
+    # Two names that would become one are left as they are: neither is known then.
+    return reader if unchanged or len(renamed) != len(list(reader.names())) else Renamed(reader, renamed)
 
 
 def _whole(config: Config) -> str:

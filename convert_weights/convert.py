@@ -24,7 +24,7 @@ from convert_weights import (
     openclip,
     openclip_config,
 )
-from convert_weights.backbones import bare_backbone
+from convert_weights.backbones import bare_backbone, with_file_names
 from convert_weights.config import Config, shown
 from convert_weights.folders import CONFIG, OPENCLIP_CONFIG, WeightFiles, description, weight_files
 from convert_weights.processors import folder_recipe
@@ -218,7 +218,7 @@ def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype
     reader = unwrapped(_open(folder, weight_files(folder)))
     _check_depth(vit, reader, f"{config.path}: num_hidden_layers")
     rows = family.table(vit)
-    reader, head = bare_backbone(reader, rows, config, model_type)
+    reader, head = bare_backbone(with_file_names(reader, family.FAMILY), rows, config, model_type)
     known = _known_spec(vit, name, config.path)
     default = known.preprocess if known else family.default_recipe(vit)
     recipe = folder_recipe(folder, config, default)

@@ -68,6 +68,17 @@ def test_as_auto_model(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixtu
     np.testing.assert_allclose(np.asarray(encoder(images)), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("prefix", ["", "_orig_mod."])
+@pytest.mark.parametrize("name", MODELS)
+def test_state_dict_that_was_saved_by_itself(name: str, prefix: str, tmp_path: Path):
+    model = save(name, tmp_path)
+    expected = jj.load_encoder(tmp_path).digest
+    (tmp_path / "model.safetensors").unlink()
+    state = {prefix + key: tensor for key, tensor in model.state_dict().items()}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    assert jj.load_encoder(tmp_path).digest == expected
+
+
 def test_convert_names_the_head(tmp_path: Path):
     save("dinov2", tmp_path / "model")
     command = ["convert", str(tmp_path / "model"), "--output", str(tmp_path / "out")]

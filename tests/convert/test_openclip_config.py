@@ -98,7 +98,7 @@ def test_contradiction_is_refused_with_both_values(tmp_path: Path, monkeypatch: 
     both = r"activation gelu there and quick_gelu here, mean \(0\.48.*\) there and \(0\.5, 0\.5, 0\.5\) here"
     with pytest.raises(jj.ArgumentError, match=both):
         read_source(file, known.name)
-    with pytest.raises(jj.ArgumentError, match=r"'dinov2-small' is of the family 'dinov2', not what .*open_clip_config\.json"):
+    with pytest.raises(jj.ArgumentError, match=r"'dinov2-small' is of the family 'dinov2', not what .*open_clip_"):
         read_source(file.parent, "dinov2-small")
 
 
