@@ -11,7 +11,7 @@ from typing import Any
 
 from jepa_jax.errors import CheckpointError
 
-MAX_BYTES = 2**26
+MAX_BYTES = 2**24
 """A description or an index that is larger is none: published ones have kilobytes."""
 
 MAX_INTEGER = 2**20

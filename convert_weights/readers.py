@@ -120,7 +120,10 @@ def unwrapped(reader: TensorReader) -> TensorReader:
     What was compiled may be a part of the model as well: then its prefix stands within names.
     """
     name_in_file = {name: name for name in reader.names()}
-    while wrapper := next((w for w in WRAPPERS if any(n.startswith(w) for n in name_in_file)), None):
+    for _ in range(2 * len(WRAPPERS)):  # each twice, which is more than is ever done
+        wrapper = next((w for w in WRAPPERS if any(name.startswith(w) for name in name_in_file)), None)
+        if wrapper is None:
+            break
         prefixed = sum(name.startswith(wrapper) for name in name_in_file)
         if prefixed != len(name_in_file):
             raise CheckpointError(

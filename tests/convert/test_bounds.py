@@ -84,7 +84,7 @@ def test_negative_registers(folder: Path):
         (b"\xff\xfe\x00", "is not readable JSON"),
         (b"9" * 10_000, "is not readable JSON"),
         (b"[]", "holds no JSON object"),
-        (b" " * (2**26 + 1), "is larger than 64 MiB"),
+        (b" " * (2**24 + 1), "is larger than 16 MiB"),
     ],
     ids=["deep", "twice", "utf-16", "no text", "a long number", "a list", "huge"],
 )
