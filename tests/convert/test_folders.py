@@ -168,6 +168,14 @@ def test_index_that_names_what_is_no_shard(shard: Any, match: str, folder: Path,
     assert not set(local_hub.fetched) - set(DESCRIPTIONS)
 
 
+@pytest.mark.parametrize("source", ["someone/absent", "some one/clip"])
+def test_what_is_not_on_the_hub(source: str, local_hub: Hub):
+    with pytest.raises(jj.CheckpointError, match=f"^{source} cannot be fetched from the hub") as error:
+        jj.load_encoder(source)
+    assert local_hub.repositories == {}
+    assert "\n" not in str(error.value)
+
+
 def test_a_variant_alone_is_named(folder: Path):
     (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
     with pytest.raises(jj.CheckpointError, match=r"variant alone \(model\.fp16\.safetensors\).*copy it to model\.saf"):

@@ -27,6 +27,7 @@ from convert_weights.processors import PROCESSORS
 from jepa_jax.encoders import PreprocessSpec
 
 SHAPE: dict[str, Any] = {"width": 24, "heads": 3, "depth": 1, "mlp_width": 40, "patch_size": 14, "image_size": 28}
+HALF = (0.5, 0.5, 0.5)
 CLASSES = {
     "CLIPImageProcessor": CLIPImageProcessorPil,
     "BitImageProcessor": BitImageProcessorPil,
@@ -155,7 +156,7 @@ def test_recipe_of_a_whole_processor(originals: Mapping[str, Path], pictures: li
     )
     clip_processor(tmp_path / "tokenizer", own).save_pretrained(folder)
     assert not (folder / "preprocessor_config.json").exists()
-    assert jj.load_encoder(folder).spec.preprocess == PreprocessSpec(56, 56, "bicubic", (0.5,) * 3, (0.5,) * 3)
+    assert jj.load_encoder(folder).spec.preprocess == PreprocessSpec(56, 56, "bicubic", HALF, HALF)
     assert_as_transformers(folder, pictures)
     # It counts before a preprocessor_config.json; without an image_processor in it, the other does.
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": 42, "crop_size": 28}))

@@ -66,7 +66,8 @@ def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
         def do_GET(self) -> None:
             answer = hub.answer(self.path)
-            content, headers = answer or (b"{}", {"X-Error-Code": "EntryNotFound"})
+            error = "RepoNotFound" if self.path.startswith("/api/") else "EntryNotFound"
+            content, headers = answer or (b"{}", {"X-Error-Code": error})
             if answer and self.command == "GET" and "/resolve/" in self.path:
                 hub.fetched.append(unquote(urlsplit(self.path).path).split("/", 5)[5])
             self.send_response(200 if answer else 404)
