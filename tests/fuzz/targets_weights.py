@@ -171,17 +171,33 @@ def _any_key(random: np.random.Generator, data: dict[str, Any]) -> str:
     return sorted(data)[int(random.integers(len(data)))]
 
 
-def _load(path: Path) -> object:
+def _load(path: Path) -> str:
     return read_source(path.parent).encoder.digest
 
 
-def _target(name: str, make: Callable[[np.random.Generator, Path], Path]) -> Target:
-    return Target(name, make, _load, (CheckpointError, ArgumentError))
+def _load_the_same(path: Path) -> None:
+    """An archive has checksums: what is taken of it is what was written."""
+    assert _load(path) in _sound_digests(), "a changed file was taken for another encoder"
+
+
+@functools.cache
+def _sound_digests() -> frozenset[str]:
+    digests = set()
+    for files in (_openclip_folder(), *map(_pytorch_folder, _SPECS)):
+        with tempfile.TemporaryDirectory() as folder:
+            digests.add(_load(_write(files, Path(folder), "pytorch_model.bin")))
+    return frozenset(digests)
+
+
+def _target(
+    name: str, make: Callable[[np.random.Generator, Path], Path], use: Callable[[Path], object] = _load
+) -> Target:
+    return Target(name, make, use, (CheckpointError, ArgumentError))
 
 
 TARGETS = (
     _target("safetensors", _make_safetensors),
-    _target("pth", _make_pytorch),
+    _target("pth", _make_pytorch, _load_the_same),
     _target("config.json", _make_config),
     _target("preprocessor_config.json", _make_recipe),
 )
