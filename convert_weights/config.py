@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jepa_jax.encoders.specs import MIN_EPS
 from jepa_jax.errors import CheckpointError
 
 MAX_BYTES = 2**24
@@ -16,6 +17,8 @@ MAX_BYTES = 2**24
 
 MAX_INTEGER = 2**20
 """No width, depth or size of an encoder comes near it; what the weights hold bounds the numbers further."""
+
+Triple = tuple[float, float, float]
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -119,13 +122,21 @@ class Config:
     def number(self, name: str, default: float | None = None, *, least: float, most: float) -> float:
         """A field that must be a finite number within bounds."""
         value = self.get(name, default)
-        if not is_number(value) or not least <= value <= most:
+        if not _is_number(value) or not least <= value <= most:
             raise self.wrong(name, f"a number from {least:g} to {most:g}", default)
         return float(value)
 
     def epsilon(self, name: str, default: float) -> float:
         """A field that must be the epsilon of a LayerNorm, which float32 can tell from 0."""
-        return self.number(name, default, least=1e-30, most=1.0)
+        return self.number(name, default, least=MIN_EPS, most=1.0)
+
+    def triple(self, name: str, default: Triple) -> Triple:
+        """A field that must be three finite numbers, a channel each, or one for all."""
+        value = self.get(name, list(default))
+        values = value if isinstance(value, list) else [value] * 3
+        if len(values) != 3 or not all(map(_is_number, values)):
+            raise self.wrong(name, "three numbers", default)
+        return float(values[0]), float(values[1]), float(values[2])
 
     def flag(self, name: str, default: bool) -> bool:
         """A field that must be true or false."""
@@ -163,7 +174,7 @@ class Config:
         )
 
 
-def is_number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     """Whether a value of JSON is a finite number; JSON as Python reads it has NaN and Infinity as well."""
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) < 2**63

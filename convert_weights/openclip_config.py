@@ -5,7 +5,7 @@ A file of OpenCLIP's weights does not hold its activation or its recipe; this fi
 
 from __future__ import annotations
 
-from convert_weights.config import Config, is_number, shown
+from convert_weights.config import Config, shown
 from jepa_jax.encoders import PreprocessSpec, ViTSpec
 from jepa_jax.encoders.clip import CLIP_MEAN, CLIP_STD
 from jepa_jax.errors import ArgumentError, CheckpointError
@@ -88,8 +88,8 @@ def recipe(config: Config, image_size: int) -> PreprocessSpec:
             resize_shortest=image_size,
             crop=image_size,
             interpolation=_INTERPOLATIONS[interpolation],
-            mean=_triple(preprocess, "mean", CLIP_MEAN),
-            std=_triple(preprocess, "std", CLIP_STD),
+            mean=preprocess.triple("mean", CLIP_MEAN),
+            std=preprocess.triple("std", CLIP_STD),
             squeeze=resize_mode == "squash",
         )
     except ArgumentError as error:
@@ -111,11 +111,3 @@ def _side(config: Config, name: str, default: int) -> int:
     if not 1 <= sides[0] <= MAX_SIDE:
         raise config.wrong(name, f"a side from 1 to {MAX_SIDE} pixels", default)
     return sides[0]
-
-
-def _triple(config: Config, name: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
-    value = config.get(name, list(default))
-    values = value if isinstance(value, list) else [value] * 3
-    if len(values) != 3 or not all(map(is_number, values)):
-        raise config.wrong(name, "three numbers", default)
-    return float(values[0]), float(values[1]), float(values[2])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert_weights.config import Config, is_number, shown
+from convert_weights.config import Config, Triple, shown
 from jepa_jax.encoders import PreprocessSpec
 from jepa_jax.encoders.clip import CLIP_MEAN, CLIP_STD, HALF
 from jepa_jax.errors import ArgumentError, CheckpointError
@@ -23,8 +23,6 @@ PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 """In the order in which `transformers` takes them; the first counts where it has an ``image_processor``."""
 
 PILLOW_FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
-
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ def _recipe(config: Config, processor: Processor) -> PreprocessSpec:
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if config.flag("do_normalize", True):
         config.refuse_nulls("image_mean", "image_std")
-        mean, std = _triple(config, "image_mean", processor.mean), _triple(config, "image_std", processor.std)
+        mean, std = config.triple("image_mean", processor.mean), config.triple("image_std", processor.std)
     resize, side, squeeze = _geometry(config, size, crop)
     try:
         return PreprocessSpec(resize, side, PILLOW_FILTERS[resample], mean, std, squeeze)
@@ -227,14 +225,6 @@ def _size(config: Config, name: str, default: Mapping[str, int], default_to_squa
     if not all(1 <= side <= MAX_SIDE for side in sides.values()):
         raise config.wrong(name, f"sides from 1 to {MAX_SIDE} pixels", default)
     return sides
-
-
-def _triple(config: Config, name: str, default: Triple) -> Triple:
-    value = config.get(name, list(default))
-    values = value if isinstance(value, list) else [value] * 3
-    if len(values) != 3 or not all(map(is_number, values)):
-        raise config.wrong(name, "three numbers", default)
-    return float(values[0]), float(values[1]), float(values[2])
 
 
 def to_preprocessor_config(recipe: PreprocessSpec, image_processor: str) -> dict[str, Any]:
