@@ -168,6 +168,17 @@ def test_index_that_names_what_is_no_shard(shard: Any, match: str, folder: Path,
     assert not set(local_hub.fetched) - set(DESCRIPTIONS)
 
 
+@pytest.mark.parametrize("file", ["processor_config.json", "preprocessor_config.json"])
+def test_recipes_are_fetched(file: str, folder: Path, local_hub: Hub):
+    recipe = {"image_processor_type": "CLIPImageProcessor", "size": 42, "crop_size": 28, "image_mean": [0.5] * 3}
+    (folder / file).write_text(json.dumps({"image_processor": recipe} if file == "processor_config.json" else recipe))
+    local_hub.repositories["someone/clip"] = folder
+    found = jj.load_encoder("someone/clip").spec.preprocess
+    assert found == jj.load_encoder(folder).spec.preprocess
+    assert (found.resize_shortest, found.crop, found.mean) == (42, 28, (0.5, 0.5, 0.5))
+    assert file in local_hub.fetched
+
+
 @pytest.mark.parametrize("source", ["someone/absent", "some one/clip"])
 def test_what_is_not_on_the_hub(source: str, local_hub: Hub):
     with pytest.raises(jj.CheckpointError, match=f"^{source} cannot be fetched from the hub") as error:
