@@ -6,12 +6,9 @@ import ctypes
 import dataclasses
 import gc
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 from etils import epath
 
 from convert_weights import (
@@ -22,27 +19,33 @@ from convert_weights import (
     ijepa_official,
     openai_clip,
     openclip,
-    openclip_config,
 )
 from convert_weights.backbones import bare_backbone, with_file_names
 from convert_weights.config import Config, shown
 from convert_weights.folders import CONFIG, OPENCLIP_CONFIG, WeightFiles, description, weight_files
+from convert_weights.openclip_source import read_openclip, read_openclip_folder
 from convert_weights.processors import folder_recipe
-from convert_weights.readers import Shards, TensorReader, file_digest, some, unwrapped
+from convert_weights.readers import Shards, TensorReader, unwrapped
 from convert_weights.safetensors_file import SafetensorsReader
-from convert_weights.tables import LeftOut, Row, check_source, import_params, left_out_names
+from convert_weights.source import (
+    SAFETENSORS_SUFFIX,
+    Source,
+    check_depth,
+    compared,
+    described_spec,
+    open_file,
+    same_architecture,
+)
 from convert_weights.torch_file import TorchReader
 from jepa_jax.encoders import (
     ENCODERS,
     Encoder,
     EncoderSpec,
-    PreprocessSpec,
     ViTSpec,
     find_spec,
     restore_encoder,
     save_encoder,
 )
-from jepa_jax.encoders.parameters import named_arrays
 from jepa_jax.encoders.specs import KernelDtype
 from jepa_jax.errors import ArgumentError, CheckpointError
 
@@ -62,56 +65,7 @@ STATE_DICTS = {
 }
 """Family to the formats of its state dicts, each with the file that knows it; the first is the usual one."""
 
-CHEAP_DEPTH = 256
-"""So many blocks are named at once where they are missing; more than a file has tensors cannot be in it."""
-
-SAFETENSORS_SUFFIX = ".safetensors"
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
-
-
-@dataclass(frozen=True)
-class Source:
-    """What was found, and compared with its table; the weights themselves are read when asked for.
-
-    Attributes:
-        spec: the encoder that it becomes.
-        reader: its tensors.
-        rows: the table that reads them.
-        left_out: source tensors that are not needed, with the reasons.
-        origin: format, files and their SHA-256, for the record.
-        recipe: in words, where the preprocessing comes from.
-    """
-
-    spec: EncoderSpec
-    reader: TensorReader
-    rows: Sequence[Row]
-    left_out: LeftOut
-    origin: dict[str, Any]
-    recipe: str
-
-    @property
-    def left_out_here(self) -> Mapping[str, str]:
-        """What of ``left_out`` this source does hold: names by the reason, as a line each."""
-        return {
-            f"{some(names)}": reason for reason, names in left_out_names(self.reader, self.rows, self.left_out).items()
-        }
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder, read anew each time: a source holds no weights, so that whoever drops the encoder frees them.
-
-        Raises:
-            CheckpointError: a value is not finite.
-        """
-        params = import_params(self.reader, self.rows, self.spec.vit, self.spec.kernel_dtype)
-        encoder = Encoder(self.spec, params)
-        for name, array in named_arrays(params):
-            bad = int(np.sum(~np.isfinite(np.asarray(array))))
-            if bad:
-                raise CheckpointError(
-                    f"{self.reader.path}: {bad} values of {name} are not finite; download the weights again."
-                )
-        return encoder
 
 
 def read_source(
@@ -140,11 +94,11 @@ def read_source(
         raise ArgumentError(f"source {path} does not exist.")
     if path.is_dir():
         if source_format == "openclip" and (path / OPENCLIP_CONFIG).exists():
-            return _read_openclip_folder(path, name, kernel_dtype)
+            return read_openclip_folder(path, name, kernel_dtype)
         if source_format not in (None, "huggingface"):
             raise ArgumentError(f"source {path} is a folder; the format {source_format!r} is one file. Pass the file.")
         if source_format is None and description(path) == OPENCLIP_CONFIG:
-            return _read_openclip_folder(path, name, kernel_dtype)
+            return read_openclip_folder(path, name, kernel_dtype)
         return _read_hugging_face(path, name, kernel_dtype)
     if source_format == "huggingface":
         raise ArgumentError(f"source {path} is a file; pass the Hugging Face folder that holds its config.json too.")
@@ -216,13 +170,13 @@ def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype
     except ArgumentError as error:
         raise CheckpointError(f"{config.path}: {error}") from error
     reader = unwrapped(_open(folder, weight_files(folder)))
-    _check_depth(vit, reader, f"{config.path}: num_hidden_layers")
+    check_depth(vit, reader, f"{config.path}: num_hidden_layers")
     rows = family.table(vit)
     reader, head = bare_backbone(with_file_names(reader, family.FAMILY), rows, config, model_type)
     known = _known_spec(vit, name, config.path)
     default = known.preprocess if known else family.default_recipe(vit)
     recipe = folder_recipe(folder, config, default)
-    spec = _described_spec(
+    spec = described_spec(
         config.path,
         name=name or (known.name if known else folder.resolve().name),
         family=family.FAMILY,
@@ -232,32 +186,14 @@ def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype
         licence=known.licence if known else None,
         kernel_dtype=kernel_dtype,
     )
-    return _compared(spec, reader, rows, family.LEFT_OUT | head, f"huggingface:{model_type}", recipe.origin)
-
-
-def _described_spec(described_by: Path, **fields: Any) -> EncoderSpec:
-    try:
-        return EncoderSpec(**fields)
-    except ArgumentError as error:
-        raise CheckpointError(f"{described_by.parent}: {error}") from error
+    return compared(spec, reader, rows, family.LEFT_OUT | head, f"huggingface:{model_type}", recipe.origin)
 
 
 def _open(folder: Path, files: WeightFiles) -> TensorReader:
-    shards = [(_open_file(file), tensors) for file, tensors in files.items()]
+    shards = [(open_file(file), tensors) for file, tensors in files.items()]
     if len(shards) == 1 and shards[0][1] is None:
         return shards[0][0]
     return Shards(folder, [(reader, tensors or frozenset()) for reader, tensors in shards])
-
-
-def _open_file(file: Path) -> TensorReader:
-    return SafetensorsReader(file) if file.suffix == SAFETENSORS_SUFFIX else TorchReader(file)
-
-
-def _check_depth(vit: ViTSpec, reader: TensorReader, field: str) -> None:
-    """Refuse a depth that the file cannot hold, before a table of so many blocks is written down."""
-    held = len(list(reader.names()))
-    if vit.depth > max(held, CHEAP_DEPTH):
-        raise CheckpointError(f"{field} is {vit.depth}, but {reader.path} holds {held} tensors in all.")
 
 
 def _known_spec(vit: ViTSpec, name: str | None, config: Path) -> EncoderSpec | None:
@@ -266,69 +202,13 @@ def _known_spec(vit: ViTSpec, name: str | None, config: Path) -> EncoderSpec | N
     Several encoders share an architecture (all CLIPs of one size do), and a configuration does not say which of
     them it is: then only a name tells, and without one the encoder stays unknown.
     """
-    matching = {spec.name: spec for spec in ENCODERS.values() if _same_architecture(spec.vit, vit)}
+    matching = {spec.name: spec for spec in ENCODERS.values() if same_architecture(spec.vit, vit)}
     if name in ENCODERS and name not in matching:
         described = f", which is {' or '.join(map(repr, matching))}." if matching else ": no known architecture."
         raise ArgumentError(f"model {name!r} is not what {config} describes{described}")
     if name is not None:
         return matching.get(name)
     return next(iter(matching.values())) if len(matching) == 1 else None
-
-
-def _same_architecture(known: ViTSpec, found: ViTSpec) -> bool:
-    # How positions are resized depends on whose code reads the weights, not on them.
-    return dataclasses.replace(known, position_resize=found.position_resize) == found
-
-
-def _read_openclip_folder(folder: Path, name: str | None, kernel_dtype: KernelDtype) -> Source:
-    (file,) = weight_files(folder)
-    reader = TorchReader(file, openclip.select) if file.suffix != SAFETENSORS_SUFFIX else SafetensorsReader(file)
-    return _read_openclip(unwrapped(reader), folder / OPENCLIP_CONFIG, name, kernel_dtype)
-
-
-def _read_openclip(reader: TensorReader, described_by: Path, name: str | None, kernel_dtype: KernelDtype) -> Source:
-    """OpenCLIP's weights as their own configuration describes them."""
-    config = Config.read(described_by)
-    vit = openclip_config.vit_spec(config)
-    preprocess = openclip_config.recipe(config, vit.native_image_size)
-    _check_depth(vit, reader, f"{described_by}: layers")
-    matching = [
-        spec
-        for spec in ENCODERS.values()
-        if spec.family == "clip" and _same_architecture(spec.vit, vit) and spec.preprocess == preprocess
-    ]
-    if name in ENCODERS:
-        known = ENCODERS[name]
-        _refuse_contradiction(known, vit, preprocess, described_by)
-    else:
-        known = matching[0] if name is None and len(matching) == 1 else None
-    spec = _described_spec(
-        described_by,
-        name=name or (known.name if known else described_by.resolve().parent.name),
-        family="clip",
-        vit=vit if known is None else dataclasses.replace(vit, position_resize=known.vit.position_resize),
-        preprocess=preprocess,
-        hub_id=known.hub_id if known else None,
-        licence=known.licence if known else None,
-        kernel_dtype=kernel_dtype,
-    )
-    return _compared(spec, reader, openclip.table(vit), openclip.LEFT_OUT, "openclip:clip", described_by.name)
-
-
-def _refuse_contradiction(known: EncoderSpec, vit: ViTSpec, preprocess: PreprocessSpec, described_by: Path) -> None:
-    if known.family != "clip":
-        raise ArgumentError(
-            f"model {known.name!r} is of the family {known.family!r}, not what {described_by} describes."
-        )
-    told = {**dataclasses.asdict(known.vit), **dataclasses.asdict(known.preprocess)}
-    found = {**dataclasses.asdict(vit), **dataclasses.asdict(preprocess)}
-    other = [field for field in found if field != "position_resize" and told[field] != found[field]]
-    if other:
-        differences = ", ".join(f"{field} {told[field]} there and {found[field]} here" for field in other)
-        raise ArgumentError(
-            f"model {known.name!r} is not what {described_by} describes: {differences}. Leave --model out, and the "
-            "weights' own configuration decides; or name the encoder that they are."
-        )
 
 
 def _read_state_dict(
@@ -350,7 +230,7 @@ def _read_state_dict(
     source_format = told or (_detected(reader) if formats is STATE_DICTS["clip"] else usual)
     described_by = path.parent / OPENCLIP_CONFIG
     if source_format == "openclip" and described_by.exists():
-        return _read_openclip(reader, described_by, spec.name if spec else None, kernel_dtype)
+        return read_openclip(reader, described_by, spec.name if spec else None, kernel_dtype)
     if spec is None:
         raise ArgumentError(
             f"source {path} is no file of OpenCLIP; name the encoder: --model with one of {', '.join(ENCODERS)}."
@@ -358,17 +238,9 @@ def _read_state_dict(
     module = formats[source_format]
     spec = dataclasses.replace(spec, kernel_dtype=kernel_dtype)
     recipe = f"that of {spec.name}: a file has none"
-    return _compared(spec, reader, module.table(spec.vit), module.LEFT_OUT, f"{source_format}:{spec.family}", recipe)
+    return compared(spec, reader, module.table(spec.vit), module.LEFT_OUT, f"{source_format}:{spec.family}", recipe)
 
 
 def _detected(reader: TensorReader) -> SourceFormat:
     """Which of the two CLIP formats a file says that it is."""
     return "openai" if openai_clip.HEADER.issubset(reader.names()) else "openclip"
-
-
-def _compared(
-    spec: EncoderSpec, reader: TensorReader, rows: Sequence[Row], left_out: LeftOut, source_format: str, recipe: str
-) -> Source:
-    check_source(reader, rows, left_out)
-    files = {file.name: file_digest(file) for file in reader.files()}
-    return Source(spec, reader, rows, left_out, {"format": source_format, "sha256": files}, recipe)
