@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from convert_weights.huggingface import Config
+from convert_weights.config import Config
 from convert_weights.tables import Row, layer_norm, linear, patch_projection
 from jepa_jax.encoders import PreprocessSpec, ViTSpec
 from jepa_jax.encoders.clip import clip_recipe
 from jepa_jax.encoders.specs import Activation
-from jepa_jax.errors import CheckpointError
 
 FAMILY = "clip"
 MODEL_TYPES = ("clip", "clip_vision_model")
@@ -34,13 +33,13 @@ def vit_spec(config: Config) -> ViTSpec:
     if config.text("model_type") == "clip":
         projection = config.integer("projection_dim", default=512)
         # Old files carry their values in vision_config_dict, which transformers then prefers as a whole.
-        config = config.section("vision_config_dict") or config.section("vision_config")
+        config = config.section("vision_config_dict" if "vision_config_dict" in config else "vision_config")
     else:
         projection = config.integer("projection_dim", default=512)
     config.require("num_channels", 3, default=3)
-    activation = config.get("hidden_act", "quick_gelu")
+    activation = config.text("hidden_act", "quick_gelu")
     if activation not in _ACTIVATIONS:
-        raise CheckpointError(f"{config.path}: hidden_act is {activation!r}; supported are {', '.join(_ACTIVATIONS)}.")
+        raise config.wrong("hidden_act", f"one of {', '.join(_ACTIVATIONS)}")
     return ViTSpec(
         width=config.integer("hidden_size", default=768),
         depth=config.integer("num_hidden_layers", default=12),
@@ -49,7 +48,7 @@ def vit_spec(config: Config) -> ViTSpec:
         native_image_size=config.integer("image_size", default=224),
         mlp_width=config.integer("intermediate_size", default=3072),
         activation=_ACTIVATIONS[activation],
-        norm_eps=config.number("layer_norm_eps", default=1e-5),
+        norm_eps=config.epsilon("layer_norm_eps", default=1e-5),
         patch_bias=False,
         pre_norm=True,
         projection=projection,

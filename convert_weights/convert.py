@@ -6,12 +6,9 @@ import ctypes
 import dataclasses
 import gc
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 from etils import epath
 
 from convert_weights import (
@@ -23,11 +20,32 @@ from convert_weights import (
     openai_clip,
     openclip,
 )
-from convert_weights.huggingface import Config, preprocess_spec
-from convert_weights.readers import SafetensorsReader, TensorReader, TorchReader, file_digest, folder_reader
-from convert_weights.tables import LeftOut, Row, check_source, import_params
-from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, ViTSpec, find_spec, restore_encoder, save_encoder
-from jepa_jax.encoders.parameters import named_arrays
+from convert_weights.backbones import bare_backbone, with_file_names
+from convert_weights.config import Config, shown
+from convert_weights.folders import CONFIG, OPENCLIP_CONFIG, WeightFiles, description, weight_files
+from convert_weights.openclip_source import read_openclip, read_openclip_folder
+from convert_weights.processors import folder_recipe
+from convert_weights.readers import Shards, TensorReader, unwrapped
+from convert_weights.safetensors_file import SafetensorsReader
+from convert_weights.source import (
+    SAFETENSORS_SUFFIX,
+    Source,
+    check_depth,
+    compared,
+    described_spec,
+    open_file,
+    same_architecture,
+)
+from convert_weights.torch_file import TorchReader
+from jepa_jax.encoders import (
+    ENCODERS,
+    Encoder,
+    EncoderSpec,
+    ViTSpec,
+    find_spec,
+    restore_encoder,
+    save_encoder,
+)
 from jepa_jax.encoders.specs import KernelDtype
 from jepa_jax.errors import ArgumentError, CheckpointError
 
@@ -47,44 +65,7 @@ STATE_DICTS = {
 }
 """Family to the formats of its state dicts, each with the file that knows it; the first is the usual one."""
 
-SAFETENSORS_SUFFIX = ".safetensors"
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
-
-
-@dataclass(frozen=True)
-class Source:
-    """What was found, and compared with its table; the weights themselves are read when asked for.
-
-    Attributes:
-        spec: the encoder that it becomes.
-        reader: its tensors.
-        rows: the table that reads them.
-        left_out: source tensors that are not needed, with the reasons.
-        origin: format, files and their SHA-256, for the record.
-    """
-
-    spec: EncoderSpec
-    reader: TensorReader
-    rows: Sequence[Row]
-    left_out: LeftOut
-    origin: dict[str, Any]
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder, read anew each time: a source holds no weights, so that whoever drops the encoder frees them.
-
-        Raises:
-            CheckpointError: a value is not finite.
-        """
-        params = import_params(self.reader, self.rows, self.spec.vit, self.spec.kernel_dtype)
-        encoder = Encoder(self.spec, params)
-        for name, array in named_arrays(params):
-            bad = int(np.sum(~np.isfinite(np.asarray(array))))
-            if bad:
-                raise CheckpointError(
-                    f"{self.reader.path}: {bad} values of {name} are not finite; download the weights again."
-                )
-        return encoder
 
 
 def read_source(
@@ -97,11 +78,13 @@ def read_source(
     """Open a Hugging Face folder or a state dict, and compare it with the table of its format.
 
     Args:
-        path: a folder with ``config.json`` and weights, or a file.
+        path: a folder with ``config.json`` or ``open_clip_config.json`` and weights (see `folders`), or a file.
         name: the encoder's name. A file has no description of its architecture in it, so there it is needed; a
-            folder describes itself, and a known name is compared with the description.
-        source_format: told, it is what the source must be. Otherwise a folder is ``huggingface``, and a file
-            the format of its encoder's family; OpenAI's files carry numbers that no other has.
+            folder describes itself, as does an OpenCLIP file with its ``open_clip_config.json`` beside it: there a
+            known name is compared with the description.
+        source_format: told, it is what the source must be. Otherwise a folder is ``huggingface`` or, where it has
+            no ``config.json``, ``openclip``; and a file the format of its encoder's family; OpenAI's files carry
+            numbers that no other has.
         kernel_dtype: what kernels are stored in. Everything else stays in float32.
 
     Raises:
@@ -110,8 +93,12 @@ def read_source(
     if not path.exists():
         raise ArgumentError(f"source {path} does not exist.")
     if path.is_dir():
+        if source_format == "openclip" and (path / OPENCLIP_CONFIG).exists():
+            return read_openclip_folder(path, name, kernel_dtype)
         if source_format not in (None, "huggingface"):
             raise ArgumentError(f"source {path} is a folder; the format {source_format!r} is one file. Pass the file.")
+        if source_format is None and description(path) == OPENCLIP_CONFIG:
+            return read_openclip_folder(path, name, kernel_dtype)
         return _read_hugging_face(path, name, kernel_dtype)
     if source_format == "huggingface":
         raise ArgumentError(f"source {path} is a file; pass the Hugging Face folder that holds its config.json too.")
@@ -119,12 +106,12 @@ def read_source(
         raise ArgumentError(
             f"source {path} is neither a folder nor one of {', '.join((*TORCH_SUFFIXES, SAFETENSORS_SUFFIX))}."
         )
-    if name is None:
+    if name is None and not (path.parent / OPENCLIP_CONFIG).exists():
         raise ArgumentError(
             f"source {path} does not say what it holds; name the encoder: --model with one of {', '.join(ENCODERS)}. "
             "A Hugging Face folder describes itself: pass the folder."
         )
-    return _read_state_dict(path, find_spec(name), source_format, kernel_dtype)
+    return _read_state_dict(path, find_spec(name) if name else None, source_format, kernel_dtype)
 
 
 def convert(source: Source, output: epath.PathLike) -> Encoder:
@@ -162,27 +149,51 @@ def _release_memory() -> None:
 
 
 def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype) -> Source:
-    if not (folder / "config.json").exists():
-        raise CheckpointError(f"{folder} has no config.json: it is no Hugging Face model folder.")
-    config = Config.read(folder / "config.json")
+    if not (folder / CONFIG).exists():
+        raise CheckpointError(f"{folder} has no {CONFIG}: it is no Hugging Face model folder.")
+    config = Config.read(folder / CONFIG)
+    if "model_type" not in config and "architecture" in config:
+        raise CheckpointError(
+            f"{config.path} is one of timm ({shown(config.get('architecture'))}), whose folders are not read; get the "
+            "same weights as a Hugging Face folder of transformers, or their authors' file."
+        )
     model_type = config.text("model_type")
     if model_type not in HUGGING_FACE:
-        raise CheckpointError(f"{config.path}: model_type is {model_type!r}; supported are {', '.join(HUGGING_FACE)}.")
+        raise CheckpointError(
+            f"{config.path}: model_type is {shown(model_type)}; supported are {', '.join(HUGGING_FACE)}."
+        )
+    if "quantization_config" in config:
+        raise CheckpointError(f"{config.path} has a quantization_config; convert weights that were not quantised.")
     family = HUGGING_FACE[model_type]
-    vit = family.vit_spec(config)
-    reader = folder_reader(folder)
+    try:
+        vit = family.vit_spec(config)
+    except ArgumentError as error:
+        raise CheckpointError(f"{config.path}: {error}") from error
+    reader = unwrapped(_open(folder, weight_files(folder)))
+    check_depth(vit, reader, f"{config.path}: num_hidden_layers")
+    rows = family.table(vit)
+    reader, head = bare_backbone(with_file_names(reader, family.FAMILY), rows, config, model_type)
     known = _known_spec(vit, name, config.path)
     default = known.preprocess if known else family.default_recipe(vit)
-    spec = EncoderSpec(
+    recipe = folder_recipe(folder, config, default)
+    spec = described_spec(
+        config.path,
         name=name or (known.name if known else folder.resolve().name),
         family=family.FAMILY,
         vit=vit,
-        preprocess=preprocess_spec(folder, default),
+        preprocess=recipe.preprocess,
         hub_id=known.hub_id if known else None,
         licence=known.licence if known else None,
         kernel_dtype=kernel_dtype,
     )
-    return _compared(spec, reader, family.table(vit), family.LEFT_OUT, f"huggingface:{model_type}")
+    return compared(spec, reader, rows, family.LEFT_OUT | head, f"huggingface:{model_type}", recipe.origin)
+
+
+def _open(folder: Path, files: WeightFiles) -> TensorReader:
+    shards = [(open_file(file), tensors) for file, tensors in files.items()]
+    if len(shards) == 1 and shards[0][1] is None:
+        return shards[0][0]
+    return Shards(folder, [(reader, tensors or frozenset()) for reader, tensors in shards])
 
 
 def _known_spec(vit: ViTSpec, name: str | None, config: Path) -> EncoderSpec | None:
@@ -191,7 +202,7 @@ def _known_spec(vit: ViTSpec, name: str | None, config: Path) -> EncoderSpec | N
     Several encoders share an architecture (all CLIPs of one size do), and a configuration does not say which of
     them it is: then only a name tells, and without one the encoder stays unknown.
     """
-    matching = {spec.name: spec for spec in ENCODERS.values() if _same_architecture(spec.vit, vit)}
+    matching = {spec.name: spec for spec in ENCODERS.values() if same_architecture(spec.vit, vit)}
     if name in ENCODERS and name not in matching:
         described = f", which is {' or '.join(map(repr, matching))}." if matching else ": no known architecture."
         raise ArgumentError(f"model {name!r} is not what {config} describes{described}")
@@ -200,36 +211,36 @@ def _known_spec(vit: ViTSpec, name: str | None, config: Path) -> EncoderSpec | N
     return next(iter(matching.values())) if len(matching) == 1 else None
 
 
-def _same_architecture(known: ViTSpec, found: ViTSpec) -> bool:
-    # How positions are resized depends on whose code reads the weights, not on them.
-    return dataclasses.replace(known, position_resize=found.position_resize) == found
-
-
-def _read_state_dict(path: Path, spec: EncoderSpec, told: SourceFormat | None, kernel_dtype: KernelDtype) -> Source:
-    formats = STATE_DICTS[spec.family]
+def _read_state_dict(
+    path: Path, spec: EncoderSpec | None, told: SourceFormat | None, kernel_dtype: KernelDtype
+) -> Source:
+    """A file, by the spec of its encoder; None where a configuration of OpenCLIP lies beside it."""
+    formats = STATE_DICTS.get(spec.family, {}) if spec else STATE_DICTS["clip"]
+    if spec and not formats:
+        raise ArgumentError(f"{spec.name!r} is shipped with this package, and comes in no other format.")
     if told is not None and told not in formats:
-        raise ArgumentError(
-            f"format {told!r} is none of {spec.name!r}; it comes as {' or '.join(map(repr, formats))}."
-        )
+        whose = f"{spec.name!r}" if spec else f"{path}, beside which an {OPENCLIP_CONFIG} lies"
+        raise ArgumentError(f"format {told!r} is none of {whose}; it comes as {' or '.join(map(repr, formats))}.")
     usual = next(iter(formats))
     if path.suffix == SAFETENSORS_SUFFIX:
         reader: TensorReader = SafetensorsReader(path)
     else:
         reader = TorchReader(path, formats[told or usual].select)
-    source_format = told or (_detected(reader) if spec.family == "clip" else usual)
+    reader = unwrapped(reader)
+    source_format = told or (_detected(reader) if formats is STATE_DICTS["clip"] else usual)
+    described_by = path.parent / OPENCLIP_CONFIG
+    if source_format == "openclip" and described_by.exists():
+        return read_openclip(reader, described_by, spec.name if spec else None, kernel_dtype)
+    if spec is None:
+        raise ArgumentError(
+            f"source {path} is no file of OpenCLIP; name the encoder: --model with one of {', '.join(ENCODERS)}."
+        )
     module = formats[source_format]
     spec = dataclasses.replace(spec, kernel_dtype=kernel_dtype)
-    return _compared(spec, reader, module.table(spec.vit), module.LEFT_OUT, f"{source_format}:{spec.family}")
+    recipe = f"that of {spec.name}: a file has none"
+    return compared(spec, reader, module.table(spec.vit), module.LEFT_OUT, f"{source_format}:{spec.family}", recipe)
 
 
 def _detected(reader: TensorReader) -> SourceFormat:
     """Which of the two CLIP formats a file says that it is."""
     return "openai" if openai_clip.HEADER.issubset(reader.names()) else "openclip"
-
-
-def _compared(
-    spec: EncoderSpec, reader: TensorReader, rows: Sequence[Row], left_out: LeftOut, source_format: str
-) -> Source:
-    check_source(reader, rows, left_out)
-    files = {file.name: file_digest(file) for file in reader.files()}
-    return Source(spec, reader, rows, left_out, {"format": source_format, "sha256": files})

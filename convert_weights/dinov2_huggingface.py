@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convert_weights.huggingface import Config
+from convert_weights.config import Config
 from convert_weights.tables import Row, layer_norm, linear, patch_projection
 from jepa_jax.encoders import PreprocessSpec, ViTSpec
 from jepa_jax.encoders.dinov2 import swiglu_width
@@ -19,23 +19,23 @@ LEFT_OUT = {MASK_TOKEN: "used in pretraining alone"}
 
 
 def vit_spec(config: Config) -> ViTSpec:
-    """The architecture that a ``config.json`` describes."""
-    config.require("hidden_act", "gelu")
+    """The architecture that a ``config.json`` describes; where a field is absent, ``Dinov2Config``'s default."""
+    config.require("hidden_act", "gelu", default="gelu")
     config.require("num_channels", 3, default=3)
     registers = config.text("model_type") == "dinov2_with_registers"
-    width = config.integer("hidden_size")
+    width = config.integer("hidden_size", default=768)
     swiglu = config.flag("use_swiglu_ffn", default=False)
-    mlp_width = int(width * config.number("mlp_ratio", default=4))
+    mlp_width = int(width * config.number("mlp_ratio", default=4, least=1e-3, most=1e3))
     return ViTSpec(
         width=width,
-        depth=config.integer("num_hidden_layers"),
-        heads=config.integer("num_attention_heads"),
-        patch_size=config.integer("patch_size"),
-        native_image_size=config.integer("image_size"),
+        depth=config.integer("num_hidden_layers", default=12),
+        heads=config.integer("num_attention_heads", default=12),
+        patch_size=config.integer("patch_size", default=16 if registers else 14),
+        native_image_size=config.integer("image_size", default=224),
         mlp_width=swiglu_width(mlp_width) if swiglu else mlp_width,
         activation="swiglu" if swiglu else "gelu",
-        norm_eps=config.number("layer_norm_eps", default=1e-6),
-        register_tokens=config.integer("num_register_tokens", default=4) if registers else 0,
+        norm_eps=config.epsilon("layer_norm_eps", default=1e-6),
+        register_tokens=config.integer("num_register_tokens", default=4, least=0) if registers else 0,
         layer_scale=True,
         qkv_bias=config.flag("qkv_bias", default=True),
         position_resize="bicubic_antialias" if registers else "bicubic",

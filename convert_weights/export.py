@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from convert_weights import clip_huggingface, dinov2_huggingface, ijepa_huggingface
-from convert_weights.huggingface import to_preprocessor_config
+from convert_weights.processors import to_preprocessor_config
 from convert_weights.tables import export_tensors
 from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import ArgumentError

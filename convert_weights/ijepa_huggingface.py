@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convert_weights.huggingface import Config
+from convert_weights.config import Config
 from convert_weights.tables import Row, layer_norm, linear, patch_projection
 from jepa_jax.encoders import PreprocessSpec, ViTSpec
 from jepa_jax.encoders.ijepa import ijepa_recipe
@@ -27,7 +27,7 @@ def vit_spec(config: Config) -> ViTSpec:
         patch_size=config.integer("patch_size", default=16),
         native_image_size=config.integer("image_size", default=224),
         mlp_width=config.integer("intermediate_size", default=3072),
-        norm_eps=config.number("layer_norm_eps", default=1e-12),
+        norm_eps=config.epsilon("layer_norm_eps", default=1e-12),
         class_token=False,
         qkv_bias=config.flag("qkv_bias", default=True),
         pooling="mean_patches",

@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from convert_weights.readers import without_module_prefix
 from convert_weights.tables import Row, layer_norm, linear, patch_projection
 from jepa_jax.encoders import ViTSpec
 from jepa_jax.errors import CheckpointError
@@ -29,7 +28,7 @@ def select(contents: Any, path: Path) -> dict[str, Any]:
             f"{path} has no entry {ENTRY!r} (it holds {found}): it is no training state of I-JEPA. Get the official "
             ".pth.tar."
         )
-    return without_module_prefix(state, path)
+    return state
 
 
 def table(spec: ViTSpec) -> list[Row]:

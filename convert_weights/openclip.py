@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from convert_weights.readers import without_module_prefix
 from convert_weights.tables import Row, layer_norm, linear, patch_projection
 from jepa_jax.encoders import ViTSpec
 
@@ -21,14 +20,16 @@ LEFT_OUT = {
     "transformer.": "the text tower's blocks",
     "ln_final.": "the text tower's last LayerNorm",
     "text_projection": "the text tower's projection",
+    "text.": "the text tower, of a kind of its own",
     "logit_scale": "the temperature between both towers",
+    "logit_bias": "the bias between both towers",
 }
 
 
 def select(contents: Any, path: Path) -> Any:
     """The model's state dict: the file itself, or its entry ``state_dict`` if it is a training checkpoint."""
-    state = contents.get(ENTRY, contents) if isinstance(contents, dict) else contents
-    return without_module_prefix(state, path) if isinstance(state, dict) else state
+    del path
+    return contents.get(ENTRY, contents) if isinstance(contents, dict) else contents
 
 
 def table(spec: ViTSpec) -> list[Row]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from convert_weights.readers import TensorReader
+from convert_weights.readers import TensorReader, some
 from jepa_jax.encoders import ViTSpec
 from jepa_jax.encoders.parameters import Params, named_arrays, parameter_shapes
 from jepa_jax.encoders.specs import KernelDtype
@@ -59,7 +59,8 @@ def check_source(reader: TensorReader, rows: Sequence[Row], left_out: LeftOut) -
         for name in row.sources:
             info = reader.describe(name)
             if info.shape != row.shape:
-                raise CheckpointError(f"{reader.path}: tensor {name} has shape {info.shape}, expected {row.shape}.")
+                shape = str(info.shape) if len(info.shape) < 9 else f"of {len(info.shape)} axes"
+                raise CheckpointError(f"{reader.path}: tensor {name} has shape {shape}, expected {row.shape}.")
             if info.dtype not in FLOATS:
                 raise CheckpointError(
                     f"{reader.path}: tensor {name} has dtype {info.dtype}, expected one of {', '.join(FLOATS)}; "
@@ -122,6 +123,16 @@ def to_theirs(array: np.ndarray, layout: Layout, shape: tuple[int, ...], count: 
     return [np.ascontiguousarray(part) for part in joined.reshape(count, *shape)]
 
 
+def left_out_names(reader: TensorReader, rows: Sequence[Row], left_out: LeftOut) -> dict[str, list[str]]:
+    """What a source holds beyond a table, sorted by the reason for which it is not needed."""
+    needed = {name for row in rows for name in row.sources}
+    found: dict[str, list[str]] = {}
+    for name in sorted(set(reader.names()) - needed):
+        entry = next(entry for entry in left_out if name == entry or (entry.endswith(".") and name.startswith(entry)))
+        found.setdefault(left_out[entry], []).append(name)
+    return found
+
+
 def _check_names(reader: TensorReader, rows: Sequence[Row], left_out: LeftOut) -> None:
     needed = {name for row in rows for name in row.sources}
     present = set(reader.names())
@@ -139,8 +150,7 @@ def _check_names(reader: TensorReader, rows: Sequence[Row], left_out: LeftOut) -
 def _some(what: str, names: list[str]) -> str:
     if not names:
         return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} {what} ({', '.join(names[:3])}{more})"
+    return f"{len(names)} {what} ({some(names)})"
 
 
 def _assign(params: Params, target: str, value: Any) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import glob
+import logging
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from etils import epath
@@ -11,11 +15,7 @@ from jepa_jax.encoders import ENCODERS, SHIPPED, Encoder, find_spec, is_checkpoi
 from jepa_jax.encoders.specs import PositionResize
 from jepa_jax.errors import ArgumentError, CheckpointError
 
-HUB_FILES = ["config.json", "preprocessor_config.json", "model.safetensors", "model-*.safetensors", "*.index.json"]
-"""Repositories hold the same weights for several frameworks; these are the ones that are read."""
-
-OLD_HUB_FILES = ["pytorch_model.bin"]
-"""Read where a repository has no safetensors."""
+_log = logging.getLogger(__name__)
 
 
 def load_encoder(
@@ -28,10 +28,11 @@ def load_encoder(
     """Load a pretrained encoder.
 
     Args:
-        source: in this order, a directory that `jepa-jax convert` wrote; a local Hugging Face folder
-            (``config.json`` + safetensors); a known name such as ``dinov2-small``; or a hub id such as
-            ``facebook/dinov2-small``. The last two fetch from the hub once, into its shared cache; ``jepa-tiny``
-            ships with this package.
+        source: in this order, a directory that `jepa-jax convert` wrote; a local folder of transformers
+            (``config.json`` and weights) or OpenCLIP (``open_clip_config.json`` and weights); a known name such
+            as ``dinov2-small``; or a hub id such as ``facebook/dinov2-small``. The last two fetch from the hub
+            once, into its shared cache; ``jepa-tiny`` ships with this package. docs/weights.md lists the files
+            that are read. Of a fine-tuned model the encoder is loaded; the head is left out with a warning.
         image_size: side of the square input, pixels, a multiple of the patch size; by default the
             encoder's own recipe (mostly 224). Position embeddings are resized to fit.
         position_resize: how they are resized; by default the way of the implementation that the weights
@@ -69,25 +70,30 @@ def load_encoder(
 def _load_directory(path: epath.Path) -> Encoder:
     if is_checkpoint(path):
         return restore_encoder(path)
-    if (path / "config.json").exists():
-        return _load_hugging_face(Path(path))
+    if (path / "config.json").exists() or (path / "open_clip_config.json").exists():
+        return _load_folder(Path(path))
     raise CheckpointError(
-        f"{path} holds neither encoder.json (written by jepa-jax convert) nor config.json (a Hugging Face folder)."
+        f"{path} holds neither encoder.json (written by jepa-jax convert) nor config.json (a Hugging Face folder) "
+        "nor open_clip_config.json (OpenCLIP's)."
     )
 
 
-def _load_hugging_face(folder: Path, name: str | None = None) -> Encoder:
+def _load_folder(folder: Path, name: str | None = None) -> Encoder:
     # Imported here: convert_weights stands on jepa_jax.encoders, not the other way round.
     from convert_weights.convert import read_source
 
-    return read_source(folder, name).encoder
+    source = read_source(folder, name)
+    for names, reason in source.left_out_here.items():
+        level = logging.WARNING if reason.startswith("the head") else logging.INFO
+        _log.log(level, "%s: left out: %s (%s).", folder, names, reason)
+    return source.encoder
 
 
 def _load_from_hub(source: str) -> Encoder:
     """An encoder by its known name, shipped or published, or by a hub id, its name where it has no other."""
     if source.count("/") == 1:
         names = {spec.hub_id: spec.name for spec in ENCODERS.values()}
-        return _load_hugging_face(_fetch(source), names.get(source, source))
+        return _load_folder(_fetch(source), names.get(source, source))
     spec = find_spec(source)
     if spec.name in SHIPPED:
         return load_shipped(spec.name)
@@ -96,24 +102,35 @@ def _load_from_hub(source: str) -> Encoder:
             f"{source} is not published on the hub: download its authors' file, then "
             f"jepa-jax convert FILE --model {source} --output DIR."
         )
-    return _load_hugging_face(_fetch(spec.hub_id), source)
+    return _load_folder(_fetch(spec.hub_id), source)
 
 
 def _fetch(hub_id: str) -> Path:
-    """The local folder of a hub repository, downloaded if it is not in the cache."""
+    """The local folder of a hub repository; what it lacks of the files that are read is downloaded."""
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from convert_weights.folders import DESCRIPTIONS, weight_files
+
+    def download(names: Sequence[str], revision: str | None = None) -> Path:
+        # The descriptions lie there by then: no pattern would match where a name that is tried does not exist.
+        patterns = [glob.escape(name) for name in (*DESCRIPTIONS, *names)]
+        return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
 
     advice = (
         "Check the name and the network, or download it elsewhere and pass the folder: "
         f"`hf download {hub_id} --local-dir DIR`, then load_encoder('DIR')."
     )
     try:
-        folder = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=HUB_FILES))
-        if not any(folder.glob("model*.safetensors*")):
-            folder = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=OLD_HUB_FILES))
+        folder = download([])
+        # A snapshot's folder is called by its commit: what is fetched later is of the same state.
+        revision = folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else None
+        weight_files(folder, lambda names: download(names, revision))
         return folder
     except LocalEntryNotFoundError as error:
         raise CheckpointError(f"{hub_id} is not in the local cache and the hub is out of reach. {advice}") from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise CheckpointError(f"{hub_id} cannot be fetched from the hub ({error}). {advice}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # what a network makes of a download is no closed set
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{hub_id} cannot be fetched from the hub ({reason}). {advice}") from error

@@ -205,8 +205,9 @@ def print_conversion(console: Console, source: Any, encoder: Encoder, output: Pa
         facts.add_row("source", f"{name}  sha256 {digest}")
     facts.add_row("parameters", f"{encoder.parameter_count:,} in {len(source.rows)} tensors")
     facts.add_row("stored", f"{encoder.parameter_bytes / 1e6:,.1f} MB, kernels in {encoder.spec.kernel_dtype}")
-    for name, reason in source.left_out.items():
-        facts.add_row("left out", f"{name}: {reason}")
+    facts.add_row("recipe", escape(source.recipe))
+    for names, reason in source.left_out_here.items():
+        facts.add_row("left out", escape(f"{names}: {reason}"))
     facts.add_row("digest", encoder.digest)
     facts.add_row("written to", f"{escape(str(output))} (read back, equal)")
     console.print(facts)

@@ -29,9 +29,11 @@ class DtypeChoice(StrEnum):
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Hugging Face folder, or state dict file.")],
+    source: Annotated[Path, typer.Argument(help="Folder of transformers or OpenCLIP, or state dict file.")],
     output: Annotated[Path, typer.Option(help="New directory for the checkpoint.")],
-    model: Annotated[str | None, typer.Option(help="Name of the encoder; needed for a file.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name of the encoder; needed for a file that nothing describes.")
+    ] = None,
     format: Annotated[FormatChoice | None, typer.Option(help="What the source must be; by default detected.")] = None,
     dtype: Annotated[
         DtypeChoice, typer.Option(help="Of the stored kernels; norms, biases, tokens and positions stay in float32.")

@@ -17,7 +17,7 @@ from orbax.checkpoint import v1 as ocp
 from jepa_jax._version import __version__
 from jepa_jax.encoders.encoder import Encoder
 from jepa_jax.encoders.identity import FORMAT_VERSION, MIGRATIONS
-from jepa_jax.encoders.parameters import check_params, parameter_shapes
+from jepa_jax.encoders.parameters import check_params, named_arrays, parameter_shapes
 from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.errors import ArgumentError, CheckpointError
 
@@ -63,7 +63,7 @@ def read_description(path: epath.PathLike) -> dict[str, Any]:
     try:
         description = json.loads(file.read_text())
         version = description["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read ({error}); convert the weights again.") from error
     known = (*MIGRATIONS, FORMAT_VERSION)
     if type(version) is not int or version not in known:
@@ -88,8 +88,9 @@ def restore_encoder(path: epath.PathLike) -> Encoder:
     directory = epath.Path(path).resolve()
     description = read_description(directory)
     spec = EncoderSpec.from_dict(description["spec"], description["format_version"])
-    shapes = parameter_shapes(spec.vit, spec.kernel_dtype)
     try:
+        _check_stored(directory, spec)
+        shapes = parameter_shapes(spec.vit, spec.kernel_dtype)
         # The target keeps the block numbers ints. Orbax would pad or cast to it silently: the digest below tells.
         with _streaming(shapes):
             params = ocp.load(directory / "params", jax.tree.map(_target_leaf, shapes))
@@ -103,6 +104,17 @@ def restore_encoder(path: epath.PathLike) -> Encoder:
     if encoder.digest != description["digest"]:
         raise CheckpointError(f"{directory} does not hold what its digest says; convert the weights again.")
     return encoder
+
+
+def _check_stored(directory: epath.Path, spec: EncoderSpec) -> None:
+    """Compare the arrays' shapes as Orbax recorded them, before a depth is enumerated or an array allocated."""
+    stored = dict(named_arrays(ocp.metadata(directory / "params").metadata))
+    if spec.vit.depth > len(stored):
+        raise ValueError(f"depth is {spec.vit.depth}, and there are {len(stored)} arrays in all")
+    for name, leaf in named_arrays(parameter_shapes(spec.vit, spec.kernel_dtype)):
+        found = tuple(stored[name].shape) if name in stored else None
+        if found != leaf.shape:
+            raise ValueError(f"{name} has shape {found}, expected {leaf.shape}")
 
 
 def _streaming(tree: Any) -> ocp.Context:

@@ -22,6 +22,9 @@ Activation = Literal["gelu", "quick_gelu", "swiglu"]
 KernelDtype = Literal["float32", "bfloat16"]
 """Dtypes that kernels may be stored in; every other parameter is stored in float32."""
 
+MIN_EPS = 1e-30
+"""The least epsilon of a LayerNorm: below 1e-38 float32 takes it for zero."""
+
 
 @dataclass(frozen=True)
 class ViTSpec:
@@ -72,6 +75,12 @@ class ViTSpec:
         for name in ("width", "depth", "heads", "patch_size", "native_image_size", "mlp_width"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.projection is not None and self.projection < 1:
+            raise ArgumentError(f"projection={self.projection} must be at least 1.")
+        if self.register_tokens < 0:
+            raise ArgumentError(f"register_tokens={self.register_tokens} must not be negative.")
+        if not MIN_EPS <= self.norm_eps <= 1:
+            raise ArgumentError(f"norm_eps={self.norm_eps} must lie between {MIN_EPS:g} and 1.")
         if self.width % self.heads:
             raise ArgumentError(f"width={self.width} is not a multiple of heads={self.heads}.")
         if self.native_image_size % self.patch_size:

@@ -11,6 +11,12 @@ from jepa_jax.errors import ArgumentError
 Interpolation = Literal["bicubic", "bilinear"]
 """Pillow filters that a recipe may name."""
 
+MAX_SIDE = 4096
+"""Pixels to which a side may be resized: an encoder whose input is larger has never been published."""
+
+_RANGE = 1e6
+"""No mean of a channel is larger, and no standard deviation larger or smaller than its inverse."""
+
 
 @dataclass(frozen=True)
 class PreprocessSpec:
@@ -39,6 +45,12 @@ class PreprocessSpec:
             )
         if not 0 < self.crop <= self.resize_shortest:
             raise ArgumentError(f"crop={self.crop} must lie between 1 and resize_shortest={self.resize_shortest}.")
+        if self.resize_shortest > MAX_SIDE:
+            raise ArgumentError(f"resize_shortest={self.resize_shortest} must be at most {MAX_SIDE} pixels.")
+        if not all(abs(value) <= _RANGE for value in self.mean):
+            raise ArgumentError(f"mean={self.mean} must hold finite numbers, none beyond {_RANGE:g}.")
+        if not all(1 / _RANGE <= value <= _RANGE for value in self.std):
+            raise ArgumentError(f"std={self.std} must hold numbers from {1 / _RANGE:g} to {_RANGE:g}.")
 
     def at_image_size(self, size: int) -> PreprocessSpec:
         """The same recipe for inputs of another size: the share of the image that is kept stays the same."""

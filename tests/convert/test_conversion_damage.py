@@ -206,7 +206,9 @@ def test_unfit_config(folder: Path, change: dict[str, Any], match: str):
         jj.load_encoder(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format_version": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format_version": 1}', "\x00", pytest.param("[" * 100_000, id="deep")]
+)
 def test_description_that_is_no_description(checkpoint: Path, text: str):
     (checkpoint / "encoder.json").write_text(text)
     with pytest.raises(jj.CheckpointError, match=r"encoder\.json .*convert the weights again"):
@@ -229,9 +231,31 @@ def test_description_that_is_no_description(checkpoint: Path, text: str):
         (lambda d: d["spec"].update(preprocess={"mean": 5}), r"encoder\.preprocess\.mean: 5 "),
         (lambda d: d["spec"].update(preprocess={"mean": [0.5] * 3}), r"does not hold what its digest says"),
         (lambda d: d["spec"]["vit"].update(depth=2), r"damaged or incomplete"),
+        (
+            lambda d: d["spec"]["vit"].update(depth=10**9),
+            r"damaged or incomplete \(depth is 1000000000, and there are",
+        ),
+        (
+            lambda d: d["spec"]["vit"].update(mlp_width=10**6),
+            r"damaged or incomplete \(blocks\.0\.mlp\.fc1\.\w+ has",
+        ),
         (lambda d: d.update(digest="0" * 64), r"does not hold what its digest says"),
     ],
-    ids=["version", "field", "vit field", "lost", "type", "choice", "heads", "mean", "recipe", "depth", "digest"],
+    ids=[
+        "version",
+        "field",
+        "vit field",
+        "lost",
+        "type",
+        "choice",
+        "heads",
+        "mean",
+        "recipe",
+        "depth",
+        "huge depth",
+        "width",
+        "digest",
+    ],
 )
 def test_wrong_description(checkpoint: Path, change: Callable[[dict[str, Any]], Any], match: str):
     edit_json(checkpoint / "encoder.json", change)

@@ -27,9 +27,10 @@ from transformers import (
 )
 
 import jepa_jax as jj
+from convert_weights.config import Config
 from convert_weights.convert import HUGGING_FACE, convert, read_source
 from convert_weights.export import export, to_huggingface_config
-from convert_weights.huggingface import Config, preprocess_spec, to_preprocessor_config
+from convert_weights.processors import folder_recipe, to_preprocessor_config
 from convert_weights.tables import Layout, to_ours, to_theirs
 from jepa_jax.encoders import ENCODERS, EncoderSpec, PreprocessSpec
 
@@ -142,7 +143,7 @@ def test_every_config_reads_back(name: str, tmp_path: Path):
 def test_recipe_reads_back(recipe: PreprocessSpec, tmp_path: Path):
     content = to_preprocessor_config(recipe, "BitImageProcessor")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
-    assert preprocess_spec(tmp_path, PreprocessSpec(1, 1)) == recipe
+    assert folder_recipe(tmp_path, Config(tmp_path, {}), PreprocessSpec(1, 1)).preprocess == recipe
 
 
 @pytest.mark.parametrize(
