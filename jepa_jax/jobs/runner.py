@@ -21,6 +21,7 @@ from jepa_jax.images.sources import Records
 from jepa_jax.jacobian.options import default_images_per_step
 from jepa_jax.jobs.claim import Claim, begin, output_place
 from jepa_jax.jobs.devices import Step
+from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
 from jepa_jax.jobs.measured_noise import measure_noise, require_measurable
 from jepa_jax.jobs.options import JobOptions
@@ -226,6 +227,7 @@ def _score_missing(
     )
     columns = tuple(sorted(options.columns))
     limit = options.failure_limit
+    faults = Faults(plan.source)
     tried = failed = 0
     with (
         contextlib.closing(decoding) as decoded,
@@ -234,13 +236,7 @@ def _score_missing(
         ) as outcomes,
     ):
         for outcome in outcomes:
-            if outcome.record.no_fault_of_its_own:
-                raise JobError(
-                    f"{keys[outcome.record.index]!r}: {outcome.reason}. No image is to blame for that: once this "
-                    "machine can read again, the same command resumes the job."
-                )
-            if outcome.record.unreadable:
-                plan.source.require_present()
+            faults.require_none(outcome.record)
             bad = int(outcome.row is None)
             tried, failed = tried + 1, failed + bad
             progress.advance(1 - bad, bad, clock.share)
