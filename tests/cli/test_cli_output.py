@@ -40,7 +40,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
 def test_a_name_that_an_encoding_does_not_have_is_escaped(
     encoding: str, pictures: Path, checkpoint: Path, tmp_path: Path
 ):
@@ -52,31 +52,19 @@ def test_a_name_that_an_encoding_does_not_have_is_escaped(
     assert "-画像.png" in said if encoding == "utf-8" else r"-\u753b\u50cf.png" in said
     assert "\x1b[31m" not in said
     assert r"\u202egnp.exe.png" in said
-    if encoding == "ascii":
-        shown = run("report", output, PYTHONIOENCODING=encoding)
+    if encoding == "latin-1":
+        shown = run("report", output, PYTHONIOENCODING="ascii")
         assert shown.returncode == 0, shown.stderr
-        missing = run(
-            "select", tmp_path / "存在しない", "--rarest", "1", "--output", tmp_path / "s", PYTHONIOENCODING=encoding
-        )
+        command = ("select", tmp_path / "存在しない", "--rarest", "1", "--output", tmp_path / "selection")
+        missing = run(*command, PYTHONIOENCODING="ascii")
         assert missing.returncode == 2
         assert b"Traceback" not in missing.stderr
 
 
 def test_a_reader_that_has_had_enough_ends_nothing(pictures: Path, checkpoint: Path, tmp_path: Path):
-    command = [
-        sys.executable,
-        "-m",
-        "jepa_jax",
-        "score",
-        pictures,
-        "--model",
-        checkpoint,
-        "--output",
-        tmp_path / "out",
-    ]
-    process = subprocess.Popen(
-        [*command, "--shard-size", "1", "--log-json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = [sys.executable, "-m", "jepa_jax", "score", pictures, "--output", tmp_path / "out"]
+    command += ["--model", checkpoint, "--shard-size", "1", "--log-json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -119,10 +107,7 @@ def test_debug_shows_where_an_error_arose(checkpoint: Path, tmp_path: Path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("damage", [b"", b"no program", None])
-def test_a_damaged_file_of_the_cache_is_replaced(
-    damage: bytes | None, pictures: Path, checkpoint: Path, tmp_path: Path
-):
+def test_a_damaged_file_of_the_cache_is_replaced(pictures: Path, checkpoint: Path, tmp_path: Path):
     settings = {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
     def score(name: str) -> str:
@@ -136,12 +121,12 @@ def test_a_damaged_file_of_the_cache_is_replaced(
     score("first")
     sound = entries()
     assert sound
-    for name, content in sound.items():
-        broken = content[: len(content) // 2] if damage is None else damage
+    for i, (name, content) in enumerate(sound.items()):
+        broken = (b"", b"no program", content[: len(content) // 2], content[:-9] + b"\0" + content[-8:])[i % 4]
         (tmp_path / "jepa_jax" / "compiled" / name).write_bytes(broken)
     assert "Error reading" not in score("second")
     found = entries()
     assert found.keys() == sound.keys()
-    assert all(len(content) > len(sound[name]) // 2 for name, content in found.items())
+    assert all(len(content) > 0.9 * len(sound[name]) for name, content in found.items())
     assert "Error reading" not in score("third")
     assert entries() == found

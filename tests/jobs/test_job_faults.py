@@ -31,8 +31,7 @@ def disks(tmp_path: Path) -> list[str]:
     return [f"{disk}/images/{i:03d}.png" for disk in ("here", "disk") for i in range(10)]
 
 
-@pytest.mark.parametrize("left", ["nothing", "mount point", "link", "links to it"])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("left", "workers"), [("nothing", 1), ("mount point", 0), ("link", 0), ("links to it", 0)])
 def test_a_disk_that_is_away_stops_the_job(left: str, workers: int, tmp_path: Path, disks: list[str]):
     disk, elsewhere = tmp_path / "disk", tmp_path / "elsewhere"
     if left == "links to it":
