@@ -30,9 +30,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from jepa_jax.cli.streams import lose, printable
+from jepa_jax.cli.streams import lose
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
 from jepa_jax.encoders.function import null_direction_count
+from jepa_jax.errors import printable
 from jepa_jax.images.views import Views
 from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Progress as JobProgress

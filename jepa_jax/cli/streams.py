@@ -21,11 +21,6 @@ def print_anything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def printable(name: str) -> str:
-    """A name as it may stand on a terminal: what would move the cursor or turn the direction of reading is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
-
-
 def lose(stream: TextIO) -> None:
     """What is still printed there goes nowhere: nobody reads it any more."""
     with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:

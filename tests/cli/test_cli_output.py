@@ -10,9 +10,9 @@ import pytest
 from makes import TINIEST_VIT
 from PIL import Image
 
-from jepa_jax.cli.streams import printable
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.errors import printable
 
 SPEC = EncoderSpec("tiny", "dinov2", TINIEST_VIT, PreprocessSpec(resize_shortest=32, crop=28))
 NAMES = ("écran-画像.png", "\u202egnp.exe.png", "b\x1b[31m.png", "plain.png")
