@@ -223,9 +223,8 @@ def test_nothing_but_the_page_itself_may_run(chromium: browser.Browser, tmp_path
     assert chromium.complaints() == []
     assert chromium.evaluate("document.getElementById('theme').hidden") is False  # the script ran
     # What a name might smuggle in, were it not escaped.
-    smuggled = (
-        "<script>document.title = 'taken'</script><img src='http://127.0.0.1:9/x' onerror=\"document.title='taken'\">"
-    )
+    smuggled = "<script>document.title = 'taken'</script>"
+    smuggled += "<img src='http://127.0.0.1:9/x' onerror=\"document.title = 'taken'\">"
     target.write_text(text.replace("<main", f"{smuggled}<style>body {{ color: red }}</style><main"))
     chromium.open(target, 1400, dark=False)
     assert chromium.evaluate("document.title") != "taken"

@@ -59,13 +59,12 @@ def histogram(tables: Sequence[ScoreTable], column: str = "score") -> Chart:
             keys.append(Key("area", tone, f"{isolated(table.name)}, median {number(float(np.median(v)))}"))
         marks.append(Mark("rule", tone, rule(x, float(np.median(v)))))
     middles = (edges[:-1] + edges[1:]) / 2
+    names = ["" if alone else f"{isolated(table.name)} " for table in tables]
     spots = [
         Spot(
             round(100 * float(x.place(middle)), 2),
             f"{number(edges[i])} to {number(edges[i + 1])}: "
-            + "; ".join(
-                ("" if alone else f"{isolated(t.name)} ") + f"{s[i]:.2%}" for t, s in zip(tables, shares, strict=True)
-            ),
+            + "; ".join(f"{name}{share[i]:.2%}" for name, share in zip(names, shares, strict=True)),
         )
         for i, middle in enumerate(middles)
     ]
