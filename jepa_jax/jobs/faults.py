@@ -39,7 +39,7 @@ class Faults:
         if record.no_fault_of_its_own:
             raise JobError(
                 f"{self._source.keys[record.index]!r}: {record.reason}. No image is to blame for that: once this "
-                "machine can read again, the same command resumes the job."
+                "machine can read it, the same command resumes the job."
             )
         if record.unreadable:
             self._source.require_present()

@@ -214,11 +214,10 @@ def temporary_beside(path: epath.Path, data: bytes) -> Iterator[epath.Path]:
                 os.fsync(stream.fileno())  # else a power cut after the rename could leave an empty part
         yield temporary
     except OSError as error:
-        remedy = "once it can be written"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            remedy = "make space"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "make space, and" if full else "once it can be written,"
         raise JobError(
-            f"{path} cannot be written: {error.strerror or error}. Every part that is there is whole: {remedy}, and "
+            f"{path} cannot be written: {error.strerror or error}. Every part that is there is whole: {remedy} "
             "the same command resumes the job."
         ) from error
     finally:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -108,6 +109,20 @@ def test_a_part_of_another_job_is_not_counted(tmp_path: Path, source):
         run_job(tiny_encoder(), source, output, Meddling(foreign_part), OPTIONS)
     assert not read_manifest(epath.Path(output))["complete"]
     run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
+    assert table(output).equals(expected)
+
+
+def test_a_directory_that_an_earlier_version_began_is_resumed(tmp_path: Path, source):
+    output = tmp_path / "out"
+    run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
+    expected = table(output)
+    manifest = json.loads((output / "manifest.json").read_text())
+    del manifest["job"]
+    (output / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
+    for part in output.glob("part-*"):  # without the mark of a job
+        pq.write_table(pq.read_table(part).replace_schema_metadata(None), part)
+    (output / "part-00004-of-00006.parquet").unlink()
+    assert run_job(tiny_encoder(), source, output, Silent(), OPTIONS).resumed == 10
     assert table(output).equals(expected)
 
 
