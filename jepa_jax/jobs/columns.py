@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from jepa_jax.images.decoding import InputRecipe
@@ -48,7 +51,7 @@ def record_columns(
     return found
 
 
-def why_no_score(row: RecordScores, eps: float) -> str | None:
+def why_no_score(row: Mapping[str, Any], eps: float) -> str | None:
     """Why a record's ``score`` is none; None where it is one.
 
     Args:

@@ -88,7 +88,7 @@ def read_manifest(directory: epath.Path) -> dict[str, Any] | None:
         manifest = json.loads(path.read_text())
         if not isinstance(manifest["pinned"], dict):
             raise ValueError("'pinned' is no object")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise JobError(

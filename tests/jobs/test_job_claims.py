@@ -18,7 +18,6 @@ from jobs_shared import Silent, table, tiny_encoder
 
 import jepa_jax as jj
 from jepa_jax.jobs import JobOptions, ShardReport, claim, open_source, run_job
-from jepa_jax.jobs.manifest import read_manifest
 
 OPTIONS = JobOptions(batch_size=2, shard_size=2)
 
@@ -27,6 +26,10 @@ def test_of_two_jobs_in_one_directory_one_has_it(tmp_path: Path):
     with Pairs(tmp_path, seed=0, jobs=ONE_PROGRAM) as pairs:
         for number in range(14):
             pairs.try_pair(number, *pairs.drawn(number))
+
+
+def is_complete(output: Path) -> bool:
+    return json.loads((output / "manifest.json").read_text())["complete"]
 
 
 class Meddling(Silent):
@@ -82,7 +85,7 @@ def test_a_directory_that_another_job_took_over_stops_the_job(tmp_path: Path, so
     ):
         run_job(tiny_encoder(), source, output, watcher, OPTIONS)
     assert len(watcher.reports) == 1
-    assert read_manifest(epath.Path(output))["complete"]
+    assert is_complete(output)
     assert "embedding" in table(output).schema.names
 
 
@@ -107,7 +110,7 @@ def test_a_part_of_another_job_is_not_counted(tmp_path: Path, source):
         part.unlink()
     with pytest.raises(jj.JobError, match=r"00000-of-00006\.parquet should hold 2 records and holds what another job"):
         run_job(tiny_encoder(), source, output, Meddling(foreign_part), OPTIONS)
-    assert not read_manifest(epath.Path(output))["complete"]
+    assert not is_complete(output)
     run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
     assert table(output).equals(expected)
 

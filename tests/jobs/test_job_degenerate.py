@@ -16,6 +16,7 @@ from jepa_jax.analysis.table import read_table
 from jepa_jax.encoders import Encoder
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.columns import why_no_score
+from jepa_jax.numerics.precision import Precision
 
 BATCH = np.random.default_rng(0).normal(size=(2, 7)).astype(np.float32)
 ROTATION = np.linalg.qr(np.random.default_rng(1).normal(size=(7, 7)))[0][:, :5].astype(np.float32)
@@ -33,7 +34,9 @@ ROTATION = np.linalg.qr(np.random.default_rng(1).normal(size=(7, 7)))[0][:, :5].
         ([1.0, 1e-2, 1e-3, 2e-6, 3.0], 0),
     ],
 )
-def test_values_that_the_clip_decided_are_counted(values: list[float], clipped: int, precision: str, spectrum: bool):
+def test_values_that_the_clip_decided_are_counted(
+    values: list[float], clipped: int, precision: Precision, spectrum: bool
+):
     kernel = ROTATION * np.array(values, np.float32)
     result = jj.score(lambda x: x @ kernel.astype(x.dtype), BATCH, precision=precision, spectrum=spectrum)
     assert list(result.clipped) == [clipped] * 2

@@ -65,7 +65,7 @@ def encoder_and_options(seed: int = 0, side: int = 56, **options: Any) -> tuple[
     score = ScoreOptions(options.pop("precision", "float32"), spectrum=options.pop("spectrum", True))
     if "columns" in options:
         options["columns"] = tuple(options["columns"])
-    defaults = {"shard_size": 2, "batch_size": 2}
+    defaults: dict[str, Any] = {"shard_size": 2, "batch_size": 2}
     return _encoder(seed, side), JobOptions(score=score, **defaults | options)
 
 
