@@ -204,6 +204,13 @@ def test_an_object_store_holds_a_job_and_the_local_disk_nothing(
     assert path.read_bytes() == b"first"
 
 
+def test_a_file_is_no_output_directory(tmp_path: Path, source):
+    (tmp_path / "file").write_text("taken")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(jj.JobError, match=r"cannot be made a directory .*name another"):
+            run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
+
+
 @pytest.mark.parametrize("output", ["s3://bucket/scores", "memory://scores", "http://host/scores"])
 def test_a_store_that_cannot_be_written_is_refused_before_work_begins(
     output: str, tmp_path: Path, source, monkeypatch: pytest.MonkeyPatch
