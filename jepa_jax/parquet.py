@@ -33,10 +33,10 @@ def read_schema(path: epath.Path) -> pa.Schema:
         return pq.ParquetFile(stream).schema_arrow
 
 
-def count_rows(path: epath.Path) -> int:
-    """Number of rows, from the footer alone."""
+def read_footer(path: epath.Path) -> pq.FileMetaData:
+    """What a file says of itself, such as its number of rows and its metadata; its columns are not read."""
     with path.open("rb") as stream:
-        return pq.ParquetFile(stream).metadata.num_rows
+        return pq.ParquetFile(stream).metadata
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

@@ -140,6 +140,7 @@ def _read_job(directory: epath.Path, name: str, partial: bool) -> ScoreTable:
             "again to finish it, or ask for what is there with --partial."
         )
     table = pa.concat_tables([read_parquet(part) for part in parts])
+    table, unsure = _without_infinite_errors(table)
     if not table.num_rows:
         raise JobError(f"the job in {directory} has no scored image; failures.parquet says why.")
     spectra, embedding = (_matrix(table, column) for column in SAVABLE)
@@ -154,13 +155,22 @@ def _read_job(directory: epath.Path, name: str, partial: bool) -> ScoreTable:
         singular_values=spectra,
         embedding=embedding,
         manifest=manifest,
-        failures=_read_failures(directory),
+        failures=_read_failures(directory) + unsure,
         groups={
             column.name: _texts(table[column.name])
             for column in table.schema
             if column.name != "key" and not column.name.startswith("_") and _is_label(column.type)
         },
     )
+
+
+def _without_infinite_errors(table: pa.Table) -> tuple[pa.Table, tuple[dict[str, str], ...]]:
+    """A table without the rows whose score is none, which earlier versions took for scores; and these, as failures."""
+    known = np.isfinite(table["score"].to_numpy())
+    if "score_error" in table.column_names:
+        known &= np.isfinite(table["score_error"].to_numpy())
+    keys = _texts(table["key"])[~known]
+    return table.filter(known), tuple({"key": key, "reason": "the error of its score is not finite"} for key in keys)
 
 
 def _read_failures(directory: epath.Path) -> tuple[dict[str, str], ...]:
@@ -178,7 +188,14 @@ def _read_spectra(path: epath.Path, name: str, null_directions: int) -> ScoreTab
         raise ArgumentError(f"singular_values of {path} must be finite and not negative.")
     spectra = -np.sort(-spectra.astype(np.float32), axis=1)
     keys = columns.get("key", np.array([f"{name}/{i:06d}" for i in range(len(spectra))], object)).astype(object)
-    return ScoreTable(
+    structural = spectra[:, : spectra.shape[1] - null_directions]
+    clipped = np.sum(structural < DEFAULT_EPS, axis=1)
+    if clipped.all():
+        raise ArgumentError(
+            f"every row of singular_values of {path} has values below eps={DEFAULT_EPS:g} ({clipped.min()} or more), "
+            "which the clip would decide: null_directions says how many are zero by construction (DINOv2: 2)."
+        )
+    table = ScoreTable(
         name=name,
         origin=str(path.resolve()),
         keys=keys,
@@ -189,6 +206,11 @@ def _read_spectra(path: epath.Path, name: str, null_directions: int) -> ScoreTab
         null_directions=null_directions,
         singular_values=spectra,
         embedding=columns.get("embedding"),
+    )
+    reason = f"of {structural.shape[1]} singular values, {{}} lie below eps={DEFAULT_EPS:g}"
+    return replace(
+        table.take(clipped == 0) if clipped.any() else table,
+        failures=tuple({"key": str(keys[i]), "reason": reason.format(clipped[i])} for i in np.flatnonzero(clipped)),
     )
 
 

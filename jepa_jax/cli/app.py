@@ -1,46 +1,77 @@
-"""The application itself: consoles, and what happens to an error."""
+"""The application itself: consoles, and what happens to an error.
+
+Exit statuses:
+
+    0          done
+    1          the machine's fault, or one of this program's own
+    2          a mistake that the user can mend, or a job that cannot go on; the message says how
+    3          the job is done, and no record has a score: failures.parquet says why
+    128 + n    signal n stopped it
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+import traceback
 
-import jax
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from jepa_jax.cli.compiled import keep_compiled_programs
+from jepa_jax.cli.streams import TolerantConsole, print_anything
 from jepa_jax.errors import JepaJaxError
+
+NOTHING_SCORED = 3
+"""Exit status of a job that is done and has no score."""
+
+DEBUG = "JEPA_JAX_DEBUG"
+"""Environment variable that asks for tracebacks, as ``--debug`` does; processes that are started here inherit it."""
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="JEPA-SCORE in JAX: data density from the Jacobian spectra of pretrained encoders.",
+    epilog="With --debug, any command shows the whole traceback of an error before its sentence.",
 )
-console = Console()
-errors = Console(stderr=True)
-
-
-def keep_compiled_programs() -> None:
-    """Turn on JAX's persistent compilation cache, unless ``JAX_COMPILATION_CACHE_DIR`` names another."""
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jepa_jax" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+console = TolerantConsole()
+errors = TolerantConsole(stderr=True)
 
 
 def main() -> None:
-    """Run the command line; a mistake that the user can mend is one message and exit status 2."""
+    """Run the command line; an error is one sentence and an exit status, see above."""
+    print_anything()
+    _take_debug()
     keep_compiled_programs()
     try:
         app()
     except JepaJaxError as error:
-        errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-        sys.exit(2)
+        _end(str(error), 2)
     except KeyboardInterrupt:
         errors.print("Interrupted.")
         sys.exit(130)
     except OSError as error:
-        errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-        sys.exit(1)
+        _end(str(error) or type(error).__name__, 1)
+    except MemoryError:
+        _end("memory ran out; what is written is whole, and the same command goes on.", 1)
+    except ImportError as error:
+        _end(f"a package is missing or does not fit: {error}", 1)
+    except Exception as error:  # what a library may raise is no closed set
+        said = " ".join(str(error).split())[:500]
+        _end(f"unexpected {type(error).__name__}: {said or 'no message'}. With --debug it says where it arose.", 1)
+
+
+def _take_debug() -> None:
+    """``--debug`` may stand anywhere on the command line, but behind ``--``."""
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    if "--debug" in sys.argv[1:end]:
+        sys.argv[1:end] = [argument for argument in sys.argv[1:end] if argument != "--debug"]
+        os.environ[DEBUG] = "1"
+
+
+def _end(message: str, status: int) -> None:
+    if os.environ.get(DEBUG):
+        errors.print(traceback.format_exc(), soft_wrap=True, highlight=False, markup=False)
+    errors.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    sys.exit(status)

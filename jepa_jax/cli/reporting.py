@@ -30,8 +30,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from jepa_jax.cli.streams import lose
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
 from jepa_jax.encoders.function import null_direction_count
+from jepa_jax.errors import printable
 from jepa_jax.images.views import Views
 from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Progress as JobProgress
@@ -144,7 +146,10 @@ class JsonProgress:
     def shard_written(self, report: ShardReport) -> None:
         """See `jobs.Progress`."""
         self._shown.shard_written(report)
-        print(json.dumps({"time": time.time(), **asdict(report)}), file=self._stream, flush=True)
+        try:
+            print(json.dumps({"time": time.time(), **asdict(report)}), file=self._stream, flush=True)
+        except BrokenPipeError:
+            lose(self._stream)
 
 
 def print_dry_run(console: Console, plan: DryRun) -> None:
@@ -192,7 +197,8 @@ def print_summary(console: Console, summary: Summary, output: epath.PathLike) ->
     extremes = Table("rarest", "score", "most typical", "score", title="Higher score = denser = more typical")
     keys = ordered["key"].to_pylist()
     for i in range(count):
-        extremes.add_row(escape(keys[i]), f"{scores[i]:.1f}", escape(keys[-1 - i]), f"{scores[-1 - i]:.1f}")
+        low, high = (escape(printable(keys[place])) for place in (i, -1 - i))
+        extremes.add_row(low, f"{scores[i]:.1f}", high, f"{scores[-1 - i]:.1f}")
     console.print(extremes)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from jepa_jax.cli.app import app, console, errors
+from jepa_jax.cli.app import NOTHING_SCORED, app, console, errors
 from jepa_jax.images.sources import accepted
 from jepa_jax.numerics.precision import AskedPrecision
 
@@ -198,6 +198,8 @@ def score(
             raise
         if speaks:
             print_summary(console, summary, output)
+            if not summary.scored:
+                raise typer.Exit(NOTHING_SCORED)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from jepa_jax.images.decoding import InputRecipe
@@ -26,8 +29,11 @@ def record_columns(
         records: how many.
         recipe: what was scored of each.
         columns: optional columns, which are of the image itself.
+
+    Returns:
+        The table's columns, and ``clipped``, by which `why_no_score` judges.
     """
-    inputs = {name: getattr(result, name) for name in (*SCORES, "score_error", "level", *columns)}
+    inputs = {name: getattr(result, name) for name in (*SCORES, "score_error", "clipped", "level", *columns)}
     if not result.singular_values.shape[-1]:
         del inputs["listing_score"]
     arrays = {name: np.asarray(values) for name, values in inputs.items() if values is not None}
@@ -45,14 +51,37 @@ def record_columns(
     return found
 
 
+def why_no_score(row: Mapping[str, Any], eps: float) -> str | None:
+    """Why a record's ``score`` is none; None where it is one.
+
+    Args:
+        row: of `record_columns`.
+        eps: the clip of the singular values.
+    """
+    score, error, clipped = row["score"], row["score_error"], row["clipped"]
+    if not np.isfinite(score):
+        return f"the score is {score}: the encoder's output or Jacobian overflows, or vanishes"
+    if clipped:
+        return (
+            f"its embedding does not change with the image in every direction: {clipped} of {row['log_volume_rank']} "
+            f"singular values lie below eps={eps:g}, which would stand in the score in their place"
+        )
+    if not np.isfinite(error):
+        return f"the score may be off by {error} nats: the encoder's Jacobian is out of the range of numbers"
+    return None
+
+
 def _combined(views: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Columns [R] from those of V views [R, V]."""
     found = {name: combine_views(views[name]) for name in SCORES if name in views}
     score = found["score"]
+    with np.errstate(invalid="ignore"):  # of a view whose error is infinite and whose weight is zero
+        error = np.sum(score.weights * views["score_error"], axis=1)
     return {name: result.score for name, result in found.items()} | {
         "views_standard_error": score.standard_error,
         "effective_views": score.effective_views,
         # A small error of one view moves the combination by that view's weight: together, by this much at most.
-        "score_error": np.sum(score.weights * views["score_error"], axis=1),
+        "score_error": error,
+        "clipped": views["clipped"].max(axis=1),
         "level": views["level"].min(axis=1),  # the coarsest
     }

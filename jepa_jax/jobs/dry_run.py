@@ -12,6 +12,7 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.pipeline import records_in_memory
 from jepa_jax.images.sources import Records
+from jepa_jax.jobs.claim import output_place
 from jepa_jax.jobs.devices import Step, default_batch_size
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.runner import make_plan
@@ -55,7 +56,7 @@ class DryRun:
 def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: JobOptions) -> DryRun:
     """Plan a job and compile its step; the output directory is read, never written."""
     options = options.resolved
-    plan = make_plan(encoder, source, epath.Path(output).resolve(), options, write=False)
+    plan = make_plan(encoder, source, output_place(output), options, write=False)
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec))
     program = compile_step(step)
     image_bytes = 4 * math.prod(step.image_shape)

@@ -158,7 +158,7 @@ def _watch(processes: list[subprocess.Popen], pass_on: Callable[[int], None], as
         for i, process in enumerate(processes):
             if process.poll() and not status:
                 status = process.returncode if process.returncode > 0 else 128 - process.returncode
-                if not asked:
+                if not asked and any(other.poll() is None for other in processes):
                     print(f"Process {i} ended with status {status}; the others are asked to stop.", file=sys.stderr)
                     pass_on(signal.SIGTERM)
                     deadline = time.monotonic() + GRACE

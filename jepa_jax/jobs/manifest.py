@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from typing import Any
@@ -27,7 +28,11 @@ FORMAT_VERSION = 1
 def build_manifest(
     encoder: Encoder, source: Records, options: JobOptions, shard_size: int, noise: dict[Precision, float] | None
 ) -> dict[str, Any]:
-    """The manifest of a job. Under ``pinned`` stands what a resumed job must share; ``noise`` is what was measured."""
+    """The manifest of a job.
+
+    Under ``pinned`` stands what a resumed job must share; ``noise`` is what was measured; ``job`` is a digest of both,
+    which each of the job's parts carries.
+    """
     views = options.input_recipe(encoder.spec).views
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -59,7 +64,12 @@ def build_manifest(
         "platform": platform.platform(),
         "complete": False,
     }
-    return json.loads(json.dumps(manifest))  # as it will be read back, for comparing
+    manifest = json.loads(json.dumps(manifest))  # as it will be read back, for comparing
+    return manifest | {"job": _digest([manifest["pinned"], manifest["noise"]])}
+
+
+def _digest(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def input_place(manifest: dict[str, Any]) -> str | None:
@@ -74,25 +84,34 @@ def read_manifest(directory: epath.Path) -> dict[str, Any] | None:
         JobError: there is one, but it cannot be read.
     """
     path = directory / NAME
-    if not path.exists():
-        return None
     try:
         manifest = json.loads(path.read_text())
         if not isinstance(manifest["pinned"], dict):
             raise ValueError("'pinned' is no object")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise JobError(
+            f"{path} cannot be read ({error.strerror or error}); once it can, the same command goes on."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
         raise JobError(f"{path} cannot be read ({error}); use a new output directory.") from error
     return manifest
 
 
 def write_manifest(directory: epath.Path, manifest: dict[str, Any]) -> None:
     """Write the manifest whole or not at all."""
-    write_bytes_atomically(directory / NAME, (json.dumps(manifest, indent=2) + "\n").encode())
+    write_bytes_atomically(directory / NAME, encoded(manifest))
+
+
+def encoded(manifest: dict[str, Any]) -> bytes:
+    """A manifest as its file holds it."""
+    return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
 def require_same(directory: epath.Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Refuse to resume a job whose table would differ, naming every difference."""
-    before, now = old["pinned"], new["pinned"]
+    before, now = ({"noise": one.get("noise")} | one["pinned"] for one in (old, new))
     differences = [
         f"{name}: {before.get(name)!r} there, {now.get(name)!r} now"
         for name in sorted({*before, *now})

@@ -10,6 +10,7 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.decoding import InputRecipe, decode_record
 from jepa_jax.images.sources import Records
+from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.numerics.precision import Precision
 from jepa_jax.scoring.noise import calibrate_noise, measured_levels
@@ -37,7 +38,8 @@ def measure_noise(encoder: Encoder, source: Records, options: JobOptions) -> dic
     recipe = InputRecipe(encoder.spec.preprocess)
     records = zip(source.keys, source.locators, strict=True)
     decoded = (decode_record(i, *record, source.reader, recipe) for i, record in enumerate(records))
-    images = (record.inputs for record in decoded if record.inputs is not None)
+    checked = map(Faults(source).require_none, decoded)
+    images = (record.inputs for record in checked if record.inputs is not None)
     batch = list(itertools.islice(images, options.calibrate))
     if not batch:
         raise JobError(f"none of the {len(source.keys)} images of {source.name} can be decoded to measure noise on.")

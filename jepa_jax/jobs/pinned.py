@@ -22,17 +22,34 @@ def write_records(directory: epath.Path, source: Records) -> None:
     write_parquet_atomically(directory / NAME, pa.table({"key": pa.array(source.keys, pa.large_string())}))
 
 
-def pin_records(directory: epath.Path, source: Records) -> Records:
+def pin_records(directory: epath.Path, source: Records, digest: str, write: bool) -> Records:
     """The records as they were when the job began.
 
     Records that have vanished since are there and unusable, so that a job can still be resumed.
+
+    Args:
+        directory: of the job.
+        source: the input as it is now.
+        digest: `keys_digest` of the job's records.
+        write: whether they may be written down, where a job was killed before it did so, or is about to.
 
     Raises:
         JobError: the input has records that it had not then, or is another one.
     """
     try:
         keys = read_parquet(directory / NAME)["key"].to_pylist()
+        if keys_digest(keys) != digest:
+            raise KeyError("these are not the records that manifest.json tells of")
     except (OSError, pa.ArrowException, KeyError) as error:
+        if keys_digest(source.keys) == digest:
+            if write:
+                write_records(directory, source)
+            return source
+        if isinstance(error, FileNotFoundError):
+            raise JobError(
+                f"output {directory} belongs to another job, whose records are not those of the input {source.name}; "
+                "name a new output directory."
+            ) from error
         raise JobError(f"{directory / NAME} cannot be read ({error}); use a new output directory.") from error
     if len(keys) == len(source.keys) and all(map(str.__eq__, keys, source.keys)):
         return source

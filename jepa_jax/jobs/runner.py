@@ -17,11 +17,13 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import JepaJaxError, JobError
 from jepa_jax.images.pipeline import decode_ahead
 from jepa_jax.images.sources import Records
+from jepa_jax.jobs.claim import Claim, begin, output_place
 from jepa_jax.jobs.devices import Step, default_batch_size
+from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
 from jepa_jax.jobs.measured_noise import measure_noise, require_measurable
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.pinned import pin_records, write_records
+from jepa_jax.jobs.pinned import pin_records
 from jepa_jax.jobs.progress import Progress, ShardReport, Summary
 from jepa_jax.jobs.schema import score_schema
 from jepa_jax.jobs.shards import OpenShard, default_shard_size, from_runs, shard_ranges, to_runs
@@ -84,7 +86,7 @@ def run_job(
         JobInterrupted: a signal stopped it.
         JobError: the directory belongs to another job, or the job cannot go on. What is whole is kept.
     """
-    directory = epath.Path(output).resolve()
+    directory = output_place(output)
     team = Team.current()
     options = (options or JobOptions()).resolved
     with StopSignals() as signals:
@@ -105,29 +107,22 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
     Raises:
         JobError: it belongs to another job.
     """
-    old = read_manifest(directory)
-    if old is not None:
-        source = pin_records(directory, source)
-    else:
-        source.require_selected()
-    pinned = old["pinned"] if old else {}
-    size = options.shard_size or pinned.get("shard_size") or default_shard_size(len(source.keys))
     require_measurable(encoder, options)
-    noise = old.get("noise") if old else None
-    if old is None and write and options.calibrate:
-        noise = measure_noise(encoder, source, options)
-    manifest = build_manifest(encoder, source, options, size, noise)
+    old = read_manifest(directory)
+    if old is None:
+        source.require_selected()
+        size = options.shard_size or default_shard_size(len(source.keys))
+        noise = measure_noise(encoder, source, options) if write and options.calibrate else None
+        manifest = build_manifest(encoder, source, options, size, noise)
+        if write:
+            old = begin(directory, manifest)  # another job's, if it was faster
     if old is not None:
+        pinned = old["pinned"]
+        source = pin_records(directory, source, pinned.get("keys_sha256", ""), write)
+        size = options.shard_size or pinned.get("shard_size") or default_shard_size(len(source.keys))
+        manifest = build_manifest(encoder, source, options, size, old.get("noise"))
+        manifest["job"] = old.get("job")
         require_same(directory, old, manifest)
-    elif write:
-        directory.mkdir(parents=True, exist_ok=True)
-        if (part := next(directory.glob("part-*.parquet"), None)) is not None:
-            raise JobError(
-                f"output {directory} holds {part.name} and no manifest.json that says what it is; "
-                "name a new output directory, or remove its parts."
-            )
-        write_records(directory, source)
-        write_manifest(directory, manifest)  # last: a directory with a manifest is a job's
     spec = encoder.spec
     columns = sorted(options.columns)
     schema = score_schema(
@@ -139,7 +134,7 @@ def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options:
         options.views,
     )
     ranges = shard_ranges(len(source.keys), size)
-    writer = PartWriter(directory, len(ranges), schema)
+    writer = PartWriter(directory, len(ranges), schema, manifest["job"])
     again = writer.with_failures() if options.retry_failed else []
     if write and old is not None and old.get("complete") and (again or writer.missing()):
         write_manifest(directory, manifest)  # before anything is taken away: readers must not take it for complete
@@ -186,7 +181,7 @@ def _score_missing(
 
     Batches run across shards, so that only the last one of a process is ever filled up.
     """
-    keys, writer = plan.source.keys, plan.writer
+    keys, writer, claim = plan.source.keys, plan.writer, Claim(plan.writer.directory, plan.manifest)
     mine = plan.missing[team.index :: team.count]
     open_shards = {shard: OpenShard(plan.ranges[shard]) for shard in mine}
     todo = sum(len(plan.ranges[shard]) for shard in mine)
@@ -214,6 +209,7 @@ def _score_missing(
     )
     columns = tuple(sorted(options.columns))
     limit = options.failure_limit
+    faults = Faults(plan.source)
     tried = failed = 0
     with (
         contextlib.closing(decoding) as decoded,
@@ -222,13 +218,7 @@ def _score_missing(
         ) as outcomes,
     ):
         for outcome in outcomes:
-            if outcome.record.no_fault_of_its_own:
-                raise JobError(
-                    f"{keys[outcome.record.index]!r}: {outcome.reason}. No image is to blame for that: once this "
-                    "machine can read again, the same command resumes the job."
-                )
-            if outcome.record.unreadable:
-                plan.source.require_present()
+            faults.require_none(outcome.record)
             bad = int(outcome.row is None)
             tried, failed = tried + 1, failed + bad
             progress.advance(1 - bad, bad, clock.share)
@@ -236,10 +226,12 @@ def _score_missing(
             shard = open_shards[number]
             shard.add(outcome)
             if shard.whole:
+                claim.require()
                 writer.write(number, shard.columns(keys, writer.schema.names[1:]), shard.failed(keys))
                 counts = (len(shard.rows), len(shard.failures), team.index, tried, failed)
                 progress.shard_written(ShardReport(writer.name(number), number, *counts, clock.seconds, clock.share))
                 del open_shards[number]
+            claim.watch()
             limit.check(tried, failed, outcome.reason)
             if signals.received is None:  # others may have stopped for the same reason, and said so first
                 team.check()
@@ -252,8 +244,10 @@ def _finish(plan: Plan, directory: epath.Path, options: JobOptions, team: Team, 
     if not team.coordinates:
         return Summary(**team.wait_for("end", signals.raise_if_received))
     team.wait_for_all(signals.raise_if_received)
-    records = len(plan.source.keys)
+    records, claim = len(plan.source.keys), Claim(directory, plan.manifest)
+    claim.require()
     failed = plan.writer.finish([len(indices) for indices in plan.ranges])
+    claim.require()
     options.failure_limit.check_all(records, failed)
     write_manifest(directory, plan.manifest | {"complete": True, "scored": records - failed, "failed": failed})
     summary = Summary(records, records - failed, failed, records - plan.records_missing)

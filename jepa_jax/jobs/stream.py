@@ -19,7 +19,7 @@ import numpy as np
 
 from jepa_jax.errors import JobError, OutOfMemoryError
 from jepa_jax.images.decoding import Decoded
-from jepa_jax.jobs.columns import RecordScores, record_columns
+from jepa_jax.jobs.columns import RecordScores, record_columns, why_no_score
 from jepa_jax.jobs.devices import Step
 from jepa_jax.scoring.programs import Program
 from jepa_jax.scoring.readings import ScoreResult
@@ -123,11 +123,11 @@ def score_stream(
                 if len(pending) == step.records:
                     dispatch()
                     if len(in_flight) > at_once:
-                        yield from _outcomes(*in_flight.popleft())
+                        yield from _outcomes(*in_flight.popleft(), step.scorer.options.eps)
             if pending:
                 dispatch()
             while in_flight:
-                yield from _outcomes(*in_flight.popleft())
+                yield from _outcomes(*in_flight.popleft(), step.scorer.options.eps)
         except (OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(step, error) from error
 
@@ -157,12 +157,11 @@ def out_of_memory(step: Step, error: Exception) -> JobError:
     )
 
 
-def _outcomes(records: list[Decoded], future: Future[dict[str, np.ndarray]]) -> Iterator[Outcome]:
+def _outcomes(records: list[Decoded], future: Future[dict[str, np.ndarray]], eps: float) -> Iterator[Outcome]:
     arrays = future.result()
     for i, record in enumerate(records):
         row = {name: values[i] for name, values in arrays.items()}
-        if np.isfinite(row["score"]):
+        if (reason := why_no_score(row, eps)) is None:
             yield Outcome(record, row)
         else:
-            reason = f"the score is {row['score']}: the encoder's output or Jacobian overflows"
             yield Outcome(record, None, reason)

@@ -23,7 +23,16 @@ from jepa_jax.spectrum.spectrum import all_values, for_each, structural_values
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["score", "score_error", "level", "listing_score", "singular_values", "embedding", "gaussian_score"],
+    data_fields=[
+        "score",
+        "score_error",
+        "clipped",
+        "level",
+        "listing_score",
+        "singular_values",
+        "embedding",
+        "gaussian_score",
+    ],
     meta_fields=["log_volume_rank"],
 )
 @dataclass(frozen=True)
@@ -35,7 +44,11 @@ class ScoreResult:
             projected out); higher = denser = more typical. Comparable across precisions.
         score_error: [B], nats. Predicted bound of the score's rounding error, from the image's own noise along
             the null directions, its spectrum, and how steep the encoder is there (`jepa_jax.spectrum.error`). With
-            ``spectrum=False`` it may be up to 1.4 times as large.
+            ``spectrum=False`` it may be up to 1.4 times as large. Infinite where values are ``clipped``.
+        clipped: [B], int32: how many of the singular values that ``score`` sums lie below eps. The clip stands for
+            each of them, whatever it is, so that from one on the score is no measurement: of an embedding that
+            does not change with the image all are clipped, and the score is ``log_volume_rank`` log(eps). The
+            smallest values of published encoders are hundreds of times eps.
         level: [B], int32: at which level of precision the image was scored, as a place in
             `jepa_jax.numerics.precision.LEVELS`.
         listing_score: [B], nats. The paper's listing: all K values, clipped at eps. Where an encoder
@@ -49,6 +62,7 @@ class ScoreResult:
 
     score: jax.Array
     score_error: jax.Array
+    clipped: jax.Array
     level: jax.Array
     listing_score: jax.Array
     singular_values: jax.Array
@@ -73,6 +87,7 @@ class Volume(NamedTuple):
     score: jax.Array  # sum of log singular values, nats
     inverse_squares: jax.Array  # sum of 1 / sigma^2
     noise_bias: jax.Array  # nats by which noise has lifted the score
+    clipped: jax.Array  # int32, how many values lie below the clip
 
 
 def read_scores(
@@ -98,7 +113,8 @@ def read_scores(
         error = _score_error(numerics, function, rank, measured, volume, noise_norm)
         result = ScoreResult(
             score=volume.score,
-            score_error=error,
+            score_error=jnp.where(volume.clipped > 0, jnp.inf, error),
+            clipped=volume.clipped,
             level=jnp.full(embedding.shape[0], LEVELS.index(numerics.precision), jnp.int32),
             listing_score=listing,
             singular_values=values,
@@ -136,7 +152,8 @@ def _volume_by_values(
     """By an eigensolver, which sees each value: those under the clip, and those in the noise."""
     kept = for_each(lambda f, b: structural_values(f, b, inputs), factor, basis, platform=numerics.platform)
     inverse_squares = jnp.sum(1 / jnp.maximum(kept, numerics.eps) ** 2, axis=-1)
-    return Volume(jepa_score(kept, eps=numerics.eps), inverse_squares, jax.vmap(noise_bias)(kept, noise_norm))
+    clipped = jnp.sum(kept < numerics.eps, axis=-1, dtype=jnp.int32)
+    return Volume(jepa_score(kept, eps=numerics.eps), inverse_squares, jax.vmap(noise_bias)(kept, noise_norm), clipped)
 
 
 def _volume(numerics: Numerics, inputs: int, factor: Factor, basis: jax.Array, noise_norm: jax.Array) -> Volume:
@@ -144,7 +161,7 @@ def _volume(numerics: Numerics, inputs: int, factor: Factor, basis: jax.Array, n
     total, inverse_squares = for_each(lambda f, b: f.log_volume(b), factor, basis, platform=numerics.platform)
     shares = noise_norm**2 * inverse_squares
     enough = (inverse_squares < numerics.eps**-2) & (shares <= LITTLE)
-    found = Volume(total, inverse_squares, most_noise_bias(shares))
+    found = Volume(total, inverse_squares, most_noise_bias(shares), jnp.zeros(total.shape, jnp.int32))
 
     def by_values_where_needed() -> Volume:
         # Image by image: what one needs must not change another's numbers.

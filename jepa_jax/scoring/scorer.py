@@ -177,10 +177,13 @@ class Scorer:
         return merged
 
     def _gains(self, result: ScoreResult, level: Precision) -> np.ndarray:
-        """Which images of a batch would be much more exact at a level: TF32 gives float16 range, and no digits."""
+        """Which images of a batch would be much more exact at a level.
+
+        TF32 gives float16 range, and no digits; what the clip has decided is no measurement at any level.
+        """
         noise = NOISE | self._noise
         reached = np.array([noise[each] for each in LEVELS])[np.asarray(result.level)]
-        return noise[level] <= reached / 2
+        return (noise[level] <= reached / 2) & (np.asarray(result.clipped) == 0)
 
 
 def _out_of_range(result: ScoreResult) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The report: in a real browser, in both themes, wide and narrow; its figures against NumPy; its size."""
 
+import dataclasses
 import io
 import os
 import re
@@ -185,6 +186,52 @@ def test_hostile_names_stay_text(tmp_path: Path):
     assert "</table></th>" not in text
 
 
+TURNED = "\u202egnp.exe"
+"""A name that turns what follows it around."""
+
+
+def turned_table() -> ScoreTable:
+    keys = np.array([f"{TURNED}-{i}.png" for i in range(20)], object)
+    failures = ({"key": f"{TURNED}.jpg", "reason": f"a link to '{TURNED}'"},)
+    scores = {"score": np.arange(20.0)}
+    return ScoreTable(f"set {TURNED}", f"/nowhere/{TURNED}", keys, scores, failures=failures, groups={"by": keys})
+
+
+def test_names_do_not_turn_what_stands_beside_them():
+    other = dataclasses.replace(turned_table(), name="שלום", manifest={"pinned": {"encoder_digest": "another"}})
+    text = build_report([turned_table(), other], ReportOptions(group_by="by"))
+    assert "\u202e" not in text
+    assert r"<bdi>\u202egnp.exe-0.png</bdi>" in text
+    within_tags = re.sub(r"<bdi>[^<]*</bdi>", "", text)
+    within_sentences = re.sub("\u2068[^\u2068\u2069]*\u2069", "", within_tags)
+    spots = re.sub(r'<script type="application/json">.*?</script>', "", within_sentences)
+    assert "gnp.exe" not in spots
+    assert "שלום" not in spots
+    assert text.count("\u2068") == text.count("\u2069") > 0
+
+
+def test_nothing_but_the_page_itself_may_run(chromium: browser.Browser, tmp_path: Path):
+    text = build_report([turned_table()])
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy[1]
+    target = tmp_path / "sound.html"
+    target.write_text(text)
+    chromium.events.clear()
+    chromium.open(target, 1400, dark=False)
+    assert chromium.complaints() == []
+    assert chromium.evaluate("document.getElementById('theme').hidden") is False  # the script ran
+    # What a name might smuggle in, were it not escaped.
+    smuggled = "<script>document.title = 'taken'</script>"
+    smuggled += "<img src='http://127.0.0.1:9/x' onerror=\"document.title = 'taken'\">"
+    target.write_text(text.replace("<main", f"{smuggled}<style>body {{ color: red }}</style><main"))
+    chromium.open(target, 1400, dark=False)
+    assert chromium.evaluate("document.title") != "taken"
+    assert chromium.evaluate("getComputedStyle(document.body).color") != "rgb(255, 0, 0)"
+    assert any("Content Security Policy" in complaint for complaint in chromium.complaints())
+
+
 def test_a_histogram_counts_what_numpy_counts():
     rng = np.random.default_rng(0)
     tables = [
@@ -192,7 +239,8 @@ def test_a_histogram_counts_what_numpy_counts():
         for n, m in (("a", 0), ("b", 9))
     ]
     chart = histogram(tables)
-    shares = [float(spot.text.split("; a ")[-1].split("a ")[-1].split("%")[0]) for spot in chart.spots]
+    name = "\u2068a\u2069 "
+    shares = [float(spot.text.split(name)[-1].split("%")[0]) for spot in chart.spots]
     edges = np.linspace(chart.x.low, chart.x.high, len(shares) + 1)
     expected = np.histogram(tables[0].scores["score"], edges)[0] / 5
     np.testing.assert_allclose(shares, expected, atol=0.005)

@@ -25,7 +25,7 @@ from jepa_jax.images.sources import name_in_full
 from jepa_jax.images.sources.csv_table import read_csv
 from jepa_jax.images.sources.listing import PATH_COLUMNS
 from jepa_jax.images.sources.records import Unusable
-from jepa_jax.jobs.pinned import pin_records, write_records
+from jepa_jax.jobs.pinned import keys_digest, pin_records, write_records
 
 
 def picture(red: int = 0) -> bytes:
@@ -425,9 +425,10 @@ def test_a_job_begun_when_slices_were_counted_from_0_is_not_resumed_as_another(t
     tfds = pytest.importorskip("tensorflow_datasets")
     directory = tfds_directory(tmp_path, {"image": tfds.features.Image()}, {"image": picture()}, 8)
     source = open_source(f"tfds:{directory}/train[3:6]")
-    write_records(epath.Path(tmp_path), dataclasses.replace(source, keys=["0", "1", "2"]))
+    begun = dataclasses.replace(source, keys=["0", "1", "2"])
+    write_records(epath.Path(tmp_path), begun)
     with pytest.raises(JobError, match=r"belongs to another job .*new output directory"):
-        pin_records(epath.Path(tmp_path), source)
+        pin_records(epath.Path(tmp_path), source, keys_digest(begun.keys), write=False)
 
 
 def test_images_that_are_no_pictures(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import re
 import resource
 import shutil
@@ -15,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import pyarrow as pa
 import pytest
+from job_kills import ScriptedKills, kill_at_random, require_equal
 from jobs_shared import failures, run_score, score_command, table, tiny_encoder
 from makes import TINY
 from PIL import Image
@@ -69,12 +68,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def compare(found: pa.Table, expected: pa.Table) -> None:
-    """Each key once, in order, and the same scores: the same programs ran, or halves of their batches."""
-    assert found["key"].to_pylist() == expected["key"].to_pylist()
-    np.testing.assert_allclose(found["score"].to_numpy(), expected["score"].to_numpy(), rtol=0, atol=1e-5)
-
-
 def test_processes_and_devices_write_the_table_of_one(
     pictures: Path, checkpoint: Path, compiled: dict[str, str], tmp_path: Path
 ):
@@ -89,7 +82,7 @@ def test_processes_and_devices_write_the_table_of_one(
             *common, "--output", output, "--processes", str(count), "--log-json", **compiled, **TWO_DEVICES
         )
         assert done.returncode == 0, done.stderr
-        compare(table(output), expected)
+        require_equal(table(output), expected)
         assert failures(output) == failures(tmp_path / "1")
         assert "60 images scored, 1 failed" in done.stdout
         # Every process wrote its share, and said so in a line per part.
@@ -284,51 +277,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 def test_twenty_kills_and_changing_processes_lose_and_double_nothing(
     checkpoint: Path, compiled: dict[str, str], tmp_path: Path
 ):
-    pictures = make_pictures(tmp_path / "in", 2000)
-    common = [pictures, "--model", checkpoint, "--shard-size", "16", "--batch-size", "16", "--workers", "0"]
-    undisturbed = run_score(*common, "--output", tmp_path / "undisturbed", **compiled)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    output = tmp_path / "out"
-    rng = random.Random(0)
-    kills = 0
-    seen = 0
-    for attempt in range(60):
-        count = (1, 2, 3, 1)[attempt % 4]
-        command = score_command(*common, "--output", output, "--processes", str(count))
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | compiled,
-            start_new_session=True,
-        )
-        # From before the first part of this run to a few parts on: later kills find less work left.
-        target = min(125, seen + rng.randrange(0, 6))
-        while process.poll() is None and len(list(output.glob("part-*.parquet"))) < target:
-            time.sleep(0.01)
-        time.sleep(rng.random() * 0.2)
-        if process.poll() is None:
-            kills += kill_some(process, rng)
-        process.wait()
-        seen = len(list(output.glob("part-*.parquet")))
-        if kills >= 20:
-            break
-    assert kills >= 20
-    last = run_score(*common, "--output", output, "--processes", "2", **compiled)
-    assert last.returncode == 0, last.stderr
-    found = table(output)
-    assert len(found) == 2000
-    compare(found, table(tmp_path / "undisturbed"))
-    assert not list(output.rglob("*.tmp"))
+    assert kill_at_random(tmp_path / "kills", checkpoint, compiled, times=20, seed=0) >= 20
 
 
-def kill_some(process: subprocess.Popen, rng: random.Random) -> int:
-    """kill -9 one process of a job, the launcher or all of them; all are gone when this returns."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    victims = rng.choice([family, [rng.choice(family)], [rng.choice(family)]])
-    for victim in victims:
-        if victim.is_running():
-            victim.kill()
-    psutil.wait_procs(family, timeout=200)
-    assert not any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in family)
-    return 1
+def test_a_job_killed_at_any_change_of_its_directory_goes_on(compiled: dict[str, str], tmp_path: Path):
+    with ScriptedKills(tmp_path / "kills", **compiled) as kills:
+        assert [kills.kill_at(number) for number in (3, 5, 8, 11)] == [True] * 4

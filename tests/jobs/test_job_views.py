@@ -140,6 +140,7 @@ def test_scores_errors_and_precisions_of_views_are_joined():
     result = ScoreResult(
         score=jnp.asarray(scores, jnp.float32),
         score_error=jnp.asarray(errors, jnp.float32),
+        clipped=jnp.zeros(10, jnp.int32).at[6].set(3),
         level=jnp.asarray(levels),
         listing_score=jnp.asarray(scores - 20, jnp.float32),
         singular_values=jnp.zeros((10, 5)),
@@ -160,6 +161,7 @@ def test_scores_errors_and_precisions_of_views_are_joined():
     assert list(found["precision"]) == [LEVELS[1], LEVELS[3]]
     np.testing.assert_array_equal(found["embedding"], [[0, 1], [8, 9]])
     assert list(found["log_volume_rank"]) == [4, 4]
+    assert list(found["clipped"]) == [0, 3]
     assert "singular_values" not in found
 
 

@@ -23,6 +23,7 @@ from jepa_jax.analysis.report.charts import (
     spread,
     steps,
 )
+from jepa_jax.analysis.report.names import isolated
 from jepa_jax.analysis.table import ScoreTable, drawn_rows
 
 MOST_BINS = 72
@@ -55,25 +56,26 @@ def histogram(tables: Sequence[ScoreTable], column: str = "score") -> Chart:
         if not alone:
             marks.append(Mark("area", tone, steps(x, y, edges, share, closed=True)))
             marks.append(Mark("line", tone, steps(x, y, edges, share, closed=False)))
-            keys.append(Key("area", tone, f"{table.name}, median {number(float(np.median(v)))}"))
+            keys.append(Key("area", tone, f"{isolated(table.name)}, median {number(float(np.median(v)))}"))
         marks.append(Mark("rule", tone, rule(x, float(np.median(v)))))
     middles = (edges[:-1] + edges[1:]) / 2
+    names = ["" if alone else f"{isolated(table.name)} " for table in tables]
     spots = [
         Spot(
             round(100 * float(x.place(middle)), 2),
             f"{number(edges[i])} to {number(edges[i + 1])}: "
-            + "; ".join(("" if alone else f"{t.name} ") + f"{s[i]:.2%}" for t, s in zip(tables, shares, strict=True)),
+            + "; ".join(f"{name}{share[i]:.2%}" for name, share in zip(names, shares, strict=True)),
         )
         for i, middle in enumerate(middles)
     ]
     quantiles = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
     rows = tuple(
-        (table.name, number(len(table), 0), *(number(float(q)) for q in np.quantile(v, quantiles)))
+        (isolated(table.name), number(len(table), 0), *(number(float(q)) for q in np.quantile(v, quantiles)))
         for table, v in zip(tables, values, strict=True)
     )
     return Chart(
         "histogram",
-        f"Scores of {' and '.join(table.name for table in tables)}",
+        f"Scores of {' and '.join(isolated(table.name) for table in tables)}",
         "; ".join(
             f"{row[0]}: {row[1]} images, median {row[5]}, 90% between {row[3]} and {row[7]} nats" for row in rows
         ),
@@ -116,7 +118,7 @@ def spectrum(table: ScoreTable) -> Chart | None:
     nulls = table.null_directions
     return Chart(
         "spectrum",
-        f"Singular values of the Jacobian, {table.name}",
+        f"Singular values of the Jacobian, {isolated(table.name)}",
         f"{len(ranks)} singular values per image. The median of the largest is {_short(median[0])}, of the smallest "
         f"{_short(median[-1])}. Among the rarest images the smallest is {_short(medians['rare'][-1])}, among the most "
         f"typical {_short(medians['typical'][-1])}.",
@@ -170,7 +172,7 @@ def against_complexity(table: ScoreTable, rows: np.ndarray, bits: np.ndarray) ->
     direction = "" if strength < 0.2 else f", more complex images scoring {'lower' if correlation < 0 else 'higher'}"
     return Chart(
         "complexity",
-        f"Score against image complexity, {table.name}",
+        f"Score against image complexity, {isolated(table.name)}",
         f"Spearman rank correlation {number(correlation, 2)} over {len(bits):,} images: the score {words} complexity.",
         f"Spearman {number(correlation, 2)} over {len(bits):,} images: the score {words} complexity{direction}. "
         "Bits per pixel are those of what the encoder sees. The line joins medians of equal shares of the images.",
@@ -188,11 +190,11 @@ def against_complexity(table: ScoreTable, rows: np.ndarray, bits: np.ndarray) ->
 
 def ranks_of(pair: Agreement, index: int) -> Chart:
     """Percentiles of the same images under two models."""
-    x, y = (Axis(f"percentile by {name}", 0, 100) for name in (pair.first, pair.second))
+    x, y = (Axis(f"percentile by {isolated(name)}", 0, 100) for name in (pair.first, pair.second))
     shown = drawn_rows(pair.count, MOST_DOTS)
     return Chart(
         f"agreement-{index}",
-        f"{pair.first} and {pair.second}",
+        f"{isolated(pair.first)} and {isolated(pair.second)}",
         f"Spearman {number(pair.spearman, 2)} over {pair.count:,} images; {pair.rare_overlap:.0%} of the rarest and "
         f"{pair.typical_overlap:.0%} of the most typical 5% are shared.",
         f"Each dot is an image at its percentile under both models. Spearman {number(pair.spearman, 2)}.",

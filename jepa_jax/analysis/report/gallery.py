@@ -14,6 +14,7 @@ import numpy as np
 from jepa_jax.analysis.groups import rows_by_group
 from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.report.charts import number
+from jepa_jax.analysis.report.names import isolated
 from jepa_jax.analysis.table import ScoreTable
 
 THUMBNAIL_SIDE = 160
@@ -93,7 +94,7 @@ def galleries(
             score,
             round(float(percentile[row]), 2),
             pictures[row],
-            f"{table.keys[row]}, score {score}, percentile {percentile[row]:.1f}",
+            f"{isolated(str(table.keys[row]))}, score {score}, percentile {percentile[row]:.1f}",
         )
 
     built = []
