@@ -145,14 +145,6 @@ def test_a_list_of_a_folder_that_is_away_is_refused(folder: Path):
     assert len(listed(folder / "list.csv", f"path\n{few}").keys) == 4
 
 
-def test_a_folder_of_a_list_that_goes_away_is_not_the_images_fault(folder: Path):
-    source = listed(folder / "list.csv", "path\nin/0.png\nin/1.png\n")
-    source.require_present()
-    (folder / "in").rename(folder / "away")
-    with pytest.raises(JobError, match="has vanished"):
-        source.require_present()
-
-
 # Folders
 
 

@@ -23,7 +23,7 @@ PATH_COLUMNS = ("path", "file", "file_name", "filename", "filepath", "image_path
 KEY_COLUMN = "key"
 
 MOST_FOLDERS = 16
-"""Folders that are watched, so that a disk that is away is told from images that are."""
+"""Folders that are looked for; of more, the folders that they lie in."""
 
 AWAY = 0.1
 """Share of a list in one folder that is not there: less are images that are missing, more is a disk that is away."""
@@ -59,7 +59,8 @@ def open_listing(name: str, files: Sequence[str], column: str | None = None) -> 
         (text_key(key or f"row {row}"), _locate(folder, entry))
         for row, (key, entry) in enumerate(zip(keys, paths, strict=True))
     )
-    return Records(name, unique, locators, read_file, _folders(name, locators))
+    _require_folders(name, locators)
+    return Records(name, unique, locators, read_file)
 
 
 def _from_csv(name: str, file: epath.Path, column: str | None) -> tuple[Column, Column]:
@@ -182,12 +183,8 @@ def _locate(folder: str, path: str | None) -> str | Unusable:
     return scheme + path[len(scheme) :] if scheme else os.path.join(folder, path)
 
 
-def _folders(name: str, locators: Iterable[str | Unusable]) -> tuple[str, ...]:
-    """The folders that the images are in, as far as they are there now: if one is gone later, no image is to blame.
-
-    Raises:
-        ArgumentError: one is not there that much of the list is in, as if its disk were away.
-    """
+def _require_folders(name: str, locators: Iterable[str | Unusable]) -> None:
+    """Raise ArgumentError where a folder is not there that much of the list is in, as if its disk were away."""
     local = [locator for locator in locators if isinstance(locator, str) and not scheme_of(locator)]
     folders = Counter(os.path.dirname(path) or "." for path in local)
     while len(folders) > MOST_FOLDERS:
@@ -201,7 +198,6 @@ def _folders(name: str, locators: Iterable[str | Unusable]) -> tuple[str, ...]:
                 f"input {name} lists {count} of its {len(local)} paths in {text_key(folder)}, which is not there. "
                 "Bring that folder back, or take its rows out of the list; relative paths start at the list's folder."
             )
-    return tuple(sorted(filter(os.path.isdir, folders)))
 
 
 def _is_table(name: str) -> bool:
