@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from jepa_jax.errors import ImageError
 from jepa_jax.images.jpeg_scans import whole_jpeg
@@ -22,6 +22,9 @@ MAX_PIXELS = 89_478_485
 
 BYTES_PER_PIXEL = 16
 """What decoding takes at most: the picture, its copy with transparency, the white behind it, and both together."""
+
+# Profiles and notes of more than a megabyte are no reason to refuse a picture; all of a file's together are bounded.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "TGA", "JPEG2000", "PPM")
 """What is opened, whatever a file is called. Pillow knows more: PostScript, which it has Ghostscript run."""

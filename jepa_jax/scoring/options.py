@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -92,9 +93,9 @@ class ScoreOptions:
     memory: int | None = None
 
     def __post_init__(self):
-        for name in ("memory", "tolerance"):
+        for name in ("memory", "tolerance", "eps"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise ArgumentError(f"{name}={value} must be positive.")
         if self.mesh is not None:
             object.__setattr__(self, "mesh", usable_mesh(self.mesh))

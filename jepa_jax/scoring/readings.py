@@ -111,9 +111,12 @@ def read_scores(
         by_values = numerics.spectrum or inputs < basis.shape[-1]
         volume = (_volume_by_values if by_values else _volume)(numerics, inputs, factor, basis, noise_norm)
         error = _score_error(numerics, function, rank, measured, volume, noise_norm)
+        # Where the function itself gives no number, its derivative may still look like one.
+        known = jnp.all(jnp.isfinite(embedding), axis=-1)
+        volume = volume._replace(score=jnp.where(known, volume.score, jnp.nan))
         result = ScoreResult(
             score=volume.score,
-            score_error=jnp.where(volume.clipped > 0, jnp.inf, error),
+            score_error=jnp.where(volume.clipped > 0, jnp.inf, jnp.where(known, error, jnp.nan)),
             clipped=volume.clipped,
             level=jnp.full(embedding.shape[0], LEVELS.index(numerics.precision), jnp.int32),
             listing_score=listing,

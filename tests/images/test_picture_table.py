@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from picture_kinds import TWIN, Kind, chunk, kinds, levels, outcome, png, table, tiff
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from jepa_jax.errors import ImageError
 from jepa_jax.images.decoding import open_encoded
@@ -136,3 +137,20 @@ def test_a_palette_of_transparent_colours_is_laid_over_white():
 def test_integers_of_no_known_range_are_refused():
     with pytest.raises(ImageError, match="mode 'I' with values from 7 to 7, whose range is unknown"):
         to_rgb(Image.new("I", (4, 4), 7))
+
+
+def test_a_thumbnail_before_its_picture_is_not_taken_for_it():
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as file:
+        file.write(np.zeros((8, 8), np.uint8), photometric="minisblack", subfiletype=1)
+        file.write(np.zeros((16, 16), np.uint8), photometric="minisblack")
+    with pytest.raises(ImageError, match="begins with a reduced copy"):
+        to_rgb(open_encoded(stream.getvalue()))
+
+
+def test_long_notes_are_no_reason_to_refuse_a_picture():
+    image, notes = Image.new("RGB", (4, 4), (9, 8, 7)), PngInfo()
+    notes.add_text("about", "a" * 2**21, zip=True)
+    stream = io.BytesIO()
+    image.save(stream, "PNG", pnginfo=notes)
+    np.testing.assert_array_equal(to_rgb(open_encoded(stream.getvalue())), np.asarray(image))

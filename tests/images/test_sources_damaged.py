@@ -354,3 +354,17 @@ except jj.ArgumentError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "cannot be read as ArrayRecord" in done.stdout
+
+
+def test_two_archives_in_one_file_are_told(tmp_path: Path):
+    first, second = (tar(tmp_path / f"{name}.tar", (member(f"{name}.png"), picture())) for name in "ab")
+    whole = tmp_path / "both.tar"
+    whole.write_bytes(first.read_bytes() + second.read_bytes())
+    assert "another archive" in reasons(whole)["#damage"]
+    assert reasons(first) == {}
+
+
+def test_blanks_around_the_names_of_columns_are_none_of_them(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "list.csv").write_text("path , key\na.png,A\n")
+    assert list(open_source(tmp_path / "list.csv").keys) == ["A"]

@@ -30,6 +30,8 @@ def test_keywords_are_the_fields_of_the_options():
         ({"block_size": 0}, "block_size=0 must be at least 1"),
         ({"images_per_step": -1}, "images_per_step=-1 must be at least 1"),
         ({"tolerance": 0.0}, "tolerance=0.0 must be positive"),
+        ({"eps": 0.0}, "eps=0.0 must be positive"),
+        ({"eps": float("nan")}, "eps=nan must be positive"),
         ({"memory": -5}, "memory=-5 must be positive"),
         ({"noise": float("nan")}, "noise=nan"),
         ({"noise": {"float32": 1e-6}, "precision": "bfloat16"}, "says nothing of bfloat16"),

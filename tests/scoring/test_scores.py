@@ -345,3 +345,12 @@ def test_the_predicted_error_is_honest_on_published_spectra(spectra, level):
             predictions.append(float(predicted))
     assert np.mean(np.array(errors) <= np.array(predictions)) >= 0.95
     assert np.median(predictions) <= 5 * np.median(errors)
+
+
+def test_an_embedding_that_is_no_number_has_no_score():
+    weights = jnp.asarray(np.random.default_rng(0).standard_normal((5, 3)), jnp.float32)
+    batch = jnp.asarray(np.random.default_rng(1).uniform(0.5, 1.5, (2, 5)), jnp.float32).at[0, 0].set(-1.0)
+    for fn in (lambda x: jnp.log(x) @ weights, lambda x: x @ weights + jnp.where(x[:, :1] < 0, jnp.inf, 0.0)):
+        result = jj.score(fn, batch)
+        np.testing.assert_array_equal(np.isfinite(result.score), [False, True])
+        np.testing.assert_array_equal(np.isfinite(result.score_error), [False, True])

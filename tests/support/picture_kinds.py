@@ -469,7 +469,8 @@ An encoder sees 8 bits a channel. What a file's samples mean is judged from its 
 picture's pixels: bit for bit where the format loses nothing. All else is refused, in a job as a row of the failures.
 
 - Grey of more than 8 bits is rounded to 8; of colours of 16 bits Pillow takes the upper 8, as `transformers` does.
-- Transparency is laid over white. An EXIF orientation is applied. Of an animation the first frame is taken.
+- Transparency is laid over white. An EXIF orientation (or XMP's, where EXIF has none) is
+  applied. Of an animation the first frame is taken, of several pages the first.
 - A picture whose data end before it does is refused: strips, rows or scans that are missing included.
 - A JPEG of more than {scans} scans is refused, and so is a picture of more than {pixels:,} pixels.
 - In a job, a record that takes more than {seconds:.0f} seconds to be read and decoded is given up.

@@ -12,7 +12,7 @@ WIDTH, HEIGHT, BITS, PHOTOMETRIC, STRIPS, COUNT, ROWS, COUNTS, PLANAR = 256, 257
 COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_COUNTS, INK_SET, FORMAT = 320, 322, 323, 324, 325, 332, 339
 COEFFICIENTS, SUBSAMPLING, REFERENCE = 529, 530, 532
 
-COMPRESSION, OLD_JPEG = 259, 6
+COMPRESSION, OLD_JPEG, SUBFILE = 259, 6, 254
 
 INTERPRETATIONS = {
     0: "WhiteIsZero",
@@ -45,6 +45,8 @@ def tiff_samples(image: Image.Image) -> Samples:
         raise refused("TIFF", f"{tags_described(tags)}, whose range is unknown")
     if PHOTOMETRIC not in tags and tags.get(COMPRESSION) != OLD_JPEG:
         raise refused("TIFF", "does not say whether white is zero")
+    if tags.get(SUBFILE, 0) & 1 and getattr(image, "n_frames", 1) > 1:
+        raise refused("TIFF", "begins with a reduced copy of the picture that is on a later page")
     if photometric in (8, 9):
         raise refused("TIFF", tags_described(tags))
     if photometric == 5 and tags.get(INK_SET, 1) != 1:

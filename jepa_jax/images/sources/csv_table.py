@@ -37,6 +37,7 @@ def read_csv(file: epath.Path, known: Sequence[str]) -> tuple[list[str], list[Se
     if not rows:
         return [], []
     names, *body = rows
+    names = [name.strip() for name in names]
     if len(names) == 1 and not _is_header(file, names[0], [row[0] for row in body], known):
         names, body = [known[0]], rows
     elif len(names) > 1 and (path := next(filter(_looks_like_a_path, names), None)):

@@ -188,6 +188,9 @@ def _require_end(tar: tarfile.TarFile, stream: _Bounded) -> None:
         raise tarfile.ReadError("the file ends without the mark of an archive's end")
     if any(block):
         raise tarfile.ReadError("the next header cannot be read")
+    while block := stream.read(tarfile.RECORDSIZE):
+        if any(block):
+            raise tarfile.ReadError("something follows the mark of its end, such as another archive")
 
 
 def _opened(archive: str, stream: _Bounded) -> tarfile.TarFile:
