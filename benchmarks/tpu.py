@@ -227,6 +227,8 @@ def table(results: dict[str, Any]) -> str:
         lines.append(
             f"| {row['model']} | {chips} | {row['precision']} | {sizes} | {sent} | {row['compile_seconds']:.0f} |"
         )
+    if note := results.get("note"):
+        lines += ["", note]
     return "\n".join(lines) + "\n"
 
 
