@@ -368,3 +368,10 @@ def test_blanks_around_the_names_of_columns_are_none_of_them(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(picture())
     (tmp_path / "list.csv").write_text("path , key\na.png,A\n")
     assert list(open_source(tmp_path / "list.csv").keys) == ["A"]
+
+
+def test_a_single_image_says_what_to_give(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(picture())
+    for name in ("a.png", "*.png"):
+        with pytest.raises(jj.ArgumentError, match="Single images are given by their folder"):
+            open_source(tmp_path / name)

@@ -11,7 +11,7 @@ from etils import epath
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.array_record import ARRAY_RECORD
 from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
-from jepa_jax.images.sources.folder import FOLDER, Contents, look_through, records_of
+from jepa_jax.images.sources.folder import FOLDER, Contents, is_image, look_through, records_of
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.listing import LISTING, lists_others
 from jepa_jax.images.sources.patterns import expand
@@ -188,4 +188,6 @@ def _open_files(name: str, files: Sequence[str], part: str | None) -> Records:
     if len(kinds) == 1 and len(files) > 1 and all(map(kinds[0].is_file, files)):
         raise ArgumentError(f"input {text_key(name)}: {len(files)} files together are of no known kind; give one.")
     hint = " Decompress it first." if _is_compressed(name) else ""
+    if any(map(is_image, files)):
+        hint = " Single images are given by their folder, or by a .csv file that lists them."
     raise ArgumentError(f"input {text_key(name)} is of no known kind; give {accepted()}.{hint}")
