@@ -28,13 +28,18 @@ WORTH_IT = 0.9
 """Half a plan that takes more than this share of the memory is not worth its time: something else takes it."""
 
 
+PREPARED_APART: frozenset[Platform] = frozenset(("gpu", "tpu"))
+"""Where the kernels of the way back are arguments of the program. On a CPU it makes them in each call: handed in, one
+ViT-S image took a tenth longer (measured), since XLA lays out as it likes what it makes itself."""
+
+
 @dataclass(frozen=True)
 class Program:
     """A compiled scoring function for batches of one shape.
 
     Attributes:
         run: ``((params, prepared kernels), batch) -> ScoreResult``.
-        prepare: the kernels of the parameters.
+        prepare: the kernels of the parameters; None where the program makes them itself.
         plan: how the Jacobian is computed, as planned.
         at_once: parts of a batch at the same time, see `jepa_jax.scoring.concurrency`.
         compile_seconds: what compiling took; little where the persistent cache knew it.
@@ -44,7 +49,7 @@ class Program:
     """
 
     run: Run
-    prepare: Callable[[Any], Kernels]
+    prepare: Callable[[Any], Kernels | None]
     plan: JacobianOptions
     at_once: int
     compile_seconds: float
@@ -165,7 +170,8 @@ class ProgramFactory:
         begun = time.perf_counter()
         images = jax.ShapeDtypeStruct((part, *batch.shape[1:]), batch.dtype)
         kernels = functools.partial(prepare_kernels, self.function, unplanned(numerics.jacobian), images.shape[1:])
-        prepared = jax.eval_shape(kernels, self.params)
+        apart = self.platform in PREPARED_APART
+        prepared = jax.eval_shape(kernels, self.params) if apart else None
         compiled = compute_scores.lower(self.function, numerics, self.params, images, prepared).compile()
         seconds = time.perf_counter() - begun
         (_, sharding, of_kernels), _ = compiled.input_shardings
@@ -176,12 +182,14 @@ class ProgramFactory:
             shared = max(0, memory.argument_size_in_bytes - images.size * images.dtype.itemsize)
             at_once = min(at_once, max(1, (self.budget - shared) // max(1, each)))
 
-        def run_part(weights: tuple[Any, Kernels], batch: jax.Array) -> ScoreResult:
+        def run_part(weights: tuple[Any, Kernels | None], batch: jax.Array) -> ScoreResult:
             params, prepared = weights
             # The batch may lie anywhere, on a mesh of the user's own for instance.
             return compiled(params, jax.device_put(batch, sharding), prepared)
 
-        def prepare(params: Any) -> Kernels:
+        def prepare(params: Any) -> Kernels | None:
+            if not apart:
+                return None
             return jax.device_put(kernels(params), of_kernels)  # a mesh of the user's may be set meanwhile
 
         run: Run = run_part

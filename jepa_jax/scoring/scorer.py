@@ -85,7 +85,7 @@ class Scorer:
         self._noise = self.options.noise_by_level  # now, so that what is missing is said before anything is computed
         require_sound_backend(self.options.numerics.jacobian, self.function.layered)
         self.report = report
-        self._prepared: dict[Any, tuple[Any, Kernels]] = {}
+        self._prepared: dict[Any, tuple[Any, Kernels | None]] = {}
         self._preparing = threading.Lock()
         self._alone = threading.Lock()  # of a program that is planned to have all the memory
 
@@ -137,11 +137,11 @@ class Scorer:
                         raise
                     self._make_smaller(numerics, program, shape)
 
-    def _prepared_by(self, program: Program, shape: tuple[int, ...]) -> Kernels:
+    def _prepared_by(self, program: Program, shape: tuple[int, ...]) -> Kernels | None:
         """The kernels of the parameters, made once for each level and shape of an example, until they are replaced."""
         key = unplanned(program.plan), shape
         with self._preparing:
-            of_params, prepared = self._prepared.get(key, (None, ()))
+            of_params, prepared = self._prepared.get(key, (None, None))
             if of_params is not self.params:
                 prepared = jax.block_until_ready(program.prepare(self.params))
                 self._prepared[key] = self.params, prepared

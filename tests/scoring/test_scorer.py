@@ -142,6 +142,7 @@ def test_kernels_are_prepared_once_for_all_batches(encoder, batch, monkeypatch: 
     monkeypatch.setattr(
         programs, "prepare_kernels", lambda *args: calls.append(args) or compute.prepare_kernels(*args)
     )
+    monkeypatch.setattr(programs, "PREPARED_APART", {"cpu"})  # as on an accelerator
     scorer = jj.Scorer(encoder, block_size=11)  # nobody else's program
     first = scorer(batch[:2])
     tracing = len(calls)
