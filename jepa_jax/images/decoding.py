@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from jepa_jax.errors import ImageError
 from jepa_jax.images.jpeg_scans import whole_jpeg
 from jepa_jax.images.preprocessing import preprocess_rgb, to_rgb
-from jepa_jax.images.reasons import in_words, of_the_machine, unopened
+from jepa_jax.images.reasons import of_the_machine, sentence, unopened
 from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.images.sources.records import Reader, Unusable
 from jepa_jax.images.views import Views, draw_views
@@ -86,10 +86,10 @@ def decode_record(index: int, key: str, locator: Any, reader: Reader, recipe: In
     except ImageError as error:
         return Decoded(index, None, str(error))
     except MemoryError as error:
-        return Decoded(index, None, f"out of memory while decoding: {in_words(error)}", no_fault_of_its_own=True)
+        return Decoded(index, None, f"out of memory while decoding: {sentence(error)}", no_fault_of_its_own=True)
     except Exception as error:  # a reader's library may raise anything at a damaged file
         known = isinstance(error, OSError)
-        what = error.strerror or in_words(error) if known else f"{type(error).__name__}: {in_words(error)}"
+        what = error.strerror or sentence(error) if known else f"{type(error).__name__}: {sentence(error)}"
         blameless = of_the_machine(error)
         return Decoded(index, None, f"it cannot be read: {what}", unreadable=True, no_fault_of_its_own=blameless)
 
@@ -118,11 +118,11 @@ def decode(content: bytes | np.ndarray, key: str, recipe: InputRecipe) -> np.nda
     except MemoryError as error:
         raise _short_of_memory(size) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"the image is too large: {in_words(error)}") from error
+        raise ImageError(f"the image is too large: {sentence(error)}") from error
     except Image.UnidentifiedImageError as error:
         raise unopened(content) from error
     except Exception as error:  # what decoders raise at damaged files is no closed set
-        raise ImageError(f"the image cannot be decoded: {in_words(error)}") from error
+        raise ImageError(f"the image cannot be decoded: {sentence(error)}") from error
 
 
 def require_size(size: tuple[int, int]) -> None:

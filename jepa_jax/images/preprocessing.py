@@ -14,7 +14,7 @@ from PIL import Image
 
 from jepa_jax.errors import ImageError
 from jepa_jax.images.eight_bits import eight_bit_rgb
-from jepa_jax.images.reasons import in_words
+from jepa_jax.images.reasons import sentence
 from jepa_jax.images.recipe import PreprocessSpec
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -89,7 +89,7 @@ def to_rgb(image: Image.Image | np.ndarray) -> Image.Image:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # what decoders raise at damaged files is no closed set
-        raise ImageError(f"the image cannot be decoded: {in_words(error)}") from error
+        raise ImageError(f"the image cannot be decoded: {sentence(error)}") from error
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

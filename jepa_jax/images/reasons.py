@@ -36,12 +36,17 @@ OF_THE_MACHINE = frozenset(
 
 UNKNOWN = "the content is no known image format"
 
+LONGEST = 300
+"""Characters of another library's message that are passed on."""
+
 FRAMES = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
 
 
-def in_words(error: BaseException) -> str:
-    """What an error says, in one line and never empty."""
-    return " ".join(str(error).split()) or type(error).__name__
+def sentence(error: BaseException) -> str:
+    """What an error says, as the end of a sentence: its first line, its name where it says nothing."""
+    lines = [line for line in map(str.strip, str(error).splitlines()) if line]
+    said = "".join(c if c.isprintable() else "?" for c in (lines or [type(error).__name__])[0])
+    return (said if len(said) <= LONGEST else said[:LONGEST] + "...").rstrip(".")
 
 
 def of_the_machine(error: BaseException | None) -> bool:

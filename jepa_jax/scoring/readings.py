@@ -113,16 +113,16 @@ def read_scores(
         error = _score_error(numerics, function, rank, measured, volume, noise_norm)
         # Where the function itself gives no number, its derivative may still look like one.
         known = jnp.all(jnp.isfinite(embedding), axis=-1)
-        volume = volume._replace(score=jnp.where(known, volume.score, jnp.nan))
+        score, listing = (jnp.where(known, value, jnp.nan) for value in (volume.score, listing))
         result = ScoreResult(
-            score=volume.score,
+            score=score,
             score_error=jnp.where(volume.clipped > 0, jnp.inf, jnp.where(known, error, jnp.nan)),
             clipped=volume.clipped,
             level=jnp.full(embedding.shape[0], LEVELS.index(numerics.precision), jnp.int32),
             listing_score=listing,
             singular_values=values,
             embedding=embedding,
-            gaussian_score=gaussian_score(volume.score, embedding) if function.gaussian else None,
+            gaussian_score=gaussian_score(score, embedding) if function.gaussian else None,
             log_volume_rank=rank,
         )
         # float64 must not leave this scope: outside of it, arithmetic on it warns or fails.

@@ -85,7 +85,7 @@ class Scorer:
         self._noise = self.options.noise_by_level  # now, so that what is missing is said before anything is computed
         require_sound_backend(self.options.numerics.jacobian, self.function.layered)
         self.report = report
-        self._prepared: dict[Any, tuple[Any, Kernels | None]] = {}
+        self._prepared: tuple[Any, dict[Any, Kernels | None]] = None, {}
         self._preparing = threading.Lock()
         self._alone = threading.Lock()  # of a program that is planned to have all the memory
 
@@ -141,11 +141,12 @@ class Scorer:
         """The kernels of the parameters, made once for each level and shape of an example, until they are replaced."""
         key = unplanned(program.plan), shape
         with self._preparing:
-            of_params, prepared = self._prepared.get(key, (None, None))
-            if of_params is not self.params:
-                prepared = jax.block_until_ready(program.prepare(self.params))
-                self._prepared[key] = self.params, prepared
-            return prepared
+            if self._prepared[0] is not self.params:
+                self._prepared = self.params, {}
+            _, kernels = self._prepared
+            if key not in kernels:
+                kernels[key] = jax.block_until_ready(program.prepare(self.params))
+            return kernels[key]
 
     def _make_smaller(self, numerics: Numerics, program: Program, shape: jax.ShapeDtypeStruct) -> None:
         """Put a smaller program in the place of one that ran out of memory, unless another thread has done it."""

@@ -38,8 +38,12 @@ def target_mesh(target: str) -> Mesh:
         if name.startswith("TPU_") and value.startswith("WARNING"):
             del os.environ[name]
     library = importlib.import_module("libtpu").get_library_path()
-    quiet = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_STDERR_LOG_LEVEL": "3"}
-    quiet |= {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}  # no TPU is held: others may ask the compiler at the same time
+    quiet = {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_STDERR_LOG_LEVEL": "3",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no TPU is held: others may ask the compiler at the same time
+    }
     for name, value in {**quiet, "TPU_LIBRARY_PATH": library}.items():
         os.environ.setdefault(name, value)
     try:

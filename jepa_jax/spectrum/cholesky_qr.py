@@ -43,11 +43,12 @@ def compress(transpose: jax.Array) -> TriangleFactor:
     shifts = [units * unit / share for units, share in zip(SHIFTS, shares, strict=True)]
     identity = jnp.eye(outputs, dtype=transpose.dtype)
 
+    def add_square(total: jax.Array, chunk: jax.Array) -> tuple[jax.Array, None]:
+        return total + jnp.einsum("dk,dl->kl", chunk, chunk, precision=jax.lax.Precision.HIGHEST), None
+
     def divide(state: tuple[jax.Array, jax.Array], shift: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         orthogonal, product = state
-        gram = jax.lax.scan(lambda total, chunk: (total + _square(chunk), None), jnp.zeros_like(identity), orthogonal)[
-            0
-        ]
+        gram, _ = jax.lax.scan(add_square, jnp.zeros_like(identity), orthogonal)
         lower = jnp.linalg.cholesky(gram + (shift * jnp.trace(gram) + jnp.finfo(transpose.dtype).tiny) * identity)
         orthogonal = jax.lax.map(functools.partial(_divided, lower), orthogonal)
         return (orthogonal, jnp.matmul(lower.T, product, precision=jax.lax.Precision.HIGHEST)), None
@@ -55,11 +56,6 @@ def compress(transpose: jax.Array) -> TriangleFactor:
     state = begun.reshape(-1, CHUNK, outputs), identity * scale
     (_, product), _ = jax.lax.scan(divide, state, jnp.asarray(shifts, transpose.dtype))
     return TriangleFactor(product.T)
-
-
-def _square(chunk: jax.Array) -> jax.Array:
-    """Q^T Q of some rows of Q."""
-    return jnp.einsum("dk,dl->kl", chunk, chunk, precision=jax.lax.Precision.HIGHEST)
 
 
 def _divided(lower: jax.Array, chunk: jax.Array) -> jax.Array:

@@ -1,7 +1,6 @@
 """The command line as users call it: real processes, exit statuses, messages."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from command_line import run
 from makes import TINIEST_VIT
 from PIL import Image
 
@@ -19,13 +19,6 @@ from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jacobian.backend_check import Check
 
 SPEC = EncoderSpec("tiny", "dinov2", TINIEST_VIT, PreprocessSpec(resize_shortest=32, crop=28))
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the console script; wide enough that no message is wrapped."""
-    environment = os.environ | {"COLUMNS": "200"}
-    command = [str(Path(sys.executable).parent / "jepa-jax"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 @pytest.fixture(scope="module")

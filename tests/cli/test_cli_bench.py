@@ -1,12 +1,10 @@
 """`jepa-jax bench` as users call it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 from makes import TINIEST_VIT
 
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, save_encoder
@@ -17,16 +15,10 @@ from jepa_jax.numerics.precision import LEVELS, Precision
 SPEC = EncoderSpec("tiny", "dinov2", TINIEST_VIT, PreprocessSpec(resize_shortest=32, crop=28))
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "100"}
-    command = [str(Path(sys.executable).parent / "jepa-jax"), "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-
 def test_it_measures_and_compares(tmp_path: Path):
     save_encoder(Encoder(SPEC, initialize_params(TINIEST_VIT, 0)), tmp_path / "tiny")
     result = tmp_path / "results" / "here.json"
-    done = run("--model", tmp_path / "tiny", "--batch-size", "2", "--output", result)
+    done = run("bench", "--model", tmp_path / "tiny", "--batch-size", "2", "--output", result)
     assert done.returncode == 0, done.stderr
     assert "tiny at 28 pixels" in done.stdout
     found = json.loads(result.read_text())
@@ -40,7 +32,7 @@ def test_it_measures_and_compares(tmp_path: Path):
 
     faster = tmp_path / "faster.json"
     faster.write_text(json.dumps(found | {"rows": [row | {"milliseconds": row["milliseconds"] / 3}]}))
-    done = run("--compare", result, faster)
+    done = run("bench", "--compare", result, faster)
     assert done.returncode == 0, done.stderr
     assert "(3.00x)" in done.stdout
 
@@ -53,7 +45,7 @@ def test_what_makes_no_sense_is_one_sentence(tmp_path: Path):
         ([tmp_path / "other.json"], "give --compare"),
         (["--precision", "float8"], "precision='float8' is unknown"),
     ):
-        done = run(*arguments)
+        done = run("bench", *arguments)
         assert done.returncode == 2
         assert message in done.stderr
         assert "Traceback" not in done.stderr

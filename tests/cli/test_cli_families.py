@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +12,12 @@ import pytest
 import torch
 import torch_families as families
 import torch_reference as reference
+from command_line import run
 from safetensors.torch import load_file
 
 from jepa_jax.encoders import ENCODERS
 
 SHAPE: dict[str, Any] = {"width": 16, "heads": 2, "depth": 1, "mlp_width": 24, "patch_size": 14, "image_size": 28}
-
-
-def run(*arguments: str | Path, columns: int = 200) -> subprocess.CompletedProcess[str]:
-    """Run the console script."""
-    environment = os.environ | {"COLUMNS": str(columns)}
-    command = [str(Path(sys.executable).parent / "jepa-jax"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 @pytest.fixture(scope="module")

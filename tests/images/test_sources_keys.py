@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jepa_jax.images import open_source
-from jepa_jax.images.sources.names import sentence, text_key
+from jepa_jax.images.reasons import sentence
+from jepa_jax.images.sources.names import text_key
 from jepa_jax.images.sources.records import Unusable, unique_records
 
 TRICKY = st.text(st.sampled_from("\\nrxuf0d8\n\r\udcff\udc80/."), max_size=12)

@@ -1,18 +1,14 @@
 """The GPU's programs for attention: interpreted, against XLA's products, and lowered for a GPU that is not here."""
 
 import functools
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh
-from makes import change, loud_params, relative
+from makes import relative
 
-import jepa_jax as jj
-from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec
-from jepa_jax.jacobian import backend_check
 from jepa_jax.layers import attention_gpu, heads
 from jepa_jax.numerics.products import Products
 
@@ -82,33 +78,3 @@ def test_they_lower_for_a_gpu(tokens: int, images: int):
     assert lowered.count("__gpu$xla.gpu.triton") == 2
     # One buffer: the second program writes its part into what the first has left.
     assert lowered.count("output_tuple_indices") == 1
-
-
-@pytest.fixture
-def forgotten_programs():
-    yield
-    jax.clear_caches()
-    backend_check._failed.cache_clear()
-    backend_check._failed_layers.cache_clear()
-
-
-@pytest.mark.usefixtures("forgotten_programs")
-def test_an_encoder_by_them_has_the_same_jacobian(monkeypatch: pytest.MonkeyPatch):
-    vit = change(depth=2, width=32, heads=2)
-    encoder = Encoder(EncoderSpec("small", "dinov2", vit, PreprocessSpec(18, 16)), loud_params(vit, "float32"))
-    batch = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
-    expected = jj.jacobian(encoder, batch, schedule="batched", kernels="off")
-    of_tokens = []
-
-    def interpreted(products, cotangent, residuals):
-        of_tokens.append(cotangent.shape[0])
-        return attention_gpu.pullback_heads(products, cotangent, residuals, interpret=True)
-
-    def fits(products, queries, keys):
-        return attention_gpu.fits(Products("float16", "gpu"), queries, keys)
-
-    program = SimpleNamespace(fits=fits, pullback_heads=interpreted, to_inputs=attention_gpu.to_inputs)
-    monkeypatch.setitem(heads.KERNELS, "cpu", program)
-    assert relative(jj.jacobian(encoder, batch, schedule="batched"), expected) <= 1e-5
-    # The block by which a backend is checked, and one of the encoder's two: the other is pruned to its class token.
-    assert of_tokens == [65, 17]

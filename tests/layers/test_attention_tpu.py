@@ -1,16 +1,11 @@
 """The TPU's program for attention, interpreted here, against XLA's products."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from makes import change, loud_params, relative
+from makes import relative
 
-import jepa_jax as jj
-from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec
-from jepa_jax.jacobian import backend_check
 from jepa_jax.layers import attention_tpu, heads
 from jepa_jax.numerics.products import Products
 
@@ -46,33 +41,3 @@ def test_it_is_for_16_bits_and_heads_that_fill_the_lanes():
     assert not attention_tpu.fits(bfloat16, 257, (3, 257, 64)), "an odd number of heads"
     assert not attention_tpu.fits(bfloat16, 4097, (2, 4097, 64)), "logits larger than the chip's memory"
     assert not attention_tpu.fits(Products("bfloat16_3x", "tpu"), 257, (6, 257, 64))
-
-
-@pytest.fixture
-def forgotten_programs():
-    yield
-    jax.clear_caches()
-    backend_check._failed.cache_clear()
-    backend_check._failed_layers.cache_clear()
-
-
-@pytest.mark.usefixtures("forgotten_programs")
-def test_an_encoder_by_it_has_the_same_jacobian(monkeypatch: pytest.MonkeyPatch):
-    vit = change(depth=2, width=128, heads=2)
-    encoder = Encoder(EncoderSpec("wide", "dinov2", vit, PreprocessSpec(18, 16)), loud_params(vit, "float32"))
-    batch = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
-    expected = jj.jacobian(encoder, batch, schedule="batched", kernels="off")
-    of_tokens = []
-
-    def interpreted(products, cotangent, residuals):
-        of_tokens.append(cotangent.shape[0])
-        return attention_tpu.pullback_heads(products, cotangent, residuals, interpret=True)
-
-    def fits(products, queries, keys):
-        return attention_tpu.fits(Products("bfloat16", "tpu"), queries, keys)
-
-    program = SimpleNamespace(fits=fits, pullback_heads=interpreted, to_inputs=attention_tpu.to_inputs)
-    monkeypatch.setitem(heads.KERNELS, "cpu", program)
-    assert relative(jj.jacobian(encoder, batch, schedule="batched"), expected) <= 1e-5
-    # The block by which a backend is checked, and one of the encoder's two: the other is pruned to its class token.
-    assert of_tokens == [65, 17]

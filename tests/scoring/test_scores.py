@@ -353,4 +353,5 @@ def test_an_embedding_that_is_no_number_has_no_score():
     for fn in (lambda x: jnp.log(x) @ weights, lambda x: x @ weights + jnp.where(x[:, :1] < 0, jnp.inf, 0.0)):
         result = jj.score(fn, batch)
         np.testing.assert_array_equal(np.isfinite(result.score), [False, True])
+        np.testing.assert_array_equal(np.isfinite(result.listing_score), [False, True])
         np.testing.assert_array_equal(np.isfinite(result.score_error), [False, True])

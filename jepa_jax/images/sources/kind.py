@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from jepa_jax.errors import ArgumentError, JepaJaxError
-from jepa_jax.images.reasons import of_the_machine
-from jepa_jax.images.sources.names import sentence, text_key
+from jepa_jax.images.reasons import of_the_machine, sentence
+from jepa_jax.images.sources.names import text_key
 from jepa_jax.images.sources.records import Records
 
 PART = "::"

@@ -1,4 +1,4 @@
-"""Names as text: a record's key on one line, another library's message as one sentence."""
+"""Names as text: a record's key on one line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ _NO_TEXT = re.compile("[\n\r\ud800-\udfff]")
 
 _ALL_ESCAPES = re.compile(r"(?:[^\\]|\\(?:[\\nr]|x[89a-f][0-9a-f]|ud[89a-f][0-9a-f]{2}))*")
 """Text whose every backslash could have been written by `text_key`."""
-
-LONGEST = 300
-"""Characters of another library's message that are passed on."""
 
 
 def text_key(name: str) -> str:
@@ -35,13 +32,6 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def sentence(error: BaseException) -> str:
-    """What an error says, as the end of a sentence: its first line, its name where it says nothing."""
-    lines = [line for line in map(str.strip, str(error).splitlines()) if line]
-    said = "".join(c if c.isprintable() else "?" for c in (lines or [type(error).__name__])[0])
-    return (said if len(said) <= LONGEST else said[:LONGEST] + "...").rstrip(".")
 
 
 def _joined(name: str) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 from etils import epath
 
 from jepa_jax.errors import ArgumentError, JepaJaxError
+from jepa_jax.images.reasons import sentence
 from jepa_jax.images.sources.array_record import whole
 from jepa_jax.images.sources.kind import PART, Package, SourceKind, of_the_machine
-from jepa_jax.images.sources.names import sentence
 from jepa_jax.images.sources.records import Records, full_path, unique_records
 
 PREFIX = "tfds:"

@@ -19,9 +19,9 @@ from typing import IO, Any, cast
 from etils import epath
 
 from jepa_jax.errors import ArgumentError
+from jepa_jax.images.reasons import sentence
 from jepa_jax.images.sources.folder import is_image
 from jepa_jax.images.sources.kind import PART, SourceKind
-from jepa_jax.images.sources.names import sentence
 from jepa_jax.images.sources.records import Records, Unusable, read_slice, text_key, unique_records
 
 DAMAGE = "#damage"
