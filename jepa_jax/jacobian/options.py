@@ -42,6 +42,8 @@ class JacobianOptions:
             Jacobian elements, so small problems are batched and large ones go one by one.
         kernels: ``auto`` lets a layer use a kernel written for the platform, where it has one; ``off`` does without.
         platform: of the devices that compute; by default of JAX's default device.
+        khatri_rao: whether MLPs prepare the products of all weights that meet in a hidden unit: d^2 h numbers a block,
+            for which their matrices are a product less memory is moved by. Scoring decides by what fits.
     """
 
     mode: Mode = "auto"
@@ -52,6 +54,7 @@ class JacobianOptions:
     images_per_step: int | None = None
     kernels: Kernels = "auto"
     platform: Platform = dataclasses.field(default_factory=platform_of)
+    khatri_rao: bool = False
 
     def __post_init__(self):
         check_precision(self.precision)
@@ -75,7 +78,7 @@ class JacobianOptions:
     @property
     def products(self) -> Products:
         """What takes the pullbacks' products."""
-        return Products(self.precision, self.platform, self.kernels)
+        return Products(self.precision, self.platform, self.kernels, self.khatri_rao)
 
     @property
     def chosen_schedule(self) -> Schedule:

@@ -6,6 +6,10 @@ tile of keys of one row and head through all queries, and leaves the cotangents 
 multiplies those of the queries with a covariance, [dh, dh] a query, for many rows at once. Tokens go in tiles of 64
 and one for the rest, just as large as it must be: 257 are four tiles and one of 16.
 
+The covariance of keys and values under a query's weights comes as the mean of their products less the product of their
+means: so the means of all products of a head are one product, A times the [N, dh dh] products. Keys and values are
+centred first, which changes no covariance, and leaves little to cancel.
+
 It is written in Pallas for its Triton backend, which compiles for every GPU since 2020, runs interpreted on any
 machine, and reads alike in the versions of JAX that are supported. Its successor, Mosaic GPU, asks for a GPU of 2022,
 changed its names between two releases of JAX, and cannot be interpreted yet.
@@ -77,8 +81,7 @@ def pullback_heads(
     query, key, value = residuals
     weights = jax.nn.softmax(query @ jnp.swapaxes(key, -1, -2), axis=-1)
     output = weights @ value
-    spread = weights[..., None] * (value[:, None] - output[:, :, None])
-    covariance = products("hjf,hije->hife", key, spread)
+    mean_key, mean_value, mean_of_both = _moments(products, weights, key, value)
     stored = functools.partial(jnp.asarray, dtype=cotangent.dtype)
     whole = pl.BlockSpec(memory_space=pl.ANY)
     at_once = min(2 * _TILE, _power_of_two(rows))
@@ -99,11 +102,20 @@ def pullback_heads(
 
     of_keys = call(_of_keys_and_values, (pl.cdiv(tokens, _TILE), heads, rows), 5, {}, stages=2)
     of_queries = call(
-        functools.partial(_of_queries, at_once), (pl.cdiv(rows, at_once), heads, tokens), 3, {2: 0}, stages=1
+        functools.partial(_of_queries, at_once), (pl.cdiv(rows, at_once), heads, tokens), 5, {4: 0}, stages=1
     )
     turned = jnp.swapaxes(weights, 1, 2)  # so that a tile of keys is read along its queries
     pulled = of_keys(cotangent, *map(stored, (turned, query, value, output)))
-    return of_queries(cotangent, stored(covariance), pulled)
+    return of_queries(cotangent, stored(mean_of_both), mean_key, mean_value, pulled)
+
+
+def _moments(
+    products: Products, weights: jax.Array, key: jax.Array, value: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Means under each query's weights: of centred keys and values, [H, N, dh], and of their products, [.., dh, dh]."""
+    key, value = (each - jnp.mean(each, axis=1, keepdims=True) for each in (key, value))
+    both = key[..., :, None] * value[..., None, :]
+    return weights @ key, weights @ value, products("hij,hjfe->hife", weights, both)
 
 
 def to_inputs(inward: jax.Array, pulled: jax.Array, products: Products) -> jax.Array:
@@ -164,13 +176,17 @@ def _of_keys_and_values(cotangent: Any, weights: Any, query: Any, value: Any, ou
         pl.when(tile == full)(lambda: through_queries(last, _tile_for(rest), rest))
 
 
-def _of_queries(at_once: int, cotangent: Any, covariance: Any, _: Any, pulled: Any) -> None:
+def _of_queries(
+    at_once: int, cotangent: Any, mean_of_both: Any, mean_key: Any, mean_value: Any, _: Any, pulled: Any
+) -> None:
     """Some rows of one head and query.
 
     Args:
         at_once: how many rows.
         cotangent: of the outputs, [N, R, H, dh].
-        covariance: [H, N, dh of keys, dh of values].
+        mean_of_both: of the products of centred keys and values, [H, N, dh of keys, dh of values].
+        mean_key: [H, N, dh], float32, as for the next.
+        mean_value: likewise.
         pulled: is written: [N, R, 3H, dh], queries; the argument before it is the same array.
     """
     from jax.experimental import pallas as pl
@@ -180,7 +196,8 @@ def _of_queries(at_once: int, cotangent: Any, covariance: Any, _: Any, pulled: A
     rows = pl.ds(tile * at_once, at_once)
     mask = None if count % at_once == 0 else _rows_of(tile * at_once + jnp.arange(at_once) < count, width)
     of_output = _load(cotangent.at[token, rows, head], mask)
-    of_query = _dot(of_output, covariance[head, token], 1, 1)
+    along = jnp.sum(of_output.astype(jnp.float32) * mean_value[head, token][None, :], axis=1)
+    of_query = _dot(of_output, mean_of_both[head, token], 1, 1) - along[:, None] * mean_key[head, token][None, :]
     _store(pulled.at[token, rows, _QUERY * heads + head], of_query.astype(pulled.dtype), mask)
 
 

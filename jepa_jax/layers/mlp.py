@@ -8,6 +8,10 @@ and for gated units the same with both halves of the hidden layer: D of 2h value
 the rows and the token is one matrix M = W2^T D W1^T, d x d. Building it costs d^2 h multiplications and applying it to
 R rows R d^2, against 2 R d h layer by layer: with h = 4 d, 5 against 8 at R = d. So where it is cheaper, the MLP *is*
 one matrix for each token, and the hidden layer never exists for all rows.
+
+M is linear in D: with all products of two weights that meet in a hidden unit (the kernels' Khatri-Rao product, d^2 h
+numbers, made once), the matrices of all tokens are one product, [N, h] x [h, d^2]. That is for GPUs, which would
+otherwise write and read D W1^T of every token.
 """
 
 from __future__ import annotations
@@ -33,11 +37,13 @@ class MLPKernels(NamedTuple):
         outward: [h, e], from outputs to hidden units.
         inward: [d, h], from hidden units to inputs.
         scale: what is missing in the two, see `Products.kernel`.
+        khatri_rao: [h, d, e], products of the two unit by unit, times `_raised`; where `Products.khatri_rao` says so.
     """
 
     outward: jax.Array
     inward: jax.Array
     scale: jax.Array | None
+    khatri_rao: jax.Array | None
 
 
 class HiddenLayer(TokenLayer, nnx.Module):
@@ -73,7 +79,12 @@ class HiddenLayer(TokenLayer, nnx.Module):
         if layer_scale is not None:
             outward = outward * layer_scale
         inward = inward if norm is None else norm.fold(inward)
-        return MLPKernels(*kernel_pair(products, jnp.tile(outward, (self.parts, 1)), inward))
+        outward, inward, scale = kernel_pair(products, jnp.tile(outward, (self.parts, 1)), inward)
+        if not products.khatri_rao:
+            return MLPKernels(outward, inward, scale, None)
+        raised = outward.astype(jnp.float32) * _raised(len(outward))
+        both = inward.T.astype(jnp.float32)[:, :, None] * raised[:, None, :]
+        return MLPKernels(outward, inward, scale, products.stored(both))
 
     def pullback_tokens(
         self,
@@ -85,34 +96,47 @@ class HiddenLayer(TokenLayer, nnx.Module):
     ) -> jax.Array:
         """[..., R, d] -> [..., R, d]; ``residuals`` are the activation's derivatives, ``norm`` of the one before."""
         if _folds(*kernels.inward.shape, rows=cotangent.shape[-2]):
-            outward = residuals[..., None] * kernels.outward.astype(residuals.dtype)
-            matrix = products("dh,...he->...de", kernels.inward, outward)
-            pulled = products("...re,...de->...rd", cotangent, matrix)
+            pulled = products("...re,...de->...rd", cotangent, self._matrix(kernels, residuals, products))
         else:
             hidden = products.summed("...re,he->...rh", cotangent, kernels.outward) * residuals[..., None, :]
             pulled = products("...rh,dh->...rd", products.stored(hidden), kernels.inward)
         return pullback_folded(norm, pulled, products, kernels.scale)
 
+    @staticmethod
+    def _matrix(kernels: MLPKernels, slopes: jax.Array, products: Products) -> jax.Array:
+        """M of each token, [..., d, e], with the activation's derivatives [..., h]."""
+        # For one token alone, all products of weights would be read for as many multiplications.
+        if kernels.khatri_rao is not None and slopes.size > slopes.shape[-1]:
+            return products("...h,hde->...de", slopes / _raised(slopes.shape[-1]), kernels.khatri_rao)
+        return products("dh,...he->...de", kernels.inward, slopes[..., None] * kernels.outward.astype(slopes.dtype))
+
     def cost(self, sizes: Sizes) -> Cost:
         """Over the active tokens on the way back."""
         inward, outward = (layer.kernel.shape for layer in self.maps())
-        (width, hidden), rows = inward, sizes.rows
+        (width, hidden), rows, khatri_rao = inward, sizes.rows, sizes.products.khatri_rao
         forward = math.prod(inward) + math.prod(outward)
         folds = _folds(width, hidden, rows)
         at_once = sizes.schedule.at_once(sizes.active)
+        of_token = 0 if khatri_rao else hidden
         return Cost(
             forward=sizes.tokens * forward,
             pullback=sizes.active * (width * width * (hidden + rows) if folds else 2 * rows * width * hidden),
             by_vjp=rows * sizes.tokens * forward,
-            kernels=2 * width * hidden * sizes.stored,
+            kernels=(2 + width * khatri_rao) * width * hidden * sizes.stored,
             residuals=sizes.tokens * hidden * sizes.itemsize,
-            workspace=at_once * (width * (width + hidden) if folds else 2 * rows * hidden) * sizes.stored,
+            workspace=at_once * (width * (width + of_token) if folds else 2 * rows * hidden) * sizes.stored,
         )
 
 
 def _folds(width: int, hidden: int, rows: int) -> bool:
     """Whether one matrix a token is cheaper than two products a row."""
     return width * (hidden + rows) < 2 * rows * hidden
+
+
+def _raised(hidden: int) -> int:
+    """A power of two near the square root of h: products of weights, some h times smaller than their sums, are stored
+    so much larger, and slopes so much smaller, to lie well within float16's range."""
+    return 2 ** (hidden.bit_length() // 2)
 
 
 class MLP(HiddenLayer):

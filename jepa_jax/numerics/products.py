@@ -40,11 +40,13 @@ class Products:
         precision: the level.
         platform: of the devices that compute.
         kernels: ``auto`` lets a layer use its own kernel for the platform, ``off`` XLA's products alone.
+        khatri_rao: whether MLPs prepare the products of all weights that meet, see `jepa_jax.layers.mlp`.
     """
 
     precision: Precision = "float32"
     platform: Platform = "cpu"
     kernels: Kernels = "auto"
+    khatri_rao: bool = False
 
     def __call__(self, formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
         """The contraction, `stored`."""

@@ -16,6 +16,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.function import Differentiable
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.platforms import Platform
+from jepa_jax.numerics.products import HALF
 
 LEAST_IMAGES = 8
 """Images side by side on an accelerator where memory allows, of whatever size: more of a ViT-S fill it no better."""
@@ -27,6 +28,8 @@ nothing. Small encoders get there with hundreds of images."""
 MOST_IMAGES = 512
 """Images side by side, at most: so many have to be decoded before a step can begin."""
 
+KHATRI_RAO_SHARE = 1 / 4
+"""Of the budget, what the products of MLPs' weights may take: 6 GB for a ViT-S, eight times as much for a ViT-B."""
 
 PROCESSES = "JEPA_JAX_PROCESSES"
 """Environment variable: how many processes of one job share this computer's cores and memory."""
@@ -142,40 +145,50 @@ def plan_passes(
     shape = batch_shape[1:]
     outputs = _outputs(function, params, shape)
 
-    def need(rows: int, images: int) -> int:
-        tried = dataclasses.replace(options, block_size=rows, images_per_step=images)
+    def need(tried: JacobianOptions) -> int:
         estimate = estimate_memory(function, tried, shape, params)
         assert estimate is not None
         return estimate.total
+
+    def of(rows: int, images: int) -> int:
+        return need(dataclasses.replace(options, block_size=rows, images_per_step=images))
 
     rows = options.block_size or outputs
     images = options.images_per_step or 1
     if options.block_size is None:
         passes = 1
-        while need(rows, images) > budget and rows > 1:
+        while of(rows, images) > budget and rows > 1:
             passes += 1
             rows = math.ceil(outputs / passes)
-    if need(rows, images) > budget:
+    if of(rows, images) > budget:
         raise ArgumentError(
             f"memory={budget / 2**20:,.0f} MiB is too small: {rows} row(s) of one image's Jacobian at "
-            f"{shape[0]} x {shape[1]} pixels take about {need(rows, images) / 2**20:,.0f} MiB; "
+            f"{shape[0]} x {shape[1]} pixels take about {of(rows, images) / 2**20:,.0f} MiB; "
             "give more memory (by default half of what is free), a smaller block_size or a smaller image_size."
         )
     if options.images_per_step is None and options.platform != "cpu":
-        each = need(rows, 2) - need(rows, 1)
-        more = (budget - need(rows, 1)) // max(1, each)
+        each = of(rows, 2) - of(rows, 1)
+        more = (budget - of(rows, 1)) // max(1, each)
         images = min(1 + more, images_to_fill(function, options, shape, outputs), batch_shape[0])
-    return dataclasses.replace(options, block_size=rows, images_per_step=images)
+    planned = dataclasses.replace(options, block_size=rows, images_per_step=images)
+    if options.platform != "gpu" or options.kernels == "off" or options.precision not in HALF:
+        return planned
+    prepared = dataclasses.replace(planned, khatri_rao=True)
+    more = need(prepared) - need(planned)
+    return prepared if more <= KHATRI_RAO_SHARE * budget and need(prepared) <= budget else planned
 
 
 def halved(options: JacobianOptions, images: int, rows: int) -> JacobianOptions | None:
-    """The next smaller plan after one that did not fit, or None: half the images, then half the rows.
+    """The next smaller plan after one that did not fit, or None: without what only saves time, then half the images,
+    then half the rows.
 
     Args:
         options: what was tried.
         images: how many it took side by side.
         rows: how many rows or columns in one pass.
     """
+    if options.khatri_rao:
+        return dataclasses.replace(options, khatri_rao=False)
     if images > 1:
         return dataclasses.replace(options, images_per_step=images // 2)
     return dataclasses.replace(options, block_size=math.ceil(rows / 2), images_per_step=1) if rows > 1 else None

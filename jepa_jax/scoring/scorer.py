@@ -153,6 +153,7 @@ class Scorer:
         key = self._key(numerics, shape)
         with _compiling:
             if _programs.get(key) is program:
+                self._prepared = None, {}  # the smaller one may do with smaller kernels
                 _programs[key] = self._factory.smaller(numerics, program.plan, program.at_once, shape)
 
     def _refined(self, result: ScoreResult, batch: jax.Array | np.ndarray, tolerance: float) -> ScoreResult:
