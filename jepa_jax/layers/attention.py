@@ -105,9 +105,10 @@ class Attention(Layer, nnx.Module):
         norm: NormResiduals | None,
         products: Products,
         schedule: Schedule,
+        onto: jax.Array | None = None,
     ) -> jax.Array:
         """See `Heads.to_inputs`."""
-        return _heads(schedule).to_inputs(kernels, parts, norm, products)
+        return _heads(schedule).to_inputs(kernels, parts, norm, products, onto)
 
     def cost(self, sizes: Sizes) -> Cost:
         """Over the active tokens as queries, and all as keys."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -92,31 +93,23 @@ class Block(Layer, nnx.Module):
         attention, mlp = self.attention, self.mlp
         active, total = cotangent.shape[0], residuals.norm1.inverse_std.shape[0]
 
-        def add(token: jax.Array, update: jax.Array) -> jax.Array:
-            return products.stored(token.astype(update.dtype) + update)
-
         def through_mlp(token: jax.Array, norm: NormResiduals, hidden: jax.Array) -> tuple[jax.Array, Any]:
-            token = add(token, mlp.pullback_tokens(kernels.mlp, hidden, token, products, norm))
+            token = mlp.pullback_tokens(kernels.mlp, hidden, token, products, norm, onto=token)
             return token, attention.pullback_output(kernels.attention, token, products, schedule)
 
-        def through_inputs(norm: NormResiduals, *parts: Any) -> jax.Array:
-            return attention.pullback_inputs(kernels.attention, parts, norm, products, schedule)
+        def through_inputs(onto: jax.Array | None, norm: NormResiduals, *parts: Any) -> jax.Array:
+            return attention.pullback_inputs(kernels.attention, parts, norm, products, schedule, onto)
 
         cotangent, outputs = schedule.over_tokens(
             through_mlp, cotangent, first(residuals.norm2, active), first(residuals.mlp, active)
         )
         *parts, last = attention.pullback_heads(residuals.attention, outputs, products, schedule)
         if active == total:
-            return schedule.over_tokens(
-                lambda token, *others: add(token, through_inputs(*others)),
-                cotangent,
-                residuals.norm1,
-                *parts,
-                keys=last,
-            )
+            return schedule.over_tokens(through_inputs, cotangent, residuals.norm1, *parts, keys=last)
         query, value = parts
-        asking = schedule.over_tokens(through_inputs, first(residuals.norm1, active), query)
-        asked = schedule.over_tokens(through_inputs, residuals.norm1, value, keys=last)
+        alone = functools.partial(through_inputs, None)
+        asking = schedule.over_tokens(alone, first(residuals.norm1, active), query)
+        asked = schedule.over_tokens(alone, residuals.norm1, value, keys=last)
         return products.stored(asked.at[:active].add(asking + cotangent.astype(asking.dtype)))
 
     def cost(self, sizes: Sizes) -> Cost:

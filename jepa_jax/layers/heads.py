@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_jax.layers import attention_gpu, attention_tpu
-from jepa_jax.layers.layer_norm import NormResiduals, pullback_folded, pullback_folded_turned
+from jepa_jax.layers.layer_norm import NormResiduals, added, pullback_folded, pullback_folded_turned
 from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.products import Products
 
@@ -66,7 +66,12 @@ class Heads(Protocol):
         ...
 
     def to_inputs(
-        self, kernels: AttentionKernels, parts: Sequence[Any], norm: NormResiduals | None, products: Products
+        self,
+        kernels: AttentionKernels,
+        parts: Sequence[Any],
+        norm: NormResiduals | None,
+        products: Products,
+        onto: jax.Array | None = None,
     ) -> jax.Array:
         """Through the input projection of any number of tokens, and the norm before it, to [..., R, d].
 
@@ -75,6 +80,7 @@ class Heads(Protocol):
             parts: cotangents of query, value and key; of query alone; of value and key; or `Joined` alone.
             norm: what is left of a norm whose gain is in the kernel.
             products: takes the products.
+            onto: what the result is added to, see `jepa_jax.layers.layer_norm.pullback_folded`.
         """
         ...
 
@@ -113,12 +119,14 @@ class HeadByHead:
         parts: Sequence[list[jax.Array]],
         norm: NormResiduals | None,
         products: Products,
+        onto: jax.Array | None = None,
     ) -> jax.Array:
         """See `Heads`. The result is turned with the norm's update, not by itself."""
         joined = jnp.concatenate([head for part in parts for head in part], axis=-2)
         used = used_columns(len(parts), kernels.outward.shape[0])
         pulled = products("de,...er->...dr", kernels.inward[:, used], joined)
-        return jnp.swapaxes(pullback_folded_turned(norm, pulled, products, kernels.scale), -1, -2)
+        turned = pullback_folded_turned(norm, pulled, products, kernels.scale)
+        return added(products, onto, jnp.swapaxes(turned, -1, -2))
 
 
 def pullback_head(
@@ -173,6 +181,7 @@ class AllHeads:
         parts: Sequence[jax.Array | Joined],
         norm: NormResiduals | None,
         products: Products,
+        onto: jax.Array | None = None,
     ) -> jax.Array:
         """See `Heads`. One product a part, added up: to join the parts would copy them."""
         width = kernels.outward.shape[0]
@@ -181,14 +190,14 @@ class AllHeads:
             (whole,) = parts
             assert isinstance(whole, Joined)
             pulled = KERNELS[products.platform].to_inputs(kernels.inward, whole.array, products)
-            return pullback_folded(norm, pulled, products, kernels.scale)
+            return pullback_folded(norm, pulled, products, kernels.scale, onto)
         columns = jnp.split(kernels.inward[:, used_columns(len(parts), width)], len(parts), axis=1)
         flat = (part.reshape(*part.shape[:-2], width) for part in apart)
         pulled = (products("...re,de->...rd", *pair) for pair in zip(flat, columns, strict=True))
         total = next(pulled)
         for other in pulled:
             total = products.stored(total + other)
-        return pullback_folded(norm, total, products, kernels.scale)
+        return pullback_folded(norm, total, products, kernels.scale, onto)
 
 
 def pullback_heads(

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_jax.layers import layer_norm_gpu
 from jepa_jax.layers.layer import Cost, NullDirections, Sizes, TokenLayer
 from jepa_jax.numerics.products import Products
 
@@ -91,7 +92,11 @@ class LayerNorm(TokenLayer, nnx.Module):
 
 
 def pullback_folded(
-    residuals: NormResiduals | None, cotangent: jax.Array, products: Products, scale: jax.Array | None = None
+    residuals: NormResiduals | None,
+    cotangent: jax.Array,
+    products: Products,
+    scale: jax.Array | None = None,
+    onto: jax.Array | None = None,
 ) -> jax.Array:
     """What is left of the pullback behind a kernel that the gain and the mean are folded into.
 
@@ -100,28 +105,37 @@ def pullback_folded(
         cotangent: v [..., R, d] with zero mean, as it is stored.
         products: takes the products.
         scale: what is missing in v, see `Products.kernel`.
+        onto: what it is added to: the cotangent of what passes by on the residual connection, as it is stored.
 
     Returns:
-        (v - u (u . v) / d) / std, in the residuals' dtype, to be stored with what it is added to.
+        (v - u (u . v) / d) / std, in the residuals' dtype; its sum with ``onto``, stored.
     """
     if residuals is None:
-        return cotangent if scale is None else cotangent.astype(scale.dtype) * scale
+        return added(products, onto, cotangent if scale is None else cotangent.astype(scale.dtype) * scale)
     normalized, inverse_std = residuals
+    factor = inverse_std if scale is None else inverse_std * scale
+    if onto is not None and layer_norm_gpu.fits(products, onto.shape):
+        return layer_norm_gpu.add_pullback(cotangent, onto, normalized, factor)
     along = products.summed("...rd,...d->...r", cotangent, normalized) / normalized.shape[-1]
     left = cotangent.astype(along.dtype) - along[..., None] * normalized[..., None, :]
-    return left * (inverse_std if scale is None else inverse_std * scale)[..., None, None]
+    return added(products, onto, left * factor[..., None, None])
 
 
 def pullback_folded_turned(
     residuals: NormResiduals | None, cotangent: jax.Array, products: Products, scale: jax.Array | None = None
 ) -> jax.Array:
-    """`pullback_folded` with rows last, [..., d, R]."""
+    """`pullback_folded` with rows last, [..., d, R], added to nothing."""
     if residuals is None:
         return pullback_folded(None, cotangent, products, scale)
     normalized, inverse_std = residuals
     along = products.summed("...dr,...d->...r", cotangent, normalized) / normalized.shape[-1]
     left = cotangent.astype(along.dtype) - normalized[..., :, None] * along[..., None, :]
     return left * (inverse_std if scale is None else inverse_std * scale)[..., None, None]
+
+
+def added(products: Products, onto: jax.Array | None, update: jax.Array) -> jax.Array:
+    """A cotangent, as it is stored, with an update; the update as it is where there is nothing to add it to."""
+    return update if onto is None else products.stored(onto.astype(update.dtype) + update)
 
 
 def _unit(directions: jax.Array) -> jax.Array:

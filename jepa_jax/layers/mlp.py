@@ -93,14 +93,18 @@ class HiddenLayer(TokenLayer, nnx.Module):
         cotangent: jax.Array,
         products: Products,
         norm: NormResiduals | None = None,
+        onto: jax.Array | None = None,
     ) -> jax.Array:
-        """[..., R, d] -> [..., R, d]; ``residuals`` are the activation's derivatives, ``norm`` of the one before."""
+        """[..., R, d] -> [..., R, d]; ``residuals`` are the activation's derivatives.
+
+        Of the two that may stand before the layer, see `pullback_folded`.
+        """
         if _folds(*kernels.inward.shape, rows=cotangent.shape[-2]):
             pulled = products("...re,...de->...rd", cotangent, self._matrix(kernels, residuals, products))
         else:
             hidden = products.summed("...re,he->...rh", cotangent, kernels.outward) * residuals[..., None, :]
             pulled = products("...rh,dh->...rd", products.stored(hidden), kernels.inward)
-        return pullback_folded(norm, pulled, products, kernels.scale)
+        return pullback_folded(norm, pulled, products, kernels.scale, onto)
 
     @staticmethod
     def _matrix(kernels: MLPKernels, slopes: jax.Array, products: Products) -> jax.Array:
@@ -135,7 +139,8 @@ def _folds(width: int, hidden: int, rows: int) -> bool:
 
 def _raised(hidden: int) -> int:
     """A power of two near the square root of h: products of weights, some h times smaller than their sums, are stored
-    so much larger, and slopes so much smaller, to lie well within float16's range."""
+    so much larger, and slopes so much smaller, to lie well within float16's range.
+    """
     return 2 ** (hidden.bit_length() // 2)
 
 
