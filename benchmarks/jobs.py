@@ -31,15 +31,17 @@ INTERRUPTED = 143
 
 @dataclass(frozen=True)
 class Jobs:
-    """Jobs of `benchmarks.pipeline`'s small encoder.
+    """Jobs of `benchmarks.pipeline`'s small encoder, or of a known one.
 
     Attributes:
         records: numbers of pictures; each a job of its own, taking turns with the bare engine. A thousand are done in
             seconds, of which starting and stopping are a part; ten thousand show the rate.
         seconds: of each turn of the bare engine.
-        resumed: pictures of the job that is interrupted and resumed.
+        resumed: pictures of the job that is interrupted and resumed, of the small encoder; 0 leaves it out.
         compiled: encoder whose program is compiled, cold and cached; None leaves it out.
         image_size: its side, pixels.
+        model: a known encoder for the jobs beside the bare engine.
+        workers: that decode for them.
     """
 
     records: tuple[int, ...] = (1_000, 10_000)
@@ -47,15 +49,20 @@ class Jobs:
     resumed: int = 1000
     compiled: str | None = "dinov2-small"
     image_size: int = 112
+    model: str | None = None
+    workers: int = 1
 
     def run(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Measure."""
         result: dict[str, Any] = {"pipeline": []}
         for count in self.records:
-            result["pipeline"].append(pipeline.measure_in_its_own_process(count, workers=1, seconds=self.seconds))
+            result["pipeline"].append(
+                pipeline.measure_in_its_own_process(count, self.workers, self.seconds, self.model)
+            )
             record(result)
-        result["resume"] = dataclasses.asdict(resume_cost(self.resumed))
-        record(result)
+        if self.resumed:
+            result["resume"] = dataclasses.asdict(resume_cost(self.resumed))
+            record(result)
         if self.compiled is not None:
             result["compile"] = compile_cost(self.compiled, self.image_size)
         return result

@@ -12,10 +12,10 @@ from jepa_jax.numerics.float64 import float64_scope
 
 
 def our_contestant(contest: Contest, entry: Entry) -> Contestant:
-    """`jepa_jax.score` with one of its engines: spectrum, score and listing score of a batch."""
+    """`jepa_jax.score` with one of its engines: the score of a batch, and the spectrum if it is asked for."""
     images = np.resize(contest.images, (entry.batch, *contest.images.shape[1:]))
     engine = "rules" if entry.way == "rules" else "generic"
-    scorer = jj.Scorer(contest.encoder, engine=engine, precision=entry.precision)
+    scorer = jj.Scorer(contest.encoder, engine=engine, precision=entry.precision, spectrum=entry.values)
     scorer.params = jax.device_put(scorer.params)
 
     def prepare() -> float:
@@ -24,7 +24,9 @@ def our_contestant(contest: Contest, entry: Entry) -> Contestant:
 
     def read(result: jj.ScoreResult) -> Reading:
         # Through NumPy: JAX itself would read float64 as float32 here.
-        found = (np.asarray(part)[0] for part in (result.score, result.listing_score, result.score_error))
-        return Reading(*map(float, found))
+        score, listing, error = (
+            float(np.asarray(part)[0]) for part in (result.score, result.listing_score, result.score_error)
+        )
+        return Reading(score, listing if entry.values else None, error)
 
     return Contestant(entry, prepare, lambda: scorer(images), read)

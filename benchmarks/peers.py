@@ -31,6 +31,7 @@ class Entry:
         images: in one call. Seconds are reported per image.
         image_per_core: as many images in one call as there are processor cores, which take one each.
         compiler: `torch.compile`'s backend.
+        values: whether ours gives all singular values as the listing does, or the score alone, as jobs do.
     """
 
     way: Way
@@ -40,6 +41,7 @@ class Entry:
     images: int = 1
     image_per_core: bool = False
     compiler: str = "inductor"
+    values: bool = True
 
     @property
     def ours(self) -> bool:
@@ -72,6 +74,8 @@ class Entry:
             parts.append("one image per core")
         elif self.images > 1:
             parts.append(f"{self.images} images")
+        if not self.values:
+            parts.append("score alone")
         return ", ".join(parts)
 
 
@@ -81,12 +85,12 @@ class Reading:
 
     Attributes:
         score: nats, null directions left out.
-        listing_score: nats, the paper's.
+        listing_score: nats, the paper's; None where singular values were not asked for.
         score_error: nats, predicted; None where nothing is.
     """
 
     score: float
-    listing_score: float
+    listing_score: float | None
     score_error: float | None = None
 
 

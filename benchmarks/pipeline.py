@@ -25,11 +25,13 @@ from PIL import Image
 from benchmarks.memory import resident_bytes
 from benchmarks.places import RESULTS
 from benchmarks.processes import call
-from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
+from jepa_jax.encoders.drawn import random_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
-from jepa_jax.jobs.devices import Step
+from jepa_jax.jobs.devices import Step, default_batch_size
 from jepa_jax.jobs.machine import describe
+from jepa_jax.scoring.options import ScoreOptions
 
 BATCH = 16
 SPEC = EncoderSpec(
@@ -72,12 +74,12 @@ class Alternating:
         self._since, self._at = time.monotonic(), report.records_done
 
 
-def make_pictures(folder: Path, count: int) -> None:
-    """Smooth random JPEGs of 80 x 64 pixels."""
+def make_pictures(folder: Path, count: int, size: tuple[int, int] = (80, 64)) -> None:
+    """Smooth random JPEGs."""
     rng = np.random.default_rng(0)
     for i in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
-        coarse.resize((80, 64), Image.Resampling.BICUBIC).save(folder / f"{i:05d}.jpg")
+        coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i:05d}.jpg")
 
 
 def engine_rate(step: Step, seconds: float) -> float:
@@ -94,23 +96,35 @@ def engine_rate(step: Step, seconds: float) -> float:
     return batches * step.batch_size / (time.monotonic() - begun)
 
 
-def measure(records: int, workers: int, seconds: float) -> dict[str, Any]:
-    """One job, taking turns with the bare engine, in this process."""
+def measure(records: int, workers: int, seconds: float, model: str | None = None) -> dict[str, Any]:
+    """One job, taking turns with the bare engine, in this process.
+
+    Args:
+        records: pictures; of 80 x 64 pixels for the small encoder, of 640 x 480 for a known one.
+        workers: that decode.
+        seconds: of each turn of the bare engine.
+        model: a known encoder, with random weights and scores alone; by default the small one.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "in"
         folder.mkdir()
-        make_pictures(folder, records)
-        return _measure(folder, Path(name) / "out", workers, seconds)
+        make_pictures(folder, records, (640, 480) if model else (80, 64))
+        return _measure(folder, Path(name) / "out", workers, seconds, model)
 
 
-def _measure(folder: Path, output: Path, workers: int, seconds: float) -> dict[str, Any]:
-    encoder = small_encoder()
-    step, source = Step(encoder, JobOptions(), BATCH), open_source(folder)
+def _measure(folder: Path, output: Path, workers: int, seconds: float, model: str | None) -> dict[str, Any]:
+    encoder = random_encoder(find_spec(model)) if model else small_encoder()
+    score = ScoreOptions(spectrum=model is None)
+    batch = default_batch_size(encoder.spec) if model else BATCH
+    step, source = Step(encoder, JobOptions(score), batch), open_source(folder)
     # A turn's last batch counts as the engine's: turns of few batches would be all edge.
-    turns = Alternating(step, every=max(4 * BATCH, len(source.keys) // 12), seconds=seconds)
-    run_job(encoder, source, output, turns, JobOptions(batch_size=BATCH, workers=workers))
+    every = max(4 * step.batch_size, len(source.keys) // 12)
+    options = JobOptions(score, batch_size=step.batch_size, workers=workers, shard_size=every // 2 if model else None)
+    turns = Alternating(step, every, seconds)
+    run_job(encoder, source, output, turns, options)
     job, engine = turns.job_records / turns.job_seconds, sum(turns.engine_rates) / len(turns.engine_rates)
     return {
+        "encoder": model or SPEC.name,
         "records": len(source.keys),
         "engine_images_per_second": engine,
         "engine_slowest_and_fastest_turn": [min(turns.engine_rates), max(turns.engine_rates)],
@@ -130,9 +144,10 @@ def small_encoder() -> Encoder:
     return Encoder(SPEC, initialize_params(SPEC.vit, seed=0))
 
 
-def measure_in_its_own_process(records: int, workers: int, seconds: float) -> dict[str, Any]:
-    """One job over so many pictures, taking turns with the bare engine."""
-    return call("benchmarks.pipeline:measure", {"records": records, "workers": workers, "seconds": seconds})
+def measure_in_its_own_process(records: int, workers: int, seconds: float, model: str | None = None) -> dict[str, Any]:
+    """One job over so many pictures, taking turns with the bare engine; see `measure`."""
+    arguments = {"records": records, "workers": workers, "seconds": seconds, "model": model}
+    return call("benchmarks.pipeline:measure", arguments)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from benchmarks.memory import Case, Memory
 from benchmarks.peers import Entry
 from benchmarks.race import Race
 from benchmarks.soundness import Soundness
+from jepa_jax.numerics.precision import Precision
 
 
 class Settings(Protocol):
@@ -185,31 +186,46 @@ CPU = Suite(
 )
 
 
-def _gpu_race(model: str, limit_seconds: float, images: int, theirs: Sequence[Entry] = (), part: int = 1) -> Stage:
-    """A race at 224 pixels, most important first: every level, several images in a call, then PyTorch's ways."""
-    order = ("float16", "bfloat16_3x", "float32", "tensorfloat32", "bfloat16")
-    levels = [Entry("rules", precision=precision, images=images) for precision in order]
-    one = [Entry("rules", precision="float16")] if images > 1 else []
-    return Stage(f"race-{model}-224", Race(model, 224, 3, (*one, *levels, *theirs), square=8192), limit_seconds, part)
+def _gpu_race(model: str, limit_seconds: float, entries: Sequence[Entry], part: int = 1) -> Stage:
+    """A race at 224 pixels, most important first."""
+    return Stage(f"race-{model}-224", Race(model, 224, 3, tuple(entries), square=8192), limit_seconds, part)
 
 
-_JACREV = tuple(
-    Entry("jacrev", chunk=384, rounds=2, precision=level) for level in ("float32", "tensorfloat32", "float16")
-)
+def _levels(images: int, *levels: Precision) -> tuple[Entry, ...]:
+    """Ours, several images in a call, and scores alone, as jobs compute them."""
+    return tuple(Entry("rules", precision=level, images=images, values=False) for level in levels)
+
+
 _LISTING = Entry("listing", rounds=1)
+_JACREV = tuple(
+    Entry("jacrev", chunk=384, rounds=2, precision=level) for level in ("tensorfloat32", "float16", "float32")
+)
 
 GPU = Suite(
-    # One visit of eight minutes, most important first: the limits of the first part come to 470 seconds.
+    # One visit of eight minutes, most important first: the limits of the first part come to 480 seconds.
     (
-        Stage("soundness", Soundness(), 40),
-        _gpu_race("dinov2-small", 150, 8, (*_JACREV, _LISTING)),
-        _gpu_race("dinov2-base", 110, 4, (*_JACREV[1:], _LISTING)),
+        _gpu_race(
+            "dinov2-small",
+            215,
+            (
+                *_levels(8, "float16"),
+                _LISTING,
+                *_JACREV,
+                *_levels(8, "float32"),
+                *_levels(1, "float64"),
+                *_levels(8, "bfloat16_3x", "tensorfloat32", "bfloat16"),
+                Entry("rules", precision="float16", images=8),
+                *_levels(1, "float16"),
+            ),
+        ),
+        _gpu_race("dinov2-base", 75, (*_levels(4, "float16"), _LISTING, *_JACREV[:2])),
+        Stage("jobs", Jobs((640,), 0.5, 0, None, model="dinov2-small", workers=8), 65),
+        Stage("soundness", Soundness(), 30),
+        _gpu_race("dinov2-large", 45, _levels(2, "float16")),
         Stage("accuracy", Accuracy(images=32, image_size=224, batch=8, peer_batch=2), 50),
-        Stage("breakdown-dinov2-small-224", Breakdown("dinov2-small", 224), 40),
-        Stage("jobs", Jobs((2_000,), resumed=256, compiled=None), 40),
-        _gpu_race("dinov2-large", 40, 1),
+        Stage("breakdown-dinov2-small-224", Breakdown("dinov2-small", 224), 60, part=2),
         Stage("ceiling", Ceiling(("dinov2-small", "dinov2-large"), 224, 8192, ("float32", *EMULATED)), 60, part=2),
-        _gpu_race("dinov2-giant", 150, 1, part=2),
+        _gpu_race("dinov2-giant", 150, _levels(1, "float16"), part=2),
         Stage("memory", Memory((Case("dinov2-small", 224), Case("dinov2-base", 224))), 90, part=2),
         Stage("growth", Growth(devices=(1, 2)), 90, part=2),
     ),

@@ -122,8 +122,8 @@ class Attention(Layer, nnx.Module):
             workspace = 5 * cotangents + 2 * logits
         else:
             by_kernel = kernel_for(sizes.products, active, (self.heads, tokens, self.head_width)) is not None
-            # A kernel keeps the logits on the chip; the parts that it writes at once are turned beside it.
-            workspace = 8 * cotangents if by_kernel else 4 * cotangents + logits
+            # A kernel keeps the logits on the chip: there are its input, three outputs, and what passes by.
+            workspace = 5 * cotangents if by_kernel else 4 * cotangents + logits
         return Cost(
             forward=forward,
             pullback=2 * rows * (active + tokens) * width * width  # the kernels around the heads

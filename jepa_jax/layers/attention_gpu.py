@@ -28,8 +28,11 @@ _TILE = 64
 _ROWS = 128
 """Rows of the Jacobian in one step of the queries' program."""
 
-_WARPS, _STAGES = 4, 2
-"""Of the keys' program; more, or larger tiles, were slower on an H100."""
+_WARPS = 4
+"""In a step: larger tiles with more of them were slower on an H100."""
+
+_STAGES = {64: 3, 128: 2}
+"""Of the keys' program, by the widest heads: as many as the shared memory of every GPU has room for."""
 
 _ALIGNED = 8
 """Numbers of 16 bits in the 16 bytes that a thread copies at once: rows of the weights are padded to a multiple, or
@@ -96,7 +99,7 @@ def pullback_heads(
         pulled,
         inputs=6,
         warps=_WARPS,
-        stages=_STAGES,
+        stages=next(stages for widest, stages in _STAGES.items() if width <= widest),
         interpret=interpret,
         aliases={5: 0},
     )

@@ -12,13 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_jax.layers.triton import has_triton, load, program, rows_of, store
+from jepa_jax.layers.triton import has_triton, load, power_of_two, program, rows_of, store
 from jepa_jax.numerics.products import HALF, Products
 
-_ROWS = 32
-"""Rows in a step."""
-
-_WARPS = 4
+_NUMBERS = 8 * 384
+"""In a step: a warp of 32 threads holds them in registers, whatever their width."""
 
 _PIECES = (16, 128)
 """Widths of the pieces of a row that a step reads at once, powers of two: the least, and the largest."""
@@ -51,12 +49,13 @@ def add_pullback(
         [N, R, d], stored as ``onto`` is.
     """
     tokens, rows, width = cotangent.shape
+    at_once = max(1, power_of_two(_NUMBERS // width + 1) // 2)
     step = program(
-        functools.partial(_step, _piece(width)),
-        (-(-rows // _ROWS), tokens),
+        functools.partial(_step, at_once, _piece(width)),
+        (-(-rows // at_once), tokens),
         jax.ShapeDtypeStruct(onto.shape, onto.dtype),
         inputs=4,
-        warps=_WARPS,
+        warps=1,
         stages=1,
         interpret=interpret,
         aliases={1: 0},
@@ -64,14 +63,14 @@ def add_pullback(
     return step(cotangent, onto, normalized, factor)
 
 
-def _step(piece: int, cotangent: Any, onto: Any, normalized: Any, factor: Any, added: Any) -> None:
+def _step(at_once: int, piece: int, cotangent: Any, onto: Any, normalized: Any, factor: Any, added: Any) -> None:
     """Some rows of one token; see `add_pullback`."""
     from jax.experimental import pallas as pl
 
     tile, token = pl.program_id(0), pl.program_id(1)
     _, count, width = cotangent.shape
-    rows = pl.ds(tile * _ROWS, _ROWS)
-    some = None if count % _ROWS == 0 else tile * _ROWS + jnp.arange(_ROWS) < count
+    rows = pl.ds(tile * at_once, at_once)
+    some = None if count % at_once == 0 else tile * at_once + jnp.arange(at_once) < count
     mask = rows_of(some, piece)
     pieces = [pl.ds(start, piece) for start in range(0, width, piece)]
     values = [load(cotangent.at[token, rows, part], mask).astype(jnp.float32) for part in pieces]

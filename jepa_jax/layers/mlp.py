@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jepa_jax.layers.layer import Cost, Sizes, TokenLayer, activation_derivative, kernel_pair, linear
@@ -82,8 +83,8 @@ class HiddenLayer(TokenLayer, nnx.Module):
         outward, inward, scale = kernel_pair(products, jnp.tile(outward, (self.parts, 1)), inward)
         if not products.khatri_rao:
             return MLPKernels(outward, inward, scale, None)
-        raised = outward.astype(jnp.float32) * _raised(len(outward))
-        both = inward.T.astype(jnp.float32)[:, :, None] * raised[:, None, :]
+        wide = [kernel.astype(np.promote_types(kernel.dtype, np.float32)) for kernel in (inward.T, outward)]
+        both = wide[0][:, :, None] * wide[1][:, None, :] * _raised(len(outward))
         return MLPKernels(outward, inward, scale, products.stored(both))
 
     def pullback_tokens(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,6 +66,8 @@ class Products:
             return _emulated(self.precision, formula, left, right)
         if self.precision in HALF:
             return self._half(formula, left, right, np.float32)
+        if _is_thin(formula, left, right):
+            return jnp.einsum(formula, left, right, precision=jax.lax.Precision.HIGHEST)
         preset = _PRESETS[self.precision]
         return jnp.einsum(formula, left, right, precision=preset, preferred_element_type=jnp.float32)
 
@@ -99,6 +103,20 @@ class Products:
         operands = left.astype(HALF[self.precision]), right.astype(HALF[self.precision])
         # Exact products of 16-bit numbers: no level of precision that the caller may have set has a say in them.
         return jnp.einsum(formula, *operands, precision=jax.lax.Precision.DEFAULT, preferred_element_type=result)
+
+
+def _is_thin(formula: str, left: jax.Array, right: jax.Array) -> bool:
+    """Whether a product has one row, one column, or one term in each sum.
+
+    Such products are no work for matrix units. XLA makes sums of them, and for GPUs (jax 0.11.2) sums of products that
+    are each rounded to bfloat16, as if ``bfloat16_3x`` were ``bfloat16``.
+    """
+    of_left, of_right, result = re.split(",|->", formula.replace("...", "."))
+    sizes = dict(zip(of_left.lstrip("."), left.shape[left.ndim - len(of_left.lstrip(".")) :], strict=True))
+    sizes["."] = math.prod(left.shape[: left.ndim - len(of_left.lstrip("."))])
+    both = set(of_left) & set(of_right)
+    shared, summed = (math.prod(sizes[axis] for axis in axes) for axes in (both, both - set(result)))
+    return 1 in (left.size // shared, right.size // shared, summed)
 
 
 def normalized(products: Products, cotangent: jax.Array) -> tuple[jax.Array, jax.Array | None]:

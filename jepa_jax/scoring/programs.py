@@ -18,6 +18,7 @@ from jepa_jax.jacobian.fold import Kernels
 from jepa_jax.jacobian.function import Differentiable
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.platforms import Platform
+from jepa_jax.numerics.precision import Precision
 from jepa_jax.scoring.compute import compute_scores, prepare_kernels
 from jepa_jax.scoring.concurrency import Run, concurrency_of, concurrently, part_size
 from jepa_jax.scoring.memory import default_budget, halved, plan_passes
@@ -33,9 +34,16 @@ PREPARED_APART: frozenset[Platform] = frozenset(("gpu", "tpu"))
 ViT-S image took a tenth longer (measured), since XLA lays out as it likes what it makes itself."""
 
 
-AS_STORED: dict[str, bool | str] = {"xla_allow_excess_precision": False}
-"""What accelerators' compilers are told: without it they keep in float32 what is stored in 16 bits and read again, for
-the digits, and move twice as many bytes."""
+def compiler_options(platform: Platform, precision: Precision) -> dict[str, bool | str]:
+    """What XLA is told beyond the program."""
+    if platform == "cpu":
+        return {}
+    # Else what is stored in 16 bits and read again is kept in float32, for the digits, at twice the bytes.
+    options: dict[str, bool | str] = {"xla_allow_excess_precision": False}
+    if platform == "gpu":
+        # cuBLAS has all products but these; to look for better ones takes a minute for a ViT-S, and finds none.
+        options["xla_gpu_enable_triton_gemm"] = precision == "bfloat16_3x"
+    return options
 
 
 @dataclass(frozen=True)
@@ -178,7 +186,7 @@ class ProgramFactory:
         apart = self.platform in PREPARED_APART
         prepared = jax.eval_shape(kernels, self.params) if apart else None
         lowered = compute_scores.lower(self.function, numerics, self.params, images, prepared)
-        compiled = lowered.compile(AS_STORED if apart else None)
+        compiled = lowered.compile(compiler_options(self.platform, numerics.precision))
         seconds = time.perf_counter() - begun
         (_, sharding, of_kernels), _ = compiled.input_shardings
         memory = compiled.memory_analysis()

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh
 from makes import relative
 
 from jepa_jax.layers import layer_norm_gpu
@@ -36,3 +37,14 @@ def test_it_is_for_all_tokens_in_16_bits():
     assert not layer_norm_gpu.fits(Products("float16", "gpu", "off"), (257, 384, 384))
     assert not layer_norm_gpu.fits(Products("float16", "cpu"), (257, 384, 384))
     assert not layer_norm_gpu.fits(Products("float32", "gpu"), (257, 384, 384))
+
+
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
+def test_it_lowers_for_a_gpu_and_writes_in_place():
+    shapes = [((4, 257, 384, 384), jnp.float16)] * 2 + [((4, 257, 384), jnp.float32), ((4, 257), jnp.float32)]
+    arguments = [jax.ShapeDtypeStruct(*each) for each in shapes]
+    card = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=None, platform="cuda")
+    with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=card)):
+        traced = jax.jit(jax.vmap(layer_norm_gpu.add_pullback)).trace(*arguments)
+        lowered = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert lowered.count("__gpu$xla.gpu.triton") == lowered.count("output_tuple_indices") == 1

@@ -29,6 +29,7 @@ from jepa_jax.layers import (
 from jepa_jax.layers.layer import no_null_directions
 from jepa_jax.layers.mlp import HiddenLayer
 from jepa_jax.layers.schedule import ScheduleName
+from jepa_jax.numerics.precision import Precision, working_dtype
 from jepa_jax.numerics.products import Products
 
 TOKENS, WIDTH = 7, 12
@@ -120,6 +121,28 @@ def test_a_pullback_is_that_of_vjp(name: str, schedule: ScheduleName):
                 assert not np.any(np.asarray(expected[len(found) :]))
                 expected = expected[: len(found)]
             assert relative(found, expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["MLP", "SwiGLU"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float64", TOLERANCE), ("float32", 1e-5), ("float16", 2e-3)])
+def test_products_of_weights_make_the_same_matrices(name: str, precision: Precision, tolerance: float):
+    with jax.enable_x64(precision == "float64"):
+        layer = loud(LAYERS[name][0]())
+        plain, multiplied = Products(precision), Products(precision, khatri_rao=True)
+        value = jnp.asarray(np.random.default_rng(5).standard_normal((9, WIDTH)), working_dtype(precision))
+        cotangent = plain.stored(jnp.broadcast_to(value[:, None], (9, 40, WIDTH)))
+        _, slopes = layer.linearize(value)
+        expected, found = (
+            layer.pullback_tokens(layer.prepare(products), slopes, cotangent, products)
+            for products in (plain, multiplied)
+        )
+        assert relative(found, expected) <= tolerance
+        # One token is not worth them: it goes the other way, to the last bit.
+        one = [
+            layer.pullback_tokens(layer.prepare(products), slopes[:1], cotangent[:1], products)
+            for products in (plain, multiplied)
+        ]
+        np.testing.assert_array_equal(*one)
 
 
 @pytest.mark.parametrize("make", ["MLP", "SwiGLU"])

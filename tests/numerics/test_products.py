@@ -1,5 +1,6 @@
 """What products store: on a CPU the numbers of a level, elsewhere its dtype."""
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -69,3 +70,23 @@ def test_a_platform_has_its_levels():
     assert levels_from("bfloat16", "gpu") == list(LEVELS)
     assert levels_from("tensorfloat32", "gpu") == list(LEVELS[2:])
     assert levels_from("bfloat16", "tpu") == ["bfloat16", *LEVELS[2:]]
+
+
+@pytest.mark.parametrize(
+    ("formula", "left", "right", "thin"),
+    [
+        ("...rd,...d->...r", (5, 4, 3), (5, 3), True),  # a norm's sums along its output
+        ("hij,irhe->jrhe", (2, 1, 7), (1, 4, 2, 3), True),  # the class token alone
+        ("...re,...de->...rd", (5, 1, 4), (5, 3, 4), True),  # one row
+        ("hij,irhe->jrhe", (2, 5, 7), (5, 4, 2, 3), False),
+        ("de,...re->...dr", (3, 4), (5, 6, 4), False),
+    ],
+)
+def test_products_that_are_no_work_for_matrix_units_are_sums_in_float32(
+    formula: str, left: tuple[int, ...], right: tuple[int, ...], thin: bool
+):
+    products = Products("bfloat16_3x", "gpu")
+    program = jax.make_jaxpr(lambda a, b: products(formula, a, b))(jnp.ones(left), jnp.ones(right))
+    (product,) = [equation for equation in program.eqns if equation.primitive.name == "dot_general"]
+    highest = (jax.lax.Precision.HIGHEST,) * 2
+    assert product.params["precision"] == (highest if thin else jax.lax.DotAlgorithmPreset.BF16_BF16_F32_X3)
