@@ -122,14 +122,15 @@ class HiddenLayer(TokenLayer, nnx.Module):
         forward = math.prod(inward) + math.prod(outward)
         folds = _folds(width, hidden, rows)
         at_once = sizes.schedule.at_once(sizes.active)
-        of_token = 0 if khatri_rao else hidden
+        made = width * (width if khatri_rao else width + hidden) if folds else 2 * rows * hidden
+        passing_by = 0 if sizes.schedule.loops else sizes.active * rows * width
         return Cost(
             forward=sizes.tokens * forward,
             pullback=sizes.active * (width * width * (hidden + rows) if folds else 2 * rows * width * hidden),
             by_vjp=rows * sizes.tokens * forward,
             kernels=(2 + width * khatri_rao) * width * hidden * sizes.stored,
             residuals=sizes.tokens * hidden * sizes.itemsize,
-            workspace=at_once * (width * (width + of_token) if folds else 2 * rows * hidden) * sizes.stored,
+            workspace=(at_once * made + passing_by) * sizes.stored,
         )
 
 
