@@ -45,8 +45,8 @@ SPEC = EncoderSpec(
 class Alternating:
     """A progress that interrupts the job after every so many records, and lets the bare engine run instead."""
 
-    def __init__(self, step: Step, every: int, seconds: float):
-        self.step, self.every, self.seconds = step, every, seconds
+    def __init__(self, step: Step, images: np.ndarray, every: int, seconds: float):
+        self.step, self.images, self.every, self.seconds = step, images, every, seconds
         self.job_records, self.job_seconds = 0, 0.0
         self.engine_rates: list[float] = []
         self._since: float | None = None
@@ -70,7 +70,7 @@ class Alternating:
             under_way = self.step.batches_at_once() * self.step.batch_size
             self.job_records += report.records_done - self._at - under_way
             self.job_seconds += time.monotonic() - self._since
-        self.engine_rates.append(engine_rate(self.step, self.seconds))
+        self.engine_rates.append(engine_rate(self.step, self.images, self.seconds))
         self._since, self._at = time.monotonic(), report.records_done
 
 
@@ -82,9 +82,8 @@ def make_pictures(folder: Path, count: int, size: tuple[int, int] = (80, 64)) ->
         coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i:05d}.jpg")
 
 
-def engine_rate(step: Step, seconds: float) -> float:
-    """Images per second of the step alone, one batch always queued behind the running one."""
-    images = np.random.default_rng(0).standard_normal((step.batch_size, *step.image_shape)).astype(np.float32)
+def engine_rate(step: Step, images: np.ndarray, seconds: float) -> float:
+    """Images per second of the step alone on one batch, of which one is always queued behind the running one."""
     running = step(images)
     jax.block_until_ready(running)
     begun, batches = time.monotonic(), 0
@@ -120,7 +119,9 @@ def _measure(folder: Path, output: Path, workers: int, seconds: float, model: st
     # A turn's last batch counts as the engine's: turns of few batches would be all edge.
     every = max(4 * step.batch_size, len(source.keys) // 12)
     options = JobOptions(score, batch_size=step.batch_size, workers=workers, shard_size=every // 2 if model else None)
-    turns = Alternating(step, every, seconds)
+    paths = sorted(folder.iterdir())[: step.batch_size]
+    images = encoder.preprocess([Image.open(path) for path in paths])
+    turns = Alternating(step, np.resize(images, (step.batch_size, *step.image_shape)), every, seconds)
     run_job(encoder, source, output, turns, options)
     job, engine = turns.job_records / turns.job_seconds, sum(turns.engine_rates) / len(turns.engine_rates)
     return {

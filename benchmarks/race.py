@@ -9,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks import work
 from benchmarks.contest import Contest, make_contest
 from benchmarks.our_peers import our_contestant
 from benchmarks.peers import Contestant, Entry, Unavailable
 from benchmarks.standings import standings
+from jepa_jax.layers import SCHEDULES
 from jepa_jax.numerics.precision import LEVELS, Precision
 from jepa_jax.numerics.product_rates import jax_product, product_rates
+from jepa_jax.numerics.products import Products
+from jepa_jax.scoring.planning import multiplications
 
 
 @dataclass
@@ -68,12 +70,15 @@ class Race:
     def run(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Race."""
         contest = make_contest(self.model, self.image_size)
+        shape, outputs = contest.images.shape[1:], contest.encoder.spec.embedding_size
+        cost = contest.encoder.function.cost(shape, outputs, SCHEDULES["looped"], Products())
         summary: dict[str, Any] = {
             "model": self.model,
             "image_size": self.image_size,
-            "outputs": contest.encoder.spec.embedding_size,
-            "naive_flops": work.naive_flops(contest.encoder, self.image_size),
-            "rules_flops": work.jacobian_flops(contest.encoder, self.image_size),
+            "outputs": outputs,
+            # In matrix products, of an image: an addition goes with each multiplication.
+            "naive_flops": 2 * (cost.forward + cost.by_vjp),
+            "rules_flops": 2 * multiplications(cost, outputs, outputs),
         }
         records = [Record(entry) for entry in self.entries]
         contestants: dict[str, Contestant | None] = {}

@@ -31,6 +31,7 @@ from jepa_jax.numerics.precision import Precision
 from jepa_jax.numerics.products import Kernels, Products
 from jepa_jax.scoring.options import ScoreOptions
 from jepa_jax.scoring.planning import plan_scoring
+from jepa_jax.scoring.programs import compiler_options
 from jepa_jax.scoring.target import collectives, target_memory, target_mesh
 
 MODELS = ("dinov2-small", "dinov2-base", "dinov2-large", "ijepa-vith14-1k")
@@ -130,7 +131,8 @@ def _compiled_blocks(model: str, target: str, precision: Precision, kernels: Ker
         return cotangent
 
     arguments = placed((state, of_block, residuals, cotangent))
-    return jax.jit(blocks).trace(*arguments).lower(lowering_platforms=("tpu",)).compile()
+    lowered = jax.jit(blocks).trace(*arguments).lower(lowering_platforms=("tpu",))
+    return lowered.compile(compiler_options("tpu", precision))
 
 
 def measure_scoring(model: str, target: str, precision: Precision, images: int = 1) -> dict[str, Any]:

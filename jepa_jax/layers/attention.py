@@ -121,9 +121,8 @@ class Attention(Layer, nnx.Module):
         if sizes.schedule.loops:
             workspace = 5 * cotangents + 2 * logits
         else:
-            by_kernel = kernel_for(sizes.products, active, (self.heads, tokens, self.head_width)) is not None
-            # A kernel keeps the logits on the chip: there are its input, three outputs, and what passes by.
-            workspace = 5 * cotangents if by_kernel else 4 * cotangents + logits
+            kernel = kernel_for(sizes.products, active, (self.heads, tokens, self.head_width))
+            workspace = 4 * cotangents + logits if kernel is None else kernel.ALIVE * cotangents
         return Cost(
             forward=forward,
             pullback=2 * rows * (active + tokens) * width * width  # the kernels around the heads

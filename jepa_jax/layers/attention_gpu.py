@@ -22,6 +22,9 @@ import jax.numpy as jnp
 from jepa_jax.layers.triton import dot, has_triton, load, power_of_two, program, rows_of, store
 from jepa_jax.numerics.products import HALF, Products
 
+ALIVE: int = 5
+"""The cotangents of the outputs, the three results in one array, and what passes by on the residual connection."""
+
 _TILE = 64
 """Tokens in a tile of keys, and of queries."""
 

@@ -27,6 +27,9 @@ LANES = 128
 _ROWS = 8
 """Of the Jacobian in one step, at most."""
 
+ALIVE: int = 8
+"""The cotangents of the outputs, the three results, both turned, and what passes by on the residual connection."""
+
 _CHIP_MEMORY = 64 * 2**20
 """Bytes of the chip's own memory (VMEM) that a step may take: half of what v5e and v6e have."""
 

@@ -223,6 +223,9 @@ def pullback_heads(
 class Kernel(Protocol):
     """What takes the place of `pullback_heads` on a platform: a program written for it, in a module of its own."""
 
+    ALIVE: int
+    """Arrays of the size of the layer's cotangents that exist beside each other; the logits stay on the chip."""
+
     def fits(self, products: Products, queries: int, keys: tuple[int, ...], /) -> bool:
         """Whether the program is for this level, so many queries, and keys of this shape, [H, N, dh]."""
         ...

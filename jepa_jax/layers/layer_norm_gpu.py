@@ -1,5 +1,5 @@
 """The end of a block's two branches on the way back, as one program for NVIDIA GPUs: LayerNorm's rank-one update and
-the sum with what passed by on the residual connection, in one passage over rows that lie in 16 bits.
+the sum with what passed by on the residual connection, in one passage over rows.
 
 XLA takes a row at a time there, and gets half the rate of the memory.
 """
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_jax.layers.triton import has_triton, load, power_of_two, program, rows_of, store
-from jepa_jax.numerics.products import HALF, Products
+from jepa_jax.numerics.products import Products
 
 _NUMBERS = 8 * 384
 """In a step: a warp of 32 threads holds them in registers, whatever their width."""
@@ -23,8 +23,8 @@ _PIECES = (16, 128)
 
 
 def fits(products: Products, shape: tuple[int, ...]) -> bool:
-    """Whether there is a program for cotangents of a shape: 16 bits, [N, R, d], and d in pieces."""
-    here = (products.platform, products.kernels) == ("gpu", "auto") and products.precision in HALF
+    """Whether there is a program for cotangents of a shape: [N, R, d], d in pieces, and not in float64."""
+    here = (products.platform, products.kernels) == ("gpu", "auto") and products.precision != "float64"
     return here and len(shape) == 3 and _piece(shape[-1]) >= _PIECES[0] and has_triton()
 
 
