@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks import processes, run, tables
+from benchmarks import gpu, processes, run, tables
 from benchmarks.places import ROOT
 from benchmarks.standings import disagreements, standings
 from benchmarks.suites import SUITES, Stage
@@ -146,3 +146,17 @@ def test_every_suite_can_be_set_up():
 def test_soundness_is_a_table():
     checks = [{"name": "softmax", "error": 1e-7, "tolerance": 1e-5, "passed": True}]
     assert "| softmax | 1.0e-07 | 1.0e-05 | yes |" in "".join(tables._RENDERERS["soundness"]({"checks": checks}))
+
+
+def test_a_gpus_program_is_read_for_what_it_moves():
+    program = """HloModule jit_f
+ENTRY %main.3 (a: f16[4,8]) -> f32[4] {
+  %a = f16[4,8]{1,0} parameter(0)
+  %b = f16[32]{0} bitcast(%a)
+  %pair = (f16[4,8]{1,0}, s8[16]{0}) custom-call(%a, %b), custom_call_target="__cublas$lt$matmul"
+  ROOT %sum.1 = f32[4]{0} fusion(%a), kind=kInput, calls=%c, metadata={op_name="jit(f)/reduce_sum" stack_frame_id=1}
+}
+"""
+    product, total = gpu.instructions(program)
+    assert (product.kind, product.moved) == ("__cublas$lt$matmul", 64 + 16 + 64 + 64)
+    assert (total.kind, total.origin, total.moved) == ("fusion", "reduce_sum", 16 + 64)

@@ -1,17 +1,23 @@
 """`jepa-jax plan`: what it says is what the planner decides, and what the programs then do."""
 
+import dataclasses
 import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 import jepa_jax as jj
-from jepa_jax.encoders import find_spec
+from jepa_jax.encoders import EncoderFunction, find_spec
+from jepa_jax.encoders.parameters import parameter_shapes
+from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.scoring.memory import halved, plan_passes
 from jepa_jax.scoring.options import ScoreOptions
 from jepa_jax.scoring.planning import plan_scoring
+from jepa_jax.scoring.programs import compiler_options
 
 GiB = 2**30
 
@@ -70,3 +76,38 @@ def test_other_engines_and_precisions():
     assert plan_scoring(spec, 1, ScoreOptions(precision="float64")).method == "svd"
     with pytest.raises(jj.ArgumentError, match="precision='bfloat16' needs the layer rules"):
         plan_scoring(spec, 1, ScoreOptions(engine="generic", precision="bfloat16"))
+
+
+def test_a_gpu_multiplies_mlps_weights_out_where_a_quarter_of_its_memory_holds_them():
+    encoder = EncoderFunction(find_spec("dinov2-small").vit)
+    params, shape = parameter_shapes(encoder.vit), (8, 224, 224, 3)
+
+    def planned(budget: int, **changes: Any) -> bool:
+        options = dataclasses.replace(JacobianOptions(precision="float16", platform="gpu"), **changes)
+        return plan_passes(encoder, params, options, shape, budget).khatri_rao
+
+    assert planned(72 * GiB)
+    assert not planned(16 * GiB), "5 GiB of a ViT-S are more than a quarter"
+    assert not planned(72 * GiB, precision="float32")
+    assert not planned(72 * GiB, kernels="off")
+    assert not planned(72 * GiB, platform="tpu", precision="bfloat16")
+    large = EncoderFunction(find_spec("dinov2-base").vit)
+    options = JacobianOptions(precision="float16", platform="gpu")
+    assert not plan_passes(large, parameter_shapes(large.vit), options, shape, 72 * GiB).khatri_rao
+
+
+def test_what_only_saves_time_is_given_up_first():
+    options = JacobianOptions(precision="float16", platform="gpu", images_per_step=8, khatri_rao=True)
+    without = halved(options, 8, 384)
+    assert without is not None
+    assert without == dataclasses.replace(options, khatri_rao=False)
+    fewer = halved(without, 8, 384)
+    assert fewer is not None
+    assert fewer.images_per_step == 4
+
+
+def test_an_accelerators_compiler_stores_what_it_is_told_to_store():
+    assert compiler_options("cpu", "float32") == {}
+    for options in (compiler_options("gpu", "float16"), compiler_options("tpu", "bfloat16")):
+        assert options["xla_allow_excess_precision"] is False
+    assert compiler_options("gpu", "bfloat16_3x")["xla_gpu_enable_triton_gemm"], "cuBLAS has no such product"

@@ -1,0 +1,135 @@
+"""What a GPU would run, by its compiler, without a GPU: ``python -m benchmarks.gpu --model dinov2-small --images 8``.
+
+XLA compiles the whole scoring step for an H100 where the plugin of JAX for CUDA is installed (``pip install
+jax-cuda13-plugin jax-cuda13-pjrt`` of JAX's own version), with neither card nor driver. It does not try products out
+there, so that cuBLAS' names are missing; which arrays are written, read, turned and copied is as on the card. Printed
+are the largest instructions of the program in their order, with the bytes that each reads and writes, and the sum of
+all; programs of our own count once what they read several times, and twice what they write in place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh
+
+from jepa_jax.encoders import find_spec
+from jepa_jax.numerics.precision import LEVELS
+from jepa_jax.scoring.meshes import AXES
+from jepa_jax.scoring.options import ScoreOptions
+from jepa_jax.scoring.planning import plan_scoring
+
+H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 device_memory_size: 84929347584
+  cuda_compute_capability { major: 9 }
+}
+platform_name: "CUDA"
+runtime_version { major: 13 }
+dnn_version_info { major: 9 minor: 13 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+"""As JAX describes the card to its compiler."""
+
+MEMORY = 72 * 2**30
+
+_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "s32": 4, "u32": 4, "s64": 8, "s8": 1, "u8": 1, "pred": 1}
+_FREE = ("bitcast", "parameter", "tuple", "get-tuple-element", "constant", "while", "conditional")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One line of a compiled program that moves memory."""
+
+    kind: str
+    result: str
+    operands: tuple[str, ...]
+    origin: str
+
+    @property
+    def moved(self) -> int:
+        """Bytes that it reads and writes."""
+        return sum(map(_size, (self.result, *self.operands)))
+
+
+def instructions(program: str) -> list[Instruction]:
+    """Of a compiled program's main part; loops inside it are not gone into."""
+    types: dict[str, str] = {}
+    found = []
+    for line in program[program.index("ENTRY") :].splitlines():
+        match = re.match(r"\s*(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)", line)
+        if match is None:
+            continue
+        name, types[match[1]], kind, rest = match.groups()
+        operands = re.findall(r"%([\w.\-]+)", rest.split("), ")[0])
+        if kind in _FREE:
+            continue
+        called = re.search(r'custom_call_target="([^"]*)"', line)
+        origin = re.search(r'op_name="([^"]*)"', line)
+        found.append(
+            Instruction(
+                called[1] if called else kind,
+                types[name],
+                tuple(types.get(operand, "") for operand in operands),
+                origin[1].rpartition("/")[2] if origin else "",
+            )
+        )
+    return found
+
+
+def _size(text: str) -> int:
+    arrays = re.findall(rf"\b({'|'.join(_BYTES)})\[([\d,]*)\]", text)
+    return sum(_BYTES[dtype] * math.prod(int(side) for side in shape.split(",") if side) for dtype, shape in arrays)
+
+
+def main() -> None:
+    """Compile, and show."""
+    parser = argparse.ArgumentParser(description="Ask the GPU's compiler.")
+    parser.add_argument("--model", default="dinov2-small")
+    parser.add_argument("--precision", choices=LEVELS, default="float16")
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--kernels", choices=("auto", "off"), default="auto")
+    parser.add_argument("--least", type=float, default=100, metavar="MB", help="what moves less is left out")
+    parser.add_argument("--output", type=Path, help="file for the whole program")
+    arguments = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    jax.devices()  # finds the plugin
+    card = topologies.get_topology_desc("h100", "cuda", target_config=H100, topology="1x1x1").devices
+    options = ScoreOptions(
+        arguments.precision,
+        mesh=Mesh(np.array(card)[:, None], AXES),
+        memory=MEMORY,
+        spectrum=False,
+        images_per_step=arguments.images,
+        kernels=arguments.kernels,
+    )
+    planned = plan_scoring(find_spec(arguments.model), arguments.images, options, compiled=True)
+    assert planned.program is not None
+    assert planned.memory is not None
+    text = planned.program.text() or ""
+    if arguments.output:
+        arguments.output.write_text(text)
+    everything = instructions(text)
+    for each in everything:
+        if each.moved >= 1e6 * arguments.least:
+            print(f"{each.moved / 1e6:9.0f} MB  {each.kind:32s} {each.result.partition('{')[0]:36s} {each.origin}")
+    total = sum(each.moved for each in everything) / 1e9 / arguments.images
+    peak, wanted = planned.program.peak_bytes / 2**30, planned.memory.total / 2**30
+    seconds = planned.program.compile_seconds
+    print(f"{total:.1f} GB an image; memory {peak:.2f} GiB, planned {wanted:.2f}; compiled in {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
