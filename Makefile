@@ -20,7 +20,7 @@ test: $(VENV)/.test
 	XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)" $(PYTEST) -m "not exhaustive"
 
 # The rest, compiled as users have it: encoders at full width, every make and level.
-test-all: $(VENV)/.tpu
+test-all: $(VENV)/.compilers
 	$(PYTEST) -m exhaustive
 
 lint: $(VENV)/.dev
@@ -47,11 +47,16 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@
 
-# The TPU's compiler, in a folder of its own: where JAX finds it, it looks for a TPU. What the installed JAX asks for.
+# The compilers for TPUs and GPUs, in folders of their own: where JAX finds them, it looks for devices. What the
+# installed JAX asks for.
 LIBTPU := 'from importlib.metadata import requires; print([r for r in requires("jax") if "libtpu" in r][0].split(";")[0])'
-$(VENV)/.tpu: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/tpu "$$($(BIN)/python -c $(LIBTPU))" \
+JAX := 'from importlib.metadata import version; print(version("jax"))'
+APART := $(BIN)/python -m pip install --quiet --no-deps --upgrade --target
+$(VENV)/.compilers: $(VENV)/.test
+	$(APART) $(VENV)/tpu "$$($(BIN)/python -c $(LIBTPU))" \
 	  || echo "no libtpu here: the tests that ask the TPU's compiler will skip"
+	$(APART) $(VENV)/cuda jax-cuda13-plugin==$$($(BIN)/python -c $(JAX)) jax-cuda13-pjrt==$$($(BIN)/python -c $(JAX)) \
+	  || echo "no XLA for CUDA here: the tests that ask the GPU's compiler will skip"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test

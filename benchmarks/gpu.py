@@ -1,10 +1,8 @@
 """What a GPU would run, by its compiler, without a GPU: ``python -m benchmarks.gpu --model dinov2-small --images 8``.
 
-XLA compiles the whole scoring step for an H100 where the plugin of JAX for CUDA is installed (``pip install
-jax-cuda13-plugin jax-cuda13-pjrt`` of JAX's own version), with neither card nor driver. It does not try products out
-there, so that cuBLAS' names are missing; which arrays are written, read, turned and copied is as on the card. Printed
-are the largest instructions of the program in their order, with the bytes that each reads and writes, and the sum of
-all; programs of our own count once what they read several times, and twice what they write in place.
+XLA compiles the whole scoring step for an H100 (see `jepa_jax.scoring.cards`; needs the extra ``cuda``). Printed are
+the largest instructions of the program in their order, with the bytes that each reads and writes, and the sum of all;
+programs of our own count once what they read several times, and twice what they write in place.
 """
 
 from __future__ import annotations
@@ -16,34 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import numpy as np
-from jax.experimental import topologies
-from jax.sharding import Mesh
 
 from jepa_jax.encoders import find_spec
 from jepa_jax.numerics.precision import LEVELS
-from jepa_jax.scoring.meshes import AXES
 from jepa_jax.scoring.options import ScoreOptions
 from jepa_jax.scoring.planning import plan_scoring
-
-H100 = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
-  shared_memory_per_block: 49152 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 device_memory_size: 84929347584
-  cuda_compute_capability { major: 9 }
-}
-platform_name: "CUDA"
-runtime_version { major: 13 }
-dnn_version_info { major: 9 minor: 13 }
-device_description_str: "NVIDIA H100 80GB HBM3"
-"""
-"""As JAX describes the card to its compiler."""
-
-MEMORY = 72 * 2**30
+from jepa_jax.scoring.target import target_memory, target_mesh
 
 _BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "s32": 4, "u32": 4, "s64": 8, "s8": 1, "u8": 1, "pred": 1}
 _FREE = ("bitcast", "parameter", "tuple", "get-tuple-element", "constant", "while", "conditional")
@@ -105,12 +81,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="file for the whole program")
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
-    jax.devices()  # finds the plugin
-    card = topologies.get_topology_desc("h100", "cuda", target_config=H100, topology="1x1x1").devices
     options = ScoreOptions(
         arguments.precision,
-        mesh=Mesh(np.array(card)[:, None], AXES),
-        memory=MEMORY,
+        mesh=target_mesh("h100"),
+        memory=target_memory("h100"),
         spectrum=False,
         images_per_step=arguments.images,
         kernels=arguments.kernels,

@@ -54,7 +54,7 @@ def plan(
     ] = EngineChoice.auto,
     target: Annotated[
         str | None,
-        typer.Option(help="TPUs that need not be here, such as v5e:2x2; --compile asks their compiler."),
+        typer.Option(help="Devices that need not be here, such as v5e:2x2 or h100:8; --compile asks their compiler."),
     ] = None,
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile as well: the time it takes, and XLA's own figure of memory.")
@@ -72,7 +72,7 @@ def plan(
     from jepa_jax.scoring.target import target_memory, target_mesh
 
     if target is not None:
-        jax.config.update("jax_platforms", "cpu")  # no TPU is looked for: the compiler alone is asked
+        jax.config.update("jax_platforms", "cpu")  # no device is looked for: the compiler alone is asked
     mesh = local_mesh() if target is None else target_mesh(target)
     budget = target_memory(target) if target is not None and memory is None else None
     spec = ENCODERS[model] if model in ENCODERS else load_encoder(model).spec
@@ -135,7 +135,7 @@ def _facts(plan: ScoringPlan, score_only: bool) -> Table:
 
 def _add_target(facts: Table, plan: ScoringPlan, kind: str, devices: int) -> None:
     """What is known of devices that are not here."""
-    from jepa_jax.scoring.target import collectives
+    from jepa_jax.scoring.target import KERNEL_CALLS, collectives
 
     facts.add_row("target", f"{devices} x {kind}")
     if plan.program is None:
@@ -143,15 +143,12 @@ def _add_target(facts: Table, plan: ScoringPlan, kind: str, devices: int) -> Non
     images = _images_on_device(plan, devices)
     most = plan.budget * images // max(1, plan.program.peak_bytes)
     facts.add_row("images that fit", f"about {most} side by side on each device, by XLA's memory of {images}")
-    counts = plan.program.counts() or {}
-    of_image = {name: counts.get(name, math.nan) / images / 1e9 for name in ("flops", "bytes accessed")}
-    facts.add_row(
-        "an image",
-        f"{of_image['flops']:,.0f} billion operations, {of_image['bytes accessed']:,.1f} GB moved, by XLA's count, "
-        "in which kernels' own arithmetic is missing",
-    )
+    if counts := plan.program.counts():  # for GPUs XLA does not count
+        flops, moved = (counts.get(name, math.nan) / images / 1e9 for name in ("flops", "bytes accessed"))
+        said = f"{flops:,.0f} billion operations, {moved:,.1f} GB moved"
+        facts.add_row("an image", f"{said}, by XLA's count, in which kernels' own arithmetic is missing")
     text = plan.program.text() or ""
-    facts.add_row("kernels", "used" if "tpu_custom_call" in text else "none")
+    facts.add_row("kernels", "used" if any(name in text for name in KERNEL_CALLS) else "none")
     facts.add_row("among devices", ", ".join(collectives(text)) or "nothing is sent")
 
 

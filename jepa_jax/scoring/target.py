@@ -1,6 +1,7 @@
-"""TPUs that are not here: the real compiler makes programs for them, and says what these would take.
+"""Devices that are not here: the real compiler makes programs for them, and says what these would take.
 
-Needs libtpu, which `pip install 'jepa-jax[tpu]'` brings, and neither a TPU nor a network.
+For TPUs it needs libtpu, which `pip install 'jepa-jax[tpu]'` brings, and neither a TPU nor a network; for GPUs see
+`jepa_jax.scoring.cards`.
 """
 
 from __future__ import annotations
@@ -14,22 +15,29 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from jepa_jax.errors import ArgumentError
+from jepa_jax.scoring.cards import CARD_MEMORY, cards
 from jepa_jax.scoring.meshes import AXES
 
 CHIP_MEMORY = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
 """GiB of each chip, as their maker states them."""
 
 
+KERNEL_CALLS = ("tpu_custom_call", "__gpu$xla.gpu.triton")
+"""What kernels of our own are called in a compiled program."""
+
+
 def target_mesh(target: str) -> Mesh:
     """The devices of a topology, sharing images.
 
     Args:
-        target: chip and layout, such as ``v5e:2x2`` or ``v6e:4x4``.
+        target: chip and layout, such as ``v5e:2x2`` or ``v6e:4x4``, or a card and how many, ``h100:8``.
 
     Raises:
-        ArgumentError: libtpu is not installed, or knows no such topology.
+        ArgumentError: the compiler is not installed, or knows no such topology.
     """
     _memory_of(target)
+    if target.partition(":")[0] in CARD_MEMORY:
+        return Mesh(np.array(cards(target))[:, None], AXES)
     if importlib.util.find_spec("libtpu") is None:
         raise ArgumentError(f"target={target!r} needs the TPU's compiler: pip install 'jepa-jax[tpu]'.")
     # It would ask a cloud's metadata server what it runs on. Where JAX has asked already, it has written its
@@ -56,18 +64,19 @@ def target_mesh(target: str) -> Mesh:
 
 
 def target_memory(target: str) -> int:
-    """Bytes of one chip that scoring may take: as `jepa_jax.scoring.memory.default_budget` has it, most of them."""
+    """Bytes of one device that scoring may take: as `jepa_jax.scoring.memory.default_budget` has it, most of them."""
     return int(0.9 * _memory_of(target) * 2**30)
 
 
 def _memory_of(target: str) -> int:
     chip = target.partition(":")[0]
-    if chip not in CHIP_MEMORY:
+    memory = CHIP_MEMORY | CARD_MEMORY
+    if chip not in memory:
         raise ArgumentError(
-            f"target={target!r}: {chip!r} is no TPU known here; use one of {', '.join(CHIP_MEMORY)} and a layout, "
-            "such as 'v5e:2x2'."
+            f"target={target!r}: {chip!r} is no TPU or GPU known here; use one of {', '.join(CHIP_MEMORY)} and a "
+            f"layout, such as 'v5e:2x2', or {', '.join(CARD_MEMORY)} and how many, such as 'h100:8'."
         )
-    return CHIP_MEMORY[chip]
+    return memory[chip]
 
 
 def collectives(program: str) -> list[str]:
