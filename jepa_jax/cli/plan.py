@@ -11,9 +11,11 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console
+from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.precision import AskedPrecision
 
 if TYPE_CHECKING:
+    from jepa_jax.jobs.forecast import Forecast
     from jepa_jax.scoring.planning import ScoringPlan
 
 
@@ -59,18 +61,33 @@ def plan(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile as well: the time it takes, and XLA's own figure of memory.")
     ] = False,
+    images: Annotated[
+        float | None, typer.Option(help="Of a job, such as 1e9: what it would take is multiplied out; needs --rate.")
+    ] = None,
+    devices: Annotated[int, typer.Option(min=1, help="That share the job's images.")] = 1,
+    rate: Annotated[
+        float | None, typer.Option(help="Images per second of one device, as jepa-jax bench measures it.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="Of one device for an hour, in any currency.")] = None,
+    picture: Annotated[float, typer.Option(help="Bytes of an encoded picture of the job.")] = 110_000,
+    decoded: Annotated[float, typer.Option(help="Pictures that a core decodes in a second.")] = 200,
 ) -> None:
-    """Print what the memory planner would do: images and rows at a time, bytes by part, arithmetic."""
+    """Print what scoring would take: memory and arithmetic, and with --images hours, bytes and cores of a job."""
     import jax
 
     from jepa_jax.encoders import ENCODERS
     from jepa_jax.jobs.devices import default_batch_size
+    from jepa_jax.jobs.forecast import forecast
+    from jepa_jax.jobs.schema import score_schema
     from jepa_jax.loading import load_encoder
     from jepa_jax.scoring.meshes import local_mesh
     from jepa_jax.scoring.options import ScoreOptions
     from jepa_jax.scoring.planning import plan_scoring
     from jepa_jax.scoring.target import target_memory, target_mesh
 
+    if (images is None) != (rate is None):
+        given, missing = ("images", "rate") if rate is None else ("rate", "images")
+        raise ArgumentError(f"--{given} needs --{missing}: a job's time is images over devices times rate.")
     if target is not None:
         jax.config.update("jax_platforms", "cpu")  # no device is looked for: the compiler alone is asked
     mesh = local_mesh() if target is None else target_mesh(target)
@@ -94,6 +111,10 @@ def plan(
     facts = _facts(planned, score_only)
     if mesh is not None and target is not None:
         _add_target(facts, planned, mesh.devices.flat[0].device_kind, mesh.devices.size)
+    if images is not None and rate is not None:
+        schema = score_schema(spec.embedding_size, spec.gaussian_embedding, (), score_only=score_only)
+        expected = forecast(images, devices, rate, schema, picture=picture, decoded=decoded)
+        _add_forecast(facts, expected, rate, price, picture, decoded)
     console.print(facts)
 
 
@@ -150,6 +171,28 @@ def _add_target(facts: Table, plan: ScoringPlan, kind: str, devices: int) -> Non
     text = plan.program.text() or ""
     facts.add_row("kernels", "used" if any(name in text for name in KERNEL_CALLS) else "none")
     facts.add_row("among devices", ", ".join(collectives(text)) or "nothing is sent")
+
+
+def _add_forecast(
+    facts: Table, expected: Forecast, rate: float, price: float | None, picture: float, decoded: float
+) -> None:
+    """What a job would take, with what is assumed."""
+    facts.add_row(
+        "job",
+        f"{expected.images:,} images on {expected.devices} device(s), {rate:,.1f} a second each: "
+        f"{expected.hours:,.1f} hours, {expected.device_hours:,.1f} device-hours",
+    )
+    if price is not None:
+        facts.add_row("price", f"{expected.device_hours * price:,.0f}, at {price:g} a device-hour")
+    facts.add_row("read", f"{expected.bytes_in / 1e9:,.1f} GB, at {picture:,.0f} bytes a picture (--picture)")
+    facts.add_row(
+        "written", f"{expected.bytes_out / 1e9:,.2f} GB, {expected.bytes_out / expected.images:.0f} bytes a row"
+    )
+    facts.add_row(
+        "decoding",
+        f"{expected.images_per_second:,.0f} pictures a second keep {expected.decoding_cores:,.1f} cores busy, at "
+        f"{decoded:,.0f} each (--decoded): with fewer, decoding decides",
+    )
 
 
 def _images_on_device(plan: ScoringPlan, devices: int) -> int:

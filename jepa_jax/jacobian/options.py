@@ -42,8 +42,8 @@ class JacobianOptions:
             Jacobian elements, so small problems are batched and large ones go one by one.
         kernels: ``auto`` lets a layer use a kernel written for the platform, where it has one; ``off`` does without.
         platform: of the devices that compute; by default of JAX's default device.
-        khatri_rao: whether MLPs prepare the products of all weights that meet in a hidden unit: d^2 h numbers a block,
-            for which their matrices are a product less memory is moved by. Scoring decides by what fits.
+        khatri_rao: whether MLPs prepare the products of all weights that meet in a hidden unit, d^2 h numbers a block,
+            which spare a GPU a third of an MLP's memory traffic. Scoring decides by what fits.
     """
 
     mode: Mode = "auto"

@@ -53,6 +53,20 @@ def test_a_budget_too_small_is_an_error():
     assert re.search(r"memory=512 MiB is too small: 1 row\(s\) of one image's Jacobian at 224 x 224", done.stderr)
 
 
+def test_a_job_is_multiplied_out():
+    job = ("--images", "3.6e6", "--devices", "4", "--rate", "50", "--price", "2.5", "--picture", "1000")
+    done = plan("--score-only", *job, "--decoded", "25")
+    assert done.returncode == 0, done.stderr
+    said = facts(done.stdout)
+    assert said["job"] == "3,600,000 images on 4 device(s), 50.0 a second each: 5.0 hours, 20.0 device-hours"
+    assert said["price"] == "50, at 2.5 a device-hour"
+    assert said["read"] == "3.6 GB, at 1,000 bytes a picture (--picture)"
+    assert said["decoding"].startswith("200 pictures a second keep 8.0 cores busy, at 25 each")
+    without = plan("--images", "1e9")
+    assert without.returncode == 2
+    assert "--images needs --rate" in without.stderr
+
+
 @pytest.mark.parametrize("budget", [GiB // 2, 2 * GiB])
 def test_a_budget_decides_rows_without_weights(budget):
     planned = plan_scoring(find_spec("dinov2-small"), 1, ScoreOptions(memory=budget, spectrum=False))

@@ -1,0 +1,111 @@
+"""What a job would take, before anything of it is done: time, devices' hours, bytes in and out, cores that decode.
+
+Nothing is measured here but the table, a few thousand rows of which are written to memory. The rest is multiplied out
+of rates that were measured elsewhere: a device's by `jepa-jax bench`, a core's by decoding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from jepa_jax.errors import ArgumentError
+from jepa_jax.parquet import parquet_bytes
+
+DECODED = 200.0
+"""Pictures of 500 x 375 pixels that a core decodes and resizes in a second, as JPEGs; seen on an AMD EPYC."""
+
+PICTURE = 110_000
+"""Bytes of such a picture, as in ImageNet."""
+
+_SAMPLE = 4096
+"""Rows of the table that is written."""
+
+_KEY = "train/n01440764/n01440764_{:05d}.JPEG"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a job would take.
+
+    Attributes:
+        images: of the job.
+        devices: that share them.
+        hours: from the first image to the last.
+        device_hours: of all devices.
+        bytes_in: of encoded pictures.
+        bytes_out: of the table.
+        images_per_second: of all devices, which have to be decoded in the same time.
+        decoding_cores: that are busy with that.
+    """
+
+    images: int
+    devices: int
+    hours: float
+    device_hours: float
+    bytes_in: float
+    bytes_out: float
+    images_per_second: float
+    decoding_cores: float
+
+
+def forecast(
+    images: float,
+    devices: int,
+    rate: float,
+    schema: pa.Schema,
+    *,
+    picture: float = PICTURE,
+    decoded: float = DECODED,
+) -> Forecast:
+    """Extrapolate.
+
+    Args:
+        images: how many.
+        devices: how many share them; none waits for another.
+        rate: images per second of one device.
+        schema: of the table, see `jepa_jax.jobs.schema.score_schema`.
+        picture: bytes of an encoded picture.
+        decoded: pictures per second of one core.
+
+    Raises:
+        ArgumentError: a number is not positive.
+    """
+    given = {"images": images, "devices": devices, "rate": rate, "picture": picture, "decoded": decoded}
+    for name, value in given.items():
+        if not 0 < value < float("inf"):
+            raise ArgumentError(f"{name}={value} must be positive.")
+    together = devices * rate
+    hours = images / together / 3600
+    return Forecast(
+        int(images),
+        devices,
+        hours,
+        devices * hours,
+        images * picture,
+        images * bytes_of_a_row(schema),
+        together,
+        together / decoded,
+    )
+
+
+def bytes_of_a_row(schema: pa.Schema) -> float:
+    """Of a table as jobs write it, with values that do not repeat."""
+    rng = np.random.default_rng(0)
+
+    def column(field: pa.Field) -> pa.Array:
+        if pa.types.is_string(field.type):
+            words = [_KEY.format(n) for n in range(_SAMPLE)] if field.name == "key" else ["float32"] * _SAMPLE
+            return pa.array(words, field.type)
+        if pa.types.is_integer(field.type):
+            return pa.array(np.zeros(_SAMPLE, int), field.type)
+        size = field.type.list_size if pa.types.is_fixed_size_list(field.type) else 1
+        values = pa.array(rng.standard_normal(_SAMPLE * size, np.float32))  # what scores are computed in
+        if size == 1:
+            return values.cast(field.type)
+        return pa.FixedSizeListArray.from_arrays(values.cast(field.type.value_type), size)
+
+    table = pa.Table.from_arrays([column(field) for field in schema], schema=schema)
+    return len(parquet_bytes(table)) / _SAMPLE
