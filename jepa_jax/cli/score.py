@@ -55,6 +55,10 @@ def score(
     keys: Annotated[
         str | None, typer.Option(help="Score these records alone: keys.txt or selection.parquet of jepa-jax select.")
     ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many records alone.")] = None,
+    shuffle_seed: Annotated[
+        int | None, typer.Option(help="Take records in a random order; with --limit, a random sample.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
@@ -172,6 +176,7 @@ def score(
             console.print(ABOUT_DEFAULT, soft_wrap=True)
         found = open_source(source)
         found = found.only(read_keys(keys)) if keys else found
+        found = found.some(limit, shuffle_seed)
         encoder = load_encoder(
             model or DEFAULT,
             image_size=image_size,

@@ -51,6 +51,20 @@ def test_score_writes_a_table_a_manifest_and_the_failures(checkpoint: Path, pict
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"]
 
 
+def test_a_random_sample_is_scored_and_resumed_as_itself(checkpoint: Path, pictures: Path, tmp_path: Path):
+    command = ("score", pictures, "--model", checkpoint, "--output", tmp_path / "out", "--score-only", "--limit")
+    for _ in range(2):  # the second finds it done
+        done = run(*command, "2", "--shuffle-seed", "3")
+        assert done.returncode == 0, done.stderr
+        assert "2 images in" in done.stdout
+    table = pq.read_table(tmp_path / "out" / "part-00000-of-00001.parquet")
+    failed = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
+    assert len(table) + len(failed) == 2
+    other = run(*command, "3", "--shuffle-seed", "3")
+    assert other.returncode == 2
+    assert "belongs to another job (input: 2 records there and 3 now" in other.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jepa_jax.images import open_source
 from jepa_jax.images.reasons import sentence
 from jepa_jax.images.sources.names import text_key
-from jepa_jax.images.sources.records import Unusable, unique_records
+from jepa_jax.images.sources.records import Records, Unusable, unique_records
 
 TRICKY = st.text(st.sampled_from("\\nrxuf0d8\n\r\udcff\udc80/."), max_size=12)
 BYTES = st.binary(max_size=12).map(os.fsdecode)
@@ -105,3 +105,33 @@ def test_messages_of_libraries_become_one_sentence():
     assert sentence(KeyError()) == "KeyError"
     assert sentence(ValueError("a\x00b\x1b[31m")) == "a?b?[31m"
     assert len(sentence(ValueError("x" * 10_000))) < 310
+
+
+def records_of(folder: Path, names: list[str]) -> Records:
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    return open_source(folder)
+
+
+def test_some_records_are_the_first_or_a_sample(tmp_path: Path):
+    names = [f"{number:03d}.png" for number in range(200)]
+    whole = records_of(tmp_path / "a", names)
+    assert whole.some(None, None) is whole
+    first = whole.some(3, None)
+    assert list(first.keys) == names[:3]
+    assert first.read(2) == b"002.png"
+    assert list(whole.some(1000, None).keys) == names
+    drawn, again, other = (whole.some(50, seed) for seed in (0, 0, 1))
+    assert list(drawn.keys) == list(again.keys) != list(other.keys)
+    assert len(set(drawn.keys)) == 50
+    assert list(drawn.keys) != sorted(drawn.keys)
+    assert drawn.read(7) == drawn.keys[7].encode()
+    assert sorted(whole.some(None, 0).keys) == names
+
+
+def test_what_is_added_to_an_input_comes_in_between(tmp_path: Path):
+    names = [f"{number:03d}.png" for number in range(100)]
+    before = records_of(tmp_path / "a", names).some(None, 5).keys
+    after = records_of(tmp_path / "b", [*names, "new.png", "0.png"]).some(None, 5).keys
+    assert [key for key in after if key in set(names)] == list(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections import Counter
@@ -93,6 +94,21 @@ class Records:
             raise ArgumentError(f"{given}; give keys of a table of the input {self.name}, each once.")
         absent = tuple(sorted(set(keys).difference(self.keys)))
         return replace(self.arranged(keys), selected=True, absent=absent)
+
+    def some(self, limit: int | None, shuffle_seed: int | None) -> Records:
+        """The first so many records, or so many drawn at random.
+
+        Args:
+            limit: how many, at most; None for all.
+            shuffle_seed: of a random order, in which a record's place hangs on its key and the seed alone: the same on
+                every machine, and what is added to an input only comes in between. None keeps the input's order.
+        """
+        keys = self.keys
+        if shuffle_seed is not None:
+            keys = sorted(keys, key=lambda key: hashlib.sha256(f"{shuffle_seed} {key}".encode()).digest())
+        if limit is not None:
+            keys = keys[:limit]
+        return self if keys is self.keys or len(keys) == 0 else replace(self.arranged(keys), selected=True)
 
     def arranged(self, keys: Sequence[str]) -> Records:
         """The records of these keys in their order; `VANISHED` where there is none."""
