@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,6 +73,20 @@ def csv(random: np.random.Generator, folder: Path) -> Path:
     return folder / "a.csv"
 
 
+def jsonl(random: np.random.Generator, folder: Path) -> Path:
+    """The same as JSON Lines, some without keys."""
+    rows = [{"path": f"{i}.png"} | ({"key": f"é {i}"} if random.random() < 0.5 else {}) for i in range(20)]
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "a.jsonl"
+
+
+def txt(random: np.random.Generator, folder: Path) -> Path:
+    """The same as text, by either end of line."""
+    end = ["\n", "\r\n"][int(random.integers(2))]
+    (folder / "a.txt").write_bytes("".join(f"é {i}.png{end}" for i in range(20)).encode())
+    return folder / "a.txt"
+
+
 def tar(random: np.random.Generator, folder: Path) -> Path:
     """Samples of a picture and its caption, some with long names, in every format of tar."""
     formats = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
@@ -96,6 +111,6 @@ def array_record(random: np.random.Generator, folder: Path) -> Path:
     return folder / "a.array_record"
 
 
-MAKES = (npy, npz, parquet, csv, tar, *((array_record,) if find_spec("array_record") else ()))
+MAKES = (npy, npz, parquet, csv, jsonl, txt, tar, *((array_record,) if find_spec("array_record") else ()))
 
 TARGETS = tuple(Target(make.__name__, make, read_all, (ArgumentError, JobError)) for make in MAKES)

@@ -1,4 +1,4 @@
-"""Damaged inputs, in few cases; `python -m tests.fuzz npy npz parquet csv tar array_record` does it at length."""
+"""Damaged inputs, in few cases; `python -m tests.fuzz npz csv jsonl txt tar ...` does it at length."""
 
 from pathlib import Path
 

@@ -167,9 +167,9 @@ def test_arrays_score_as_their_pictures(suffix: str, folder: Path, expected: dic
     [
         ("a.tar.gz", b"", "Decompress it first"),
         ("a.tar", b"no archive", "no tar archive"),
-        ("a.txt", b"", "no known kind"),
+        ("a.md", b"", "no known kind"),
         ("a.csv", b"x,y\n1,2\n", "none is called path"),
-        ("a.csv", b"path\nna\xefve.png\n", "cannot be read as a table"),
+        ("a.csv", b"path\nna\xefve.png\n", "cannot be read as a list"),
         ("a.csv", b"path,label\na.png\n", "the first row has 2 columns, and 'a.png' has 1"),
         ("a.csv", b"path,label\n", "lists no path"),
         ("a.csv", b"", "none is called path"),
@@ -237,7 +237,7 @@ def test_a_kind_that_needs_a_package_names_it(tmp_path: Path, monkeypatch: pytes
 def test_messages_name_every_kind(tmp_path: Path):
     kinds = (
         "a folder of images, .tar (WebDataset), .array_record, tfds:NAME/SPLIT, tfds:DIR/SPLIT, "
-        "a .parquet or .csv list of paths, or .npy/.npz arrays"
+        "a .parquet, .csv, .jsonl or .txt list of paths, or .npy/.npz arrays"
     )
     with pytest.raises(jj.ArgumentError, match=re.escape(f"does not exist; give {kinds}.")):
         open_source(tmp_path / "nowhere")

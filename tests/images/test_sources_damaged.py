@@ -214,13 +214,13 @@ def test_tables_of_other_types(tmp_path: Path):
 def test_text_that_is_no_utf8_in_parquet(tmp_path: Path):
     bad = pa.Array.from_buffers(pa.string(), 1, pa.array([b"na\xefve.png"]).buffers())
     pq.write_table(pa.table({"path": bad}), tmp_path / "a.parquet")
-    refused(tmp_path / "a.parquet", r"cannot be read as a table: .*utf-8")
+    refused(tmp_path / "a.parquet", r"cannot be read as a list: .*utf-8")
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 40 + b"\xff\xff\xff\x7fPAR1"])
 def test_damaged_parquet(content: bytes, tmp_path: Path):
     (tmp_path / "a.parquet").write_bytes(content)
-    refused(tmp_path / "a.parquet", "cannot be read as a table")
+    refused(tmp_path / "a.parquet", "cannot be read as a list")
 
 
 # Archives

@@ -134,3 +134,43 @@ def test_no_row_of_a_list_without_a_header_vanishes(paths: list[str]):
         file = epath.Path(folder) / "list.csv"
         file.write_bytes(written([[path] for path in paths]).encode())
         assert read_csv(file, PATH_COLUMNS) == (["path"], [tuple(paths)])
+
+
+def test_text_has_a_path_in_each_line(folder: Path):
+    source = listed(folder / "list.txt", "in/0.png\r\nin/2.png\r\n")
+    assert list(source.keys) == ["in/0.png", "in/2.png"]
+    assert source.read(1) == picture(2)
+    source = listed(folder / "list.txt", "in/1.png\n\nin/0.png")
+    assert list(source.keys) == ["in/1.png", "row 1", "in/0.png"], "no row vanishes"
+    (folder / "list.txt").write_text("")
+    refused(folder / "list.txt", "lists no path")
+    (folder / "list.txt").write_bytes("in/0.png\n".encode("utf-16"))
+    refused(folder / "list.txt", "it is no UTF-8 text but UTF-16 or binary")
+    (folder / "list.txt").write_text("in/0.png\n")
+    refused(f"{folder / 'list.txt'}::path", "text has a path in each line, and no columns")
+
+
+def test_json_lines_are_a_table(folder: Path):
+    rows = '{"file_name": "in/0.png", "label": {"a": 1}}\n{"key": 7, "file_name": "in/1.png"}\n{"key": "c"}\n'
+    source = listed(folder / "list.jsonl", rows)
+    assert list(source.keys) == ["row 0", "7", "c"]
+    assert source.read(1) == picture(1)
+    (folder / "list.jsonl").write_text('{"picture": "in/0.png", "thumb": "in/1.png"}\n')
+    refused(folder / "list.jsonl", "has the columns picture, thumb; none is called path")
+    assert open_source(f"{folder / 'list.jsonl'}::thumb").read(0) == picture(1)
+    for line, said in [
+        ('{"path": "in/0.png"\n', "line 1 is no JSON"),
+        ('{"path": "in/0.png"}\n["in/1.png"]\n', "line 2 is no object"),
+        ('{"path": "in/0.png"}\n\n', "line 2 is no JSON"),
+        ('{"path": true}\n', "line 1 has true under 'path', where text must be"),
+        ('{"path": ["in/0.png"]}\n', "where text must be"),
+        ("", "lists no path"),
+    ]:
+        (folder / "list.jsonl").write_text(line)
+        refused(folder / "list.jsonl", said)
+
+
+def test_text_among_pictures_is_no_list(folder: Path):
+    (folder / "in/README.txt").write_text("../elsewhere/a.png\n")
+    (folder / "in/metadata.jsonl").write_text('{"file_name": "0.png"}\n')
+    assert list(open_source(folder / "in").keys) == ["0.png", "1.png", "2.png"]

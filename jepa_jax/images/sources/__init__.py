@@ -13,7 +13,7 @@ from jepa_jax.images.sources.array_record import ARRAY_RECORD
 from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
 from jepa_jax.images.sources.folder import FOLDER, Contents, is_image, look_through, records_of
 from jepa_jax.images.sources.kind import PART, SourceKind
-from jepa_jax.images.sources.listing import LISTING, lists_others
+from jepa_jax.images.sources.listing import LISTING, is_table, lists_others
 from jepa_jax.images.sources.patterns import expand
 from jepa_jax.images.sources.records import Records, Unusable, full_path, text_key, unique_records
 from jepa_jax.images.sources.remote import HERE, OF_EPATH, local_path, require_readable, scheme_of
@@ -133,7 +133,7 @@ def _further_pictures(place: str, contents: Contents) -> list[str]:
     """Files among a folder's pictures, or in place of them, that hold or list further ones."""
     found = [file for file in contents.claimed if _is_archive(file) or _is_compressed(file)]
     found += [file for file in contents.claimed if ARRAYS.is_file(file) and holds_pictures(f"{place}/{file}")]
-    if contents.pictures and (tables := [file for file in contents.claimed if LISTING.is_file(file)]):
+    if contents.pictures and (tables := [file for file in contents.claimed if is_table(file)]):
         known = frozenset(file.rpartition("/")[2] for file in contents.pictures)
         found += [file for file in tables[:MOST_TABLES] if lists_others(f"{place}/{file}", known)]
     return found
@@ -165,7 +165,7 @@ def _is_compressed(name: str) -> bool:
 
 
 def _may_hold_pictures(name: str) -> bool:
-    return _is_archive(name) or _is_compressed(name) or ARRAYS.is_file(name) or LISTING.is_file(name)
+    return _is_archive(name) or _is_compressed(name) or ARRAYS.is_file(name) or is_table(name)
 
 
 def _counted(names: Sequence[str], one: str, many: str) -> str:

@@ -32,7 +32,7 @@ def read_csv(file: epath.Path, known: Sequence[str]) -> tuple[list[str], list[Se
         ArgumentError: it could be read in two ways; both are named.
         ValueError, csv.Error: it is damaged.
     """
-    text = _text(file.read_bytes())
+    text = text_of(file.read_bytes())
     rows = _rows(text, _separator(file, text, known))
     if not rows:
         return [], []
@@ -52,9 +52,14 @@ def read_csv(file: epath.Path, known: Sequence[str]) -> tuple[list[str], list[Se
     return names, columns or [()] * len(names)
 
 
-def _text(content: bytes) -> str:
+def text_of(content: bytes) -> str:
+    """A file's text.
+
+    Raises:
+        ValueError: it is no UTF-8.
+    """
     if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content:
-        raise ValueError("it is no UTF-8 text but UTF-16 or binary; save it as CSV in UTF-8")
+        raise ValueError("it is no UTF-8 text but UTF-16 or binary; save it as UTF-8")
     return content.decode("utf-8-sig")
 
 

@@ -1,10 +1,10 @@
-"""A Parquet or CSV table that lists the paths of images."""
+"""A Parquet or CSV table, text or JSON Lines that list the paths of images."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +16,7 @@ from jepa_jax.images.sources.folder import is_image
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.records import Records, Unusable, read_file, text_key, unique_records
 from jepa_jax.images.sources.remote import HERE, local_path, require_readable, scheme_of
+from jepa_jax.images.sources.text_lists import read_json_lines, read_lines, texts
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "filepath", "image_path", "image")
 """Names of the column that holds the paths; a table of one column needs none."""
@@ -51,7 +52,7 @@ def open_listing(name: str, files: Sequence[str], column: str | None = None) -> 
     (path,) = files
     file = epath.Path(path)
     folder = os.fspath(file.parent)
-    paths, keys = (_from_parquet if file.suffix.lower() == ".parquet" else _from_csv)(name, file, column)
+    paths, keys = _READERS[file.suffix.lower()](name, file, column)
     if not paths:
         raise ArgumentError(f"input {name} lists no path.")
     _require_schemes(name, paths)
@@ -68,6 +69,21 @@ def _from_csv(name: str, file: epath.Path, column: str | None) -> tuple[Column, 
     paths, keys = _chosen(name, names, column)
     at = names.index
     return columns[at(paths)], columns[at(keys)]
+
+
+def _from_lines(name: str, file: epath.Path, column: str | None) -> tuple[Column, Column]:
+    if column is not None:
+        raise ArgumentError(f"input {name}: text has a path in each line, and no columns; leave out {PART}{column}.")
+    paths = read_lines(file)
+    return paths, paths
+
+
+def _from_json_lines(name: str, file: epath.Path, column: str | None) -> tuple[Column, Column]:
+    names, columns = read_json_lines(file)
+    if not names:
+        return [], []
+    paths, keys = (texts(wanted, columns[names.index(wanted)]) for wanted in _chosen(name, names, column))
+    return paths, keys
 
 
 def _from_parquet(name: str, file: epath.Path, column: str | None) -> tuple[Column, Column]:
@@ -200,14 +216,26 @@ def _require_folders(name: str, locators: Iterable[str | Unusable]) -> None:
             )
 
 
-def _is_table(name: str) -> bool:
+def is_table(name: str) -> bool:
+    """Whether a file has columns, by its name: among pictures, text is no list of further ones."""
     return epath.Path(name).suffix.lower() in (".parquet", ".csv")
 
 
+def _is_list(name: str) -> bool:
+    return epath.Path(name).suffix.lower() in _READERS
+
+
+_READERS: dict[str, Callable[[str, epath.Path, str | None], tuple[Column, Column]]] = {
+    ".parquet": _from_parquet,
+    ".csv": _from_csv,
+    ".txt": _from_lines,
+    ".jsonl": _from_json_lines,
+}
+
 LISTING = SourceKind(
-    wording="a .parquet or .csv list of paths",
+    wording="a .parquet, .csv, .jsonl or .txt list of paths",
     read=open_listing,
-    is_file=_is_table,
-    noun="a table",
+    is_file=_is_list,
+    noun="a list",
     read_part=open_listing,
 )
