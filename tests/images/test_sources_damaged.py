@@ -174,7 +174,7 @@ def test_an_archive_with_one_name_twice_or_none(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"path\na\0.png\n", "UTF-16 or binary; save it as CSV in UTF-8"),
+        (b"path\na\0.png\n", "UTF-16 or binary; save it as UTF-8"),
         ("path\na.png\n".encode("utf-16"), "UTF-16"),
         ("path\na.png\n".encode("utf-16-le"), "UTF-16"),
         ("path\nnaïve.png\n".encode("latin-1"), "utf-8"),
