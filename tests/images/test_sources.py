@@ -214,7 +214,9 @@ def test_a_new_kind_is_one_object_and_one_line(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "a.zip").touch()
     assert open_source(tmp_path / "a.zip").files == (str(tmp_path / "a.zip"),)
     assert open_source("nothing:else").name == sources.name_in_full("nothing:else") == "nothing:else"
-    with pytest.raises(jj.ArgumentError, match=r"give a folder of images, .*/\.npz arrays, or a \.zip of nothing"):
+    with pytest.raises(
+        jj.ArgumentError, match=r"give images, a folder of them, .*/\.npz arrays, or a \.zip of nothing"
+    ):
         open_source(tmp_path / "nowhere")
     # One file, named by a pattern: this kind takes no several.
     assert open_source(tmp_path / "?.zip").files == (str(tmp_path / "a.zip"),)
@@ -236,7 +238,7 @@ def test_a_kind_that_needs_a_package_names_it(tmp_path: Path, monkeypatch: pytes
 
 def test_messages_name_every_kind(tmp_path: Path):
     kinds = (
-        "a folder of images, .tar (WebDataset), .array_record, tfds:NAME/SPLIT, tfds:DIR/SPLIT, "
+        "images, a folder of them, .tar (WebDataset), .array_record, tfds:NAME/SPLIT, tfds:DIR/SPLIT, "
         "a .parquet, .csv, .jsonl or .txt list of paths, or .npy/.npz arrays"
     )
     with pytest.raises(jj.ArgumentError, match=re.escape(f"does not exist; give {kinds}.")):

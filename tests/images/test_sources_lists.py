@@ -174,3 +174,25 @@ def test_text_among_pictures_is_no_list(folder: Path):
     (folder / "in/README.txt").write_text("../elsewhere/a.png\n")
     (folder / "in/metadata.jsonl").write_text('{"file_name": "0.png"}\n')
     assert list(open_source(folder / "in").keys) == ["0.png", "1.png", "2.png"]
+
+
+def test_images_are_an_input_by_name_and_by_pattern(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    one = open_source(folder / "in/1.png")
+    assert list(one.keys) == ["1.png"]
+    assert one.read(0) == picture(1)
+    (folder / "in/deep").mkdir()
+    (folder / "in/deep/9.png").write_bytes(picture(9))
+    (folder / "out").mkdir()
+    (folder / "out/0.png").write_bytes(picture(5))
+    some = open_source(folder / "in/[12].png")
+    assert list(some.keys) == ["1.png", "2.png"]
+    both = open_source(folder / "*/0.png")
+    assert list(both.keys) == ["in/0.png", "out/0.png"]
+    assert both.read(1) == picture(5)
+    deep = open_source(folder / "in/**/[09].png")
+    assert sorted(deep.keys) == ["0.png", "deep/9.png"]
+    monkeypatch.chdir(folder)
+    assert list(open_source("in/0.png").keys) == ["0.png"]
+    assert list(open_source("*/0.png").keys) == ["in/0.png", "out/0.png"]
+    refused("in/0.png::jpg", "images have no parts; leave out ::jpg")
+    refused("in/*.jpg", "matches no file")

@@ -119,6 +119,21 @@ def records_of(name: str, contents: Contents) -> Records:
     return Records(os.fspath(epath.Path(name)), keys, _Paths(root, keys, others), read_file, (root,), left_out)
 
 
+def open_images(name: str, files: Sequence[str]) -> Records:
+    """Images by their names, in the order of these; the key is the path below the innermost folder that holds all."""
+    folders = [file.split("/")[:-1] for file in files]
+    apart = (depth for depth, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1)
+    depth = next(apart, min(map(len, folders)))
+    keys, locators = unique_records((text_key("/".join(file.split("/")[depth:])), file) for file in files)
+    return Records(
+        name,
+        keys,
+        locators,
+        read_file,
+        (_root("/".join(folders[0][:depth]) or ("/" if files[0].startswith("/") else ".")),),
+    )
+
+
 def _root(name: str) -> str:
     return os.fspath(epath.Path(name)).rstrip("/") or "/"
 
@@ -159,5 +174,5 @@ def _walk_remote(root: str) -> Iterator[tuple[str, None]]:
         yield file.removeprefix(below).lstrip("/"), None
 
 
-FOLDER = SourceKind(wording="a folder of images", read=open_folder)
+FOLDER = SourceKind(wording="images, a folder of them", read=open_folder)
 """Any folder that no other kind claims."""
