@@ -370,8 +370,9 @@ def test_blanks_around_the_names_of_columns_are_none_of_them(tmp_path: Path):
     assert list(open_source(tmp_path / "list.csv").keys) == ["A"]
 
 
-def test_a_single_image_says_what_to_give(tmp_path: Path):
+def test_images_among_other_files_say_what_to_give(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(picture())
-    for name in ("a.png", "*.png"):
-        with pytest.raises(jj.ArgumentError, match="Single images are given by their folder"):
-            open_source(tmp_path / name)
+    (tmp_path / "a.md").write_text("about it")
+    with pytest.raises(jj.ArgumentError, match="Images among other files are given by their folder"):
+        open_source(tmp_path / "a.*")
+    assert list(open_source(tmp_path / "*.png").keys) == ["a.png"]

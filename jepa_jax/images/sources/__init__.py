@@ -193,5 +193,5 @@ def _open_files(name: str, files: Sequence[str], part: str | None) -> Records:
         raise ArgumentError(f"input {text_key(name)}: {len(files)} files together are of no known kind; give one.")
     hint = " Decompress it first." if _is_compressed(name) else ""
     if any(map(is_image, files)):
-        hint = " Single images are given by their folder, or by a .csv file that lists them."
+        hint = " Images among other files are given by their folder, or by a pattern of their own such as *.png."
     raise ArgumentError(f"input {text_key(name)} is of no known kind; give {accepted()}.{hint}")
