@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 
+from benchmarks.program_text import Instruction, instructions
 from jepa_jax.encoders import find_spec
 from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.options import ScoreOptions
@@ -22,47 +22,13 @@ from jepa_jax.scoring.planning import plan_scoring
 from jepa_jax.scoring.target import target_memory, target_mesh
 
 _BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "s32": 4, "u32": 4, "s64": 8, "s8": 1, "u8": 1, "pred": 1}
-_FREE = ("bitcast", "parameter", "tuple", "get-tuple-element", "constant", "while", "conditional")
 
 
-@dataclass(frozen=True)
-class Instruction:
-    """One line of a compiled program that moves memory."""
-
-    kind: str
-    result: str
-    operands: tuple[str, ...]
-    origin: str
-
-    @property
-    def moved(self) -> int:
-        """Bytes that it reads and writes."""
-        return sum(map(_size, (self.result, *self.operands)))
-
-
-def instructions(program: str) -> list[Instruction]:
-    """Of a compiled program's main part; loops inside it are not gone into."""
-    types: dict[str, str] = {}
-    found = []
-    for line in program[program.index("ENTRY") :].splitlines():
-        match = re.match(r"\s*(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)", line)
-        if match is None:
-            continue
-        name, types[match[1]], kind, rest = match.groups()
-        operands = re.findall(r"%([\w.\-]+)", rest.split("), ")[0])
-        if kind in _FREE:
-            continue
-        called = re.search(r'custom_call_target="([^"]*)"', line)
-        origin = re.search(r'op_name="([^"]*)"', line)
-        found.append(
-            Instruction(
-                called[1] if called else kind,
-                types[name],
-                tuple(types.get(operand, "") for operand in operands),
-                origin[1].rpartition("/")[2] if origin else "",
-            )
-        )
-    return found
+def moved(instruction: Instruction) -> int:
+    """Bytes that an instruction reads and writes; of a loop, none."""
+    if instruction.kind in ("while", "conditional"):
+        return 0
+    return sum(map(_size, (instruction.result, *instruction.operands)))
 
 
 def _size(text: str) -> int:
@@ -95,14 +61,18 @@ def main() -> None:
     text = planned.program.text() or ""
     if arguments.output:
         arguments.output.write_text(text)
-    everything = instructions(text)
-    for each in everything:
-        if each.moved >= 1e6 * arguments.least:
-            print(f"{each.moved / 1e6:9.0f} MB  {each.kind:32s} {each.result.partition('{')[0]:36s} {each.origin}")
-    total = sum(each.moved for each in everything) / 1e9 / arguments.images
+    total = 0
+    for each in instructions(text):
+        total += moved(each)
+        if moved(each) >= 1e6 * arguments.least:
+            called = re.search(r'custom_call_target="([^"]*)"', each.line)
+            origin = re.search(r'op_name="[^"]*?([^"/]*)"', each.line)
+            kind, shape = called[1] if called else each.kind, each.result.partition("{")[0]
+            print(f"{moved(each) / 1e6:9.0f} MB  {kind:32s} {shape:36s} {origin[1] if origin else ''}")
     peak, wanted = planned.program.peak_bytes / 2**30, planned.memory.total / 2**30
     seconds = planned.program.compile_seconds
-    print(f"{total:.1f} GB an image; memory {peak:.2f} GiB, planned {wanted:.2f}; compiled in {seconds:.0f} s")
+    of_image = total / 1e9 / arguments.images
+    print(f"{of_image:.1f} GB an image; memory {peak:.2f} GiB, planned {wanted:.2f}; compiled in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

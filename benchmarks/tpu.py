@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.places import RESULTS
+from benchmarks.program_text import instructions
 from jepa_jax.encoders import find_spec
 from jepa_jax.encoders.vit import transformer_block
 from jepa_jax.jobs import machine
@@ -47,22 +48,16 @@ def memory_traffic(program: str) -> int:
     Every instruction of the program reads its operands and writes its results once; what stands in the chip's own
     memory, space ``S(1)``, costs nothing. An asynchronous copy is counted where it starts.
     """
-    types: dict[str, str] = {}
     moved = 0
-    for line in program[program.index("ENTRY") :].splitlines():
-        match = re.match(r"\s*(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)", line)
-        if match is None:
+    for each in instructions(program):
+        if each.kind.endswith("-done"):
             continue
-        name, types[match[1]], kind, rest = match.groups()
-        operands = re.findall(r"%([\w.\-]+)", rest.split("), ")[0])
-        if kind in ("bitcast", "get-tuple-element", "tuple", "parameter", "constant") or kind.endswith("-done"):
-            continue
-        if kind.endswith("-start"):
-            copies = [(size, on_chip) for size, on_chip in _arrays(types[name]) if size > 64][:2]
+        if each.kind.endswith("-start"):
+            copies = [(size, on_chip) for size, on_chip in _arrays(each.result) if size > 64][:2]
             smallest = min((size for size, _ in copies), default=0)
             moved += sum(smallest for _, on_chip in copies if not on_chip)
             continue
-        for text in (types[name], *(types.get(operand, "") for operand in operands)):
+        for text in (each.result, *each.operands):
             moved += sum(size for size, on_chip in _arrays(text) if not on_chip)
     return moved
 

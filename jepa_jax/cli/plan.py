@@ -68,16 +68,20 @@ def plan(
     rate: Annotated[
         float | None, typer.Option(help="Images per second of one device, as jepa-jax bench measures it.")
     ] = None,
-    price: Annotated[float | None, typer.Option(help="Of one device for an hour, in any currency.")] = None,
-    picture: Annotated[float, typer.Option(help="Bytes of an encoded picture of the job.")] = 110_000,
-    decoded: Annotated[float, typer.Option(help="Pictures that a core decodes in a second.")] = 200,
+    price: Annotated[float, typer.Option(min=0, help="Of one device for an hour, in any currency.")] = 0,
+    picture: Annotated[
+        float | None, typer.Option(help="Bytes of an encoded picture; by default as of ImageNet's JPEGs.")
+    ] = None,
+    decoded: Annotated[
+        float | None, typer.Option(help="Pictures that a core decodes in a second; by default as seen of such.")
+    ] = None,
 ) -> None:
     """Print what scoring would take: memory and arithmetic, and with --images hours, bytes and cores of a job."""
     import jax
 
     from jepa_jax.encoders import ENCODERS
     from jepa_jax.jobs.devices import default_batch_size
-    from jepa_jax.jobs.forecast import forecast
+    from jepa_jax.jobs.forecast import DECODED, PICTURE, Forecast, bytes_of_a_row
     from jepa_jax.jobs.schema import score_schema
     from jepa_jax.loading import load_encoder
     from jepa_jax.scoring.meshes import local_mesh
@@ -112,9 +116,9 @@ def plan(
     if mesh is not None and target is not None:
         _add_target(facts, planned, mesh.devices.flat[0].device_kind, mesh.devices.size)
     if images is not None and rate is not None:
-        schema = score_schema(spec.embedding_size, spec.gaussian_embedding, (), score_only=score_only)
-        expected = forecast(images, devices, rate, schema, picture=picture, decoded=decoded)
-        _add_forecast(facts, expected, rate, price, picture, decoded)
+        row = bytes_of_a_row(score_schema(spec.embedding_size, spec.gaussian_embedding, (), score_only=score_only))
+        assumed = PICTURE if picture is None else picture, DECODED if decoded is None else decoded
+        _add_forecast(facts, Forecast(images, devices, rate, row, *assumed), price)
     console.print(facts)
 
 
@@ -173,25 +177,23 @@ def _add_target(facts: Table, plan: ScoringPlan, kind: str, devices: int) -> Non
     facts.add_row("among devices", ", ".join(collectives(text)) or "nothing is sent")
 
 
-def _add_forecast(
-    facts: Table, expected: Forecast, rate: float, price: float | None, picture: float, decoded: float
-) -> None:
+def _add_forecast(facts: Table, job: Forecast, price: float) -> None:
     """What a job would take, with what is assumed."""
     facts.add_row(
         "job",
-        f"{expected.images:,} images on {expected.devices} device(s), {rate:,.1f} a second each: "
-        f"{expected.hours:,.1f} hours, {expected.device_hours:,.1f} device-hours",
+        f"{job.images:,.0f} images on {job.devices} device(s), {job.rate:,.1f} a second each: "
+        f"{job.hours:,.1f} hours, {job.device_hours:,.1f} device-hours",
     )
-    if price is not None:
-        facts.add_row("price", f"{expected.device_hours * price:,.0f}, at {price:g} a device-hour")
-    facts.add_row("read", f"{expected.bytes_in / 1e9:,.1f} GB, at {picture:,.0f} bytes a picture (--picture)")
+    if price:
+        facts.add_row("price", f"{job.device_hours * price:,.0f}, at {price:g} a device-hour")
     facts.add_row(
-        "written", f"{expected.bytes_out / 1e9:,.2f} GB, {expected.bytes_out / expected.images:.0f} bytes a row"
+        "read", f"{job.images * job.picture / 1e9:,.1f} GB, at {job.picture:,.0f} bytes a picture (--picture)"
     )
+    facts.add_row("written", f"{job.images * job.row / 1e9:,.2f} GB, {job.row:.0f} bytes a row")
     facts.add_row(
         "decoding",
-        f"{expected.images_per_second:,.0f} pictures a second keep {expected.decoding_cores:,.1f} cores busy, at "
-        f"{decoded:,.0f} each (--decoded): with fewer, decoding decides",
+        f"{job.images_per_second:,.0f} pictures a second keep {job.decoding_cores:,.1f} cores busy, at "
+        f"{job.decoded:,.0f} each (--decoded): with fewer, decoding decides",
     )
 
 

@@ -6,6 +6,8 @@ of rates that were measured elsewhere: a device's by `jepa-jax bench`, a core's 
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,64 +33,48 @@ class Forecast:
     """What a job would take.
 
     Attributes:
-        images: of the job.
-        devices: that share them.
-        hours: from the first image to the last.
-        device_hours: of all devices.
-        bytes_in: of encoded pictures.
-        bytes_out: of the table.
-        images_per_second: of all devices, which have to be decoded in the same time.
-        decoding_cores: that are busy with that.
-    """
-
-    images: int
-    devices: int
-    hours: float
-    device_hours: float
-    bytes_in: float
-    bytes_out: float
-    images_per_second: float
-    decoding_cores: float
-
-
-def forecast(
-    images: float,
-    devices: int,
-    rate: float,
-    schema: pa.Schema,
-    *,
-    picture: float = PICTURE,
-    decoded: float = DECODED,
-) -> Forecast:
-    """Extrapolate.
-
-    Args:
         images: how many.
         devices: how many share them; none waits for another.
         rate: images per second of one device.
-        schema: of the table, see `jepa_jax.jobs.schema.score_schema`.
+        row: bytes of a row of the table, see `bytes_of_a_row`.
         picture: bytes of an encoded picture.
         decoded: pictures per second of one core.
 
     Raises:
         ArgumentError: a number is not positive.
     """
-    given = {"images": images, "devices": devices, "rate": rate, "picture": picture, "decoded": decoded}
-    for name, value in given.items():
-        if not 0 < value < float("inf"):
-            raise ArgumentError(f"{name}={value} must be positive.")
-    together = devices * rate
-    hours = images / together / 3600
-    return Forecast(
-        int(images),
-        devices,
-        hours,
-        devices * hours,
-        images * picture,
-        images * bytes_of_a_row(schema),
-        together,
-        together / decoded,
-    )
+
+    images: float
+    devices: int
+    rate: float
+    row: float
+    picture: float = PICTURE
+    decoded: float = DECODED
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if not 0 < value < math.inf:
+                raise ArgumentError(f"{name}={value} must be positive.")
+
+    @property
+    def images_per_second(self) -> float:
+        """Of all devices, which have to be decoded in the same time."""
+        return self.devices * self.rate
+
+    @property
+    def hours(self) -> float:
+        """From the first image to the last."""
+        return self.images / self.images_per_second / 3600
+
+    @property
+    def device_hours(self) -> float:
+        """Of all devices."""
+        return self.devices * self.hours
+
+    @property
+    def decoding_cores(self) -> float:
+        """Cores that are busy with decoding."""
+        return self.images_per_second / self.decoded
 
 
 def bytes_of_a_row(schema: pa.Schema) -> float:

@@ -53,6 +53,6 @@ def cards(target: str) -> list[Any]:
         topology = topologies.get_topology_desc(
             name, "cuda", target_config=_DESCRIPTIONS[name], topology=f"1x1x{number or 1}"
         )
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # so JAX says that it knows no such platform
         raise ArgumentError(f"target={target!r} needs XLA for CUDA: pip install 'jepa-jax[cuda]'.") from error
     return list(topology.devices)

@@ -3,7 +3,6 @@
 import io
 import re
 import sys
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image
+from small_inputs import write_tar
 
 import jepa_jax as jj
 from jepa_jax.images import Records, open_source, sources
@@ -56,15 +56,6 @@ def files(folder: Path) -> dict[str, bytes]:
     """Contents by key, in the folder source's order."""
     source = open_source(folder)
     return {key: bytes(source.reader(where)) for key, where in zip(source.keys, source.locators, strict=True)}
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def test_a_tar_scores_as_its_folder(folder: Path, expected: dict[str, float], tmp_path: Path):
@@ -215,7 +206,8 @@ def test_a_new_kind_is_one_object_and_one_line(tmp_path: Path, monkeypatch: pyte
     assert open_source(tmp_path / "a.zip").files == (str(tmp_path / "a.zip"),)
     assert open_source("nothing:else").name == sources.name_in_full("nothing:else") == "nothing:else"
     with pytest.raises(
-        jj.ArgumentError, match=r"give images, a folder of them, .*/\.npz arrays, or a \.zip of nothing"
+        jj.ArgumentError,
+        match=r"give an image or a pattern of images, a folder of images, .*/\.npz arrays, or a \.zip of nothing",
     ):
         open_source(tmp_path / "nowhere")
     # One file, named by a pattern: this kind takes no several.
@@ -238,7 +230,7 @@ def test_a_kind_that_needs_a_package_names_it(tmp_path: Path, monkeypatch: pytes
 
 def test_messages_name_every_kind(tmp_path: Path):
     kinds = (
-        "images, a folder of them, .tar (WebDataset), .array_record, tfds:NAME/SPLIT, tfds:DIR/SPLIT, "
+        "an image or a pattern of images, a folder of images, .tar (WebDataset), .array_record, tfds:NAME/SPLIT, tfds:DIR/SPLIT, "
         "a .parquet, .csv, .jsonl or .txt list of paths, or .npy/.npz arrays"
     )
     with pytest.raises(jj.ArgumentError, match=re.escape(f"does not exist; give {kinds}.")):

@@ -18,15 +18,6 @@ from jepa_jax.images.sources.csv_table import read_csv
 from jepa_jax.images.sources.listing import PATH_COLUMNS
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three pictures."""
-    (tmp_path / "in").mkdir()
-    for i in range(3):
-        (tmp_path / f"in/{i}.png").write_bytes(picture(i))
-    return tmp_path
-
-
 def test_the_first_image_of_a_list_without_a_header_is_there(folder: Path):
     source = listed(folder / "list.csv", "in/0.png\nin/1.png\nin/2.png\n")
     assert list(source.keys) == ["in/0.png", "in/1.png", "in/2.png"]
@@ -194,5 +185,5 @@ def test_images_are_an_input_by_name_and_by_pattern(folder: Path, monkeypatch: p
     monkeypatch.chdir(folder)
     assert list(open_source("in/0.png").keys) == ["0.png"]
     assert list(open_source("*/0.png").keys) == ["in/0.png", "out/0.png"]
-    refused("in/0.png::jpg", "images have no parts; leave out ::jpg")
+    refused("in/0.png::jpg", "an image or a pattern of images has no parts; leave out ::jpg")
     refused("in/*.jpg", "matches no file")

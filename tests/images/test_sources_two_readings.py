@@ -15,16 +15,6 @@ from jepa_jax.errors import ImageError
 from jepa_jax.images import open_source
 from jepa_jax.images.sources import name_in_full
 
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three pictures."""
-    (tmp_path / "in").mkdir()
-    for i in range(3):
-        (tmp_path / f"in/{i}.png").write_bytes(picture(i))
-    return tmp_path
-
-
 # Folders
 
 

@@ -10,25 +10,21 @@ from PIL import Image
 import jepa_jax as jj
 from benchmarks.pipeline import small_encoder
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.forecast import bytes_of_a_row, forecast
+from jepa_jax.jobs.forecast import Forecast, bytes_of_a_row
 from jepa_jax.jobs.schema import score_schema
 from jepa_jax.scoring.options import ScoreOptions
 
-SCHEMA = score_schema(64, gaussian=True, columns=(), score_only=True)
 
-
-def test_hours_cores_and_bytes_are_multiplied_out():
-    expected = forecast(3.6e6, 4, 50, SCHEMA, picture=1000, decoded=25)
-    assert (expected.hours, expected.device_hours) == (5, 20)
-    assert (expected.images_per_second, expected.decoding_cores) == (200, 8)
-    assert expected.bytes_in == 3.6e9
-    assert expected.bytes_out == 3.6e6 * bytes_of_a_row(SCHEMA)
+def test_hours_and_cores_are_multiplied_out():
+    job = Forecast(3.6e6, 4, 50, row=10, decoded=25)
+    assert (job.hours, job.device_hours) == (5, 20)
+    assert (job.images_per_second, job.decoding_cores) == (200, 8)
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
 def test_a_rate_is_positive(rate: float):
     with pytest.raises(jj.ArgumentError, match=f"rate={rate} must be positive"):
-        forecast(10, 1, rate, SCHEMA)
+        Forecast(10, 1, rate, 10)
 
 
 def test_optional_columns_are_most_of_a_table():

@@ -113,7 +113,7 @@ def test_a_plan_is_compiled_for_cards_that_are_not_here():
 def test_a_card_moves_what_is_stored_and_rounds_as_it_is_told():
     code = r"""
 import math, re, jax
-from benchmarks.gpu import instructions
+from benchmarks.program_text import instructions
 from jepa_jax.encoders import find_spec
 from jepa_jax.scoring.options import ScoreOptions
 from jepa_jax.scoring.planning import plan_scoring

@@ -11,7 +11,7 @@ from etils import epath
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.array_record import ARRAY_RECORD
 from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
-from jepa_jax.images.sources.folder import FOLDER, Contents, is_image, look_through, open_images, records_of
+from jepa_jax.images.sources.folder import FOLDER, IMAGES, Contents, is_image, look_through, records_of
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.listing import LISTING, is_table, lists_others
 from jepa_jax.images.sources.patterns import expand
@@ -21,6 +21,7 @@ from jepa_jax.images.sources.tfds import TFDS
 from jepa_jax.images.sources.webdataset import WEBDATASET
 
 KINDS: tuple[SourceKind, ...] = (
+    IMAGES,
     FOLDER,
     WEBDATASET,
     ARRAY_RECORD,
@@ -178,10 +179,6 @@ def _open_files(name: str, files: Sequence[str], part: str | None) -> Records:
         raise ArgumentError(
             f"input {text_key(name)} names {len(missing)} files that do not exist, such as {text_key(missing[0])}."
         )
-    if all(map(is_image, files)):
-        if part is not None:
-            raise ArgumentError(f"input {name}: images have no parts; leave out {PART}{part}.")
-        return open_images(name, files)
     for kind in KINDS:
         if kind.are_files(files):
             return kind.open(name, files, part)

@@ -125,13 +125,8 @@ def open_images(name: str, files: Sequence[str]) -> Records:
     apart = (depth for depth, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1)
     depth = next(apart, min(map(len, folders)))
     keys, locators = unique_records((text_key("/".join(file.split("/")[depth:])), file) for file in files)
-    return Records(
-        name,
-        keys,
-        locators,
-        read_file,
-        (_root("/".join(folders[0][:depth]) or ("/" if files[0].startswith("/") else ".")),),
-    )
+    shared = "/".join(folders[0][:depth]) or ("/" if files[0].startswith("/") else ".")
+    return Records(name, keys, locators, read_file, (shared,))
 
 
 def _root(name: str) -> str:
@@ -174,5 +169,7 @@ def _walk_remote(root: str) -> Iterator[tuple[str, None]]:
         yield file.removeprefix(below).lstrip("/"), None
 
 
-FOLDER = SourceKind(wording="images, a folder of them", read=open_folder)
+IMAGES = SourceKind("an image or a pattern of images", open_images, is_file=is_image, several=True)
+
+FOLDER = SourceKind(wording="a folder of images", read=open_folder)
 """Any folder that no other kind claims."""

@@ -103,12 +103,12 @@ class Records:
             shuffle_seed: of a random order, in which a record's place hangs on its key and the seed alone: the same on
                 every machine, and what is added to an input only comes in between. None keeps the input's order.
         """
+        if limit is None and shuffle_seed is None:
+            return self
         keys = self.keys
         if shuffle_seed is not None:
             keys = sorted(keys, key=lambda key: hashlib.sha256(f"{shuffle_seed} {key}".encode()).digest())
-        if limit is not None:
-            keys = keys[:limit]
-        return self if keys is self.keys or len(keys) == 0 else replace(self.arranged(keys), selected=True)
+        return replace(self.arranged(keys[:limit]), selected=True)
 
     def arranged(self, keys: Sequence[str]) -> Records:
         """The records of these keys in their order; `VANISHED` where there is none."""
