@@ -156,5 +156,6 @@ def resume_cost(records: int) -> ResumeCost:
 
 def _parts(output: Path) -> dict[str, int]:
     """Finished parts, and when each was written."""
-    parts = (path for path in output.glob("part-*.parquet") if re.fullmatch(r"part-\d+-of-\d+\.parquet", path.name))
+    found = (output / "scores").glob("part-*.parquet")
+    parts = (path for path in found if re.fullmatch(r"part-\d+\.parquet", path.name))
     return {path.name: path.stat().st_mtime_ns for path in parts}

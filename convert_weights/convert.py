@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from etils import epath
-
 from convert_weights import (
     clip_huggingface,
     dinov2_huggingface,
@@ -48,6 +46,7 @@ from jepa_jax.encoders import (
 )
 from jepa_jax.encoders.specs import KernelDtype
 from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.paths import PathLike
 
 SourceFormat = Literal["huggingface", "official", "openclip", "openai"]
 
@@ -114,7 +113,7 @@ def read_source(
     return _read_state_dict(path, find_spec(name) if name else None, source_format, kernel_dtype)
 
 
-def convert(source: Source, output: epath.PathLike) -> Encoder:
+def convert(source: Source, output: PathLike) -> Encoder:
     """Write a source as a checkpoint and read it back, comparing digests.
 
     Never holds the weights twice: what was read is dropped before it is read back.
@@ -130,7 +129,7 @@ def convert(source: Source, output: epath.PathLike) -> Encoder:
     return restored
 
 
-def _write(source: Source, output: epath.PathLike) -> str:
+def _write(source: Source, output: PathLike) -> str:
     encoder = source.encoder
     _release_memory()
     save_encoder(encoder, output, source.origin)

@@ -9,11 +9,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from etils import epath
-
 from jepa_jax.encoders import ENCODERS, SHIPPED, Encoder, find_spec, is_checkpoint, load_shipped, restore_encoder
 from jepa_jax.encoders.specs import PositionResize
 from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.paths import AnyPath, to_path
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ def load_encoder(
         ArgumentError: the name is unknown, or the image size does not fit.
         CheckpointError: the weights are missing, damaged, or not what they claim to be.
     """
-    path = epath.Path(source)
+    path = to_path(source)
     if path.is_dir():
         encoder = _load_directory(path)
     elif path.is_file():
@@ -67,7 +66,7 @@ def load_encoder(
     return encoder if spec == encoder.spec else Encoder(spec, encoder.params)
 
 
-def _load_directory(path: epath.Path) -> Encoder:
+def _load_directory(path: AnyPath) -> Encoder:
     if is_checkpoint(path):
         return restore_encoder(path)
     if (path / "config.json").exists() or (path / "open_clip_config.json").exists():

@@ -1,4 +1,4 @@
-"""Parquet files through epath, local or remote."""
+"""Parquet files, local or remote."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from etils import epath
+
+from jepa_jax.paths import AnyPath, read_bytes
 
 
-def read_parquet(path: epath.Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(path: AnyPath, columns: Sequence[str] | None = None) -> pa.Table:
     """One file as a table, or some of its columns; a name that it lacks is left out."""
     return open_parquet(path).read(columns=None if columns is None else list(columns))
 
 
-def open_parquet(path: epath.Path) -> pq.ParquetFile:
+def open_parquet(path: AnyPath) -> pq.ParquetFile:
     """One file in memory, of which the schema is read.
 
     The bytes are copied into Arrow's own memory, because Arrow's threads may hold them for a moment longer than this
@@ -23,17 +24,17 @@ def open_parquet(path: epath.Path) -> pq.ParquetFile:
     an active exception", apache/arrow issue 34314) and not exit with its status: of the shortest, one in five was.
     """
     memory = pa.BufferOutputStream()
-    memory.write(path.read_bytes())
+    memory.write(read_bytes(path))
     return pq.ParquetFile(pa.BufferReader(memory.getvalue()))
 
 
-def read_schema(path: epath.Path) -> pa.Schema:
+def read_schema(path: AnyPath) -> pa.Schema:
     """Names and types of the columns, from the footer alone."""
     with path.open("rb") as stream:
         return pq.ParquetFile(stream).schema_arrow
 
 
-def read_footer(path: epath.Path) -> pq.FileMetaData:
+def read_footer(path: AnyPath) -> pq.FileMetaData:
     """What a file says of itself, such as its number of rows and its metadata; its columns are not read."""
     with path.open("rb") as stream:
         return pq.ParquetFile(stream).metadata

@@ -77,5 +77,5 @@ def test_a_name_that_cannot_be_shown_is_scored(cases: Path, tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr.decode("latin-1")
     assert b"Traceback" not in done.stderr
-    (part,) = (tmp_path / "out").glob("part-*.parquet")
+    (part,) = (tmp_path / "out" / "scores").glob("part-*.parquet")
     assert pq.read_table(part)["key"].to_pylist() == ["naïve_写真.png"]

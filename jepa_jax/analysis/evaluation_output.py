@@ -8,18 +8,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from etils import epath
 
 from jepa_jax._version import __version__
 from jepa_jax.analysis.evaluation import SIGN, DetectorResult, Evaluation
 from jepa_jax.analysis.markdown import markdown_lines
 from jepa_jax.analysis.metrics import LEVEL, METRICS, Interval
+from jepa_jax.paths import AnyPath, PathLike, to_path
 
 MARKDOWN = "evaluation.md"
 COLUMNS = ("statistic", "in / out", "AUROC", "gain", "AUPR in", "AUPR out", "FPR at 95% TPR", "AUROC, same images")
 
 
-def write(evaluation: Evaluation, directory: epath.PathLike, context: dict[str, Any]) -> epath.Path:
+def write(evaluation: Evaluation, directory: PathLike, context: dict[str, Any]) -> AnyPath:
     """Write ``evaluation.json``, ``evaluation.parquet`` and ``evaluation.md``; returns the directory.
 
     Args:
@@ -27,7 +27,7 @@ def write(evaluation: Evaluation, directory: epath.PathLike, context: dict[str, 
         directory: made if it is not there.
         context: what else the JSON should record, such as paths and options.
     """
-    folder = epath.Path(directory)
+    folder = to_path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKDOWN).write_text(to_markdown(evaluation))
     (folder / "evaluation.json").write_text(json.dumps(to_dict(evaluation) | {"context": context}, indent=2) + "\n")

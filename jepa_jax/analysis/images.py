@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from etils import epath
 from PIL import Image
 
 from jepa_jax.analysis.table import ScoreTable, named_path
@@ -18,6 +17,7 @@ from jepa_jax.images.preprocessing import preprocess_one, to_rgb
 from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.images.sources import open_source
 from jepa_jax.jobs.manifest import input_place
+from jepa_jax.paths import PathLike
 
 UNREADABLE = (ImageError, OSError, Image.DecompressionBombError)
 """What reading a picture may raise."""
@@ -46,7 +46,7 @@ class ImageReader:
     recipe: PreprocessSpec
 
     @classmethod
-    def of(cls, table: ScoreTable, images: epath.PathLike | None = None) -> ImageReader | None:
+    def of(cls, table: ScoreTable, images: PathLike | None = None) -> ImageReader | None:
         """The images behind a table; None where they are not known, or no longer where the job found them.
 
         Args:

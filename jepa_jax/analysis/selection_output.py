@@ -8,29 +8,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from etils import epath
 
 from jepa_jax._version import __version__
 from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.selection import Selection
 from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.jobs import Records
+from jepa_jax.paths import AnyPath, PathLike, to_path
 
 
 def write(
     selection: Selection,
     table: ScoreTable,
-    directory: epath.PathLike,
+    directory: PathLike,
     *,
     groups: np.ndarray | None = None,
     context: dict[str, Any] | None = None,
-) -> epath.Path:
+) -> AnyPath:
     """Write ``keys.txt``, ``selection.parquet`` and ``selection.json``; returns the directory.
 
     ``selection.parquet`` has ``key``, ``path`` (in full, of images that are files of their own; null where a name is
     no UTF-8), ``score``, and by the rule ``group``, ``weight``, ``p_value`` or ``rank_in_group``.
     """
-    folder = epath.Path(directory)
+    folder = to_path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     keys = [str(key) for key in table.keys[selection.rows]]
     columns: dict[str, Any] = {"key": keys}

@@ -10,15 +10,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from etils import epath
 
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs.columns import SCORES
 from jepa_jax.jobs.manifest import input_place, read_manifest
 from jepa_jax.jobs.schema import SAVABLE
-from jepa_jax.jobs.writer import FAILURES
+from jepa_jax.jobs.writer import FAILURES, job_parts
 from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.parquet import read_parquet
+from jepa_jax.paths import AnyPath, to_path
 from jepa_jax.spectrum import jepa_score
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 
@@ -108,7 +108,7 @@ def read_table(
     Raises:
         JobError: there is no job, or it is unfinished; ArgumentError: the file does not hold what it should.
     """
-    place = epath.Path(path)
+    place = to_path(path)
     if place.is_dir():
         return _read_job(place, name or place.name or str(place), partial)
     if not place.exists():
@@ -129,11 +129,15 @@ def named_path(text: str) -> tuple[str | None, str]:
     return (name, path) if sign and "/" not in name else (None, text)
 
 
-def _read_job(directory: epath.Path, name: str, partial: bool) -> ScoreTable:
-    parts = sorted(directory.glob("part-*.parquet"))
+_NO_GROUPS = ("key", "place", "bytes")
+"""Columns that tell records apart, and no groups."""
+
+
+def _read_job(directory: AnyPath, name: str, partial: bool) -> ScoreTable:
     manifest = read_manifest(directory)
     if manifest is None:
         raise JobError(f"{directory} has no manifest.json: it is no output of jepa-jax score.")
+    parts = job_parts(directory, manifest)
     if not manifest.get("complete") and not (partial and parts):
         raise JobError(
             f"the job in {directory} is unfinished ({len(parts)} parts are there); give its jepa-jax score command "
@@ -159,7 +163,7 @@ def _read_job(directory: epath.Path, name: str, partial: bool) -> ScoreTable:
         groups={
             column.name: _texts(table[column.name])
             for column in table.schema
-            if column.name != "key" and not column.name.startswith("_") and _is_label(column.type)
+            if column.name not in _NO_GROUPS and not column.name.startswith("_") and _is_label(column.type)
         },
     )
 
@@ -173,12 +177,12 @@ def _without_infinite_errors(table: pa.Table) -> tuple[pa.Table, tuple[dict[str,
     return table.filter(known), tuple({"key": key, "reason": "the error of its score is not finite"} for key in keys)
 
 
-def _read_failures(directory: epath.Path) -> tuple[dict[str, str], ...]:
+def _read_failures(directory: AnyPath) -> tuple[dict[str, str], ...]:
     path = directory / FAILURES
     return tuple(read_parquet(path).to_pylist()) if path.exists() else ()
 
 
-def _read_spectra(path: epath.Path, name: str, null_directions: int) -> ScoreTable:
+def _read_spectra(path: AnyPath, name: str, null_directions: int) -> ScoreTable:
     columns = _read_arrays(path)
     spectra = columns.get("singular_values")
     if spectra is None or spectra.ndim != 2 or not spectra.size:
@@ -214,7 +218,7 @@ def _read_spectra(path: epath.Path, name: str, null_directions: int) -> ScoreTab
     )
 
 
-def _read_arrays(path: epath.Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: AnyPath) -> dict[str, np.ndarray]:
     if path.suffix == ".npy":
         return {"singular_values": np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)}
     if path.suffix == ".npz":

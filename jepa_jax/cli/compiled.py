@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from etils import epath
+
+from jepa_jax.paths import to_path
 
 _UNREADABLE = "Error reading persistent compilation cache entry for '([^']*)'"
 
@@ -43,7 +44,7 @@ def _folder() -> str | None:
 def _remove(program: str) -> int:
     """Remove the entries of a program; how many. Which of them is damaged JAX does not say."""
     removed = 0
-    folder = epath.Path(_folder() or "")
+    folder = to_path(_folder() or "")
     for entry in list(folder.glob(f"{program}-*")):
         if re.fullmatch(rf"{re.escape(program)}-[0-9a-f]+-cache", entry.name):
             with contextlib.suppress(OSError):

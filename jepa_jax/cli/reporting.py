@@ -15,7 +15,6 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 import pyarrow as pa
-from etils import epath
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -39,8 +38,11 @@ from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport, Summary
 from jepa_jax.jobs.dry_run import DryRun
+from jepa_jax.jobs.manifest import read_manifest
+from jepa_jax.jobs.writer import job_parts
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.parquet import read_parquet
+from jepa_jax.paths import PathLike, to_path
 
 
 class _Rate(ProgressColumn):
@@ -176,19 +178,20 @@ def _about_views(views: Views, plain: bool) -> str:
     return f"{views.count} of each image by seed {views.seed}, crops of {low:.0%} to {high:.0%}{recoloured}{itself}"
 
 
-def print_summary(console: Console, summary: Summary, output: epath.PathLike) -> None:
+def print_summary(console: Console, summary: Summary, output: PathLike) -> None:
     """The job's outcome: counts, the spread of the scores, and the extremes."""
     console.print(
         f"[bold]{summary.scored:,} images scored[/], {summary.failed:,} failed"
         + (f", {summary.resumed:,} of them by an earlier run" if summary.resumed else "")
-        + f". Table: {escape(str(output))}/part-*.parquet",
+        + f". Table: {escape(str(output))}/scores",
         soft_wrap=True,
     )
     if summary.failed:
         console.print(f"Reasons of the failures: {escape(str(output))}/failures.parquet", soft_wrap=True)
     if not summary.scored:
         return
-    parts = sorted(epath.Path(output).glob("part-*.parquet"))
+    directory = to_path(output)
+    parts = job_parts(directory, read_manifest(directory) or {})
     ordered = pa.concat_tables([read_parquet(part, ["key", "score"]) for part in parts]).sort_by("score")
     scores = ordered["score"].to_numpy()
     low, middle, high = np.quantile(scores, [0.05, 0.5, 0.95])

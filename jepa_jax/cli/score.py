@@ -113,32 +113,32 @@ def score(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Compute parts with failures again.", rich_help_panel=ROBUST)
     ] = False,
+    extend: Annotated[
+        bool,
+        typer.Option("--extend", help="Score what is new in the input since the job began.", rich_help_panel=ROBUST),
+    ] = False,
     log_json: Annotated[
         bool, typer.Option("--log-json", help="A JSON line per part on stderr.", rich_help_panel=ROBUST)
     ] = False,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Start so many on this machine.", rich_help_panel=SEVERAL)
     ] = None,
-    coordinator: Annotated[
-        str | None, typer.Option(help="HOST:PORT where process 0 listens.", rich_help_panel=SEVERAL)
-    ] = None,
     num_processes: Annotated[
-        int | None, typer.Option(min=1, help="With --coordinator: how many.", rich_help_panel=SEVERAL)
+        int | None,
+        typer.Option(min=1, help="How many there are, where each is started by itself.", rich_help_panel=SEVERAL),
     ] = None,
     process_id: Annotated[
-        int | None, typer.Option(min=0, help="With --coordinator: which, from 0.", rich_help_panel=SEVERAL)
+        int | None, typer.Option(min=0, help="Which of them this is, from 0.", rich_help_panel=SEVERAL)
     ] = None,
-    distributed: Annotated[
+    pod: Annotated[
         bool | None,
-        typer.Option(help="Let JAX find its peers; by default under srun and on TPU.", rich_help_panel=SEVERAL),
+        typer.Option(help="The hosts of a TPU pod; by default on a TPU.", rich_help_panel=SEVERAL),
     ] = None,
 ) -> None:
     """Score every image of an input into a Parquet table; the same command resumes what was interrupted.
 
     Under srun and on every worker of a TPU pod slice the same command shares the work out.
     """
-    import jax
-
     from jepa_jax.cli.reporting import ConsoleProgress, JsonProgress, Quiet, print_dry_run, print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.images.sources import open_source
@@ -167,11 +167,12 @@ def score(
         workers=workers,
         max_failures=max_failures,
         retry_failed=retry_failed,
+        extend=extend,
     )
     if processes is not None and processes > 1 and not dry_run:
         raise typer.Exit(launch_here(processes, _without_processes(sys.argv[1:])))
-    with _interruption_as_exit(), together(coordinator, num_processes, process_id, distributed):
-        speaks = jax.process_index() == 0
+    with _interruption_as_exit(), together(num_processes, process_id, pod) as team:
+        speaks = team.speaks
         if model is None and speaks:
             console.print(ABOUT_DEFAULT, soft_wrap=True)
         found = open_source(source)
@@ -188,7 +189,7 @@ def score(
             said = f"{len(found.keys):,} images in {text_key(source)}{left_out}; {encoder}"
             console.print(said, soft_wrap=True, markup=False)
         if dry_run:
-            plan = try_out(encoder, found, output, options)
+            plan = try_out(encoder, found, output, options, team)
             if speaks:
                 print_dry_run(console, plan)
             return
@@ -197,7 +198,7 @@ def score(
         try:
             with ConsoleProgress(console) if speaks else contextlib.nullcontext(Quiet()) as shown:
                 progress = JsonProgress(shown, sys.stderr) if log_json else shown
-                summary = run_job(encoder, found, output, progress, options)
+                summary = run_job(encoder, found, output, progress, options, team)
         except JobInterrupted as interruption:
             errors.print(str(interruption), soft_wrap=True, markup=False)  # before the others are waited for
             raise

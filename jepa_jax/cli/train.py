@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from etils import epath
 
 from jepa_jax.cli.app import app, console
+from jepa_jax.paths import to_path
 
 
 @app.command()
@@ -21,4 +21,4 @@ def train(
     """Train an encoder by self-supervision; resumes where a killed run stopped."""
     from jepa_jax.training.command import run_training
 
-    run_training(console, config, data, epath.Path(output), steps)
+    run_training(console, config, data, to_path(output), steps)

@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import jax
-from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from jepa_jax._version import __version__
@@ -20,16 +19,17 @@ from jepa_jax.encoders.identity import FORMAT_VERSION, MIGRATIONS
 from jepa_jax.encoders.parameters import check_params, named_arrays, parameter_shapes
 from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.paths import AnyPath, PathLike, to_path
 
 DESCRIPTION = "encoder.json"
 
 
-def is_checkpoint(path: epath.PathLike) -> bool:
+def is_checkpoint(path: PathLike) -> bool:
     """Whether a directory holds a checkpoint that `save_encoder` wrote."""
-    return (epath.Path(path) / DESCRIPTION).exists()
+    return (to_path(path) / DESCRIPTION).exists()
 
 
-def save_encoder(encoder: Encoder, path: epath.PathLike, origin: dict[str, Any] | None = None) -> None:
+def save_encoder(encoder: Encoder, path: PathLike, origin: dict[str, Any] | None = None) -> None:
     """Write an encoder to a new directory.
 
     Args:
@@ -40,12 +40,12 @@ def save_encoder(encoder: Encoder, path: epath.PathLike, origin: dict[str, Any] 
     Raises:
         ArgumentError: the directory holds something already.
     """
-    directory = epath.Path(path).resolve()
+    directory = to_path(path).resolve()
     if directory.exists() and any(directory.iterdir()):
         raise ArgumentError(f"output directory {directory} is not empty; name a new one.")
     directory.mkdir(parents=True, exist_ok=True)
     with _streaming(encoder.params):
-        ocp.save(directory / "params", encoder.params)
+        ocp.save(str(directory / "params"), encoder.params)
     description = {
         "format_version": FORMAT_VERSION,
         "jepa_jax_version": __version__,
@@ -57,9 +57,9 @@ def save_encoder(encoder: Encoder, path: epath.PathLike, origin: dict[str, Any] 
     (directory / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
 
 
-def read_description(path: epath.PathLike) -> dict[str, Any]:
+def read_description(path: PathLike) -> dict[str, Any]:
     """The JSON description of a converted checkpoint, as it was written; `read_spec` knows its format."""
-    file = epath.Path(path) / DESCRIPTION
+    file = to_path(path) / DESCRIPTION
     try:
         description = json.loads(file.read_text())
         version = description["format_version"]
@@ -77,15 +77,15 @@ def read_description(path: epath.PathLike) -> dict[str, Any]:
     return description
 
 
-def read_spec(path: epath.PathLike) -> EncoderSpec:
+def read_spec(path: PathLike) -> EncoderSpec:
     """What the encoder of a converted checkpoint is, without its parameters."""
     description = read_description(path)
     return EncoderSpec.from_dict(description["spec"], description["format_version"])
 
 
-def restore_encoder(path: epath.PathLike) -> Encoder:
+def restore_encoder(path: PathLike) -> Encoder:
     """Read an encoder back, checking every path, shape and dtype."""
-    directory = epath.Path(path).resolve()
+    directory = to_path(path).resolve()
     description = read_description(directory)
     spec = EncoderSpec.from_dict(description["spec"], description["format_version"])
     try:
@@ -93,7 +93,7 @@ def restore_encoder(path: epath.PathLike) -> Encoder:
         shapes = parameter_shapes(spec.vit, spec.kernel_dtype)
         # The target keeps the block numbers ints. Orbax would pad or cast to it silently: the digest below tells.
         with _streaming(shapes):
-            params = ocp.load(directory / "params", jax.tree.map(_target_leaf, shapes))
+            params = ocp.load(str(directory / "params"), jax.tree.map(_target_leaf, shapes))
     except Exception as error:  # an unreadable data file is a bare Exception of many lines to Orbax
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(
@@ -106,9 +106,9 @@ def restore_encoder(path: epath.PathLike) -> Encoder:
     return encoder
 
 
-def _check_stored(directory: epath.Path, spec: EncoderSpec) -> None:
+def _check_stored(directory: AnyPath, spec: EncoderSpec) -> None:
     """Compare the arrays' shapes as Orbax recorded them, before a depth is enumerated or an array allocated."""
-    stored = dict(named_arrays(ocp.metadata(directory / "params").metadata))
+    stored = dict(named_arrays(ocp.metadata(str(directory / "params")).metadata))
     if spec.vit.depth > len(stored):
         raise ValueError(f"depth is {spec.vit.depth}, and there are {len(stored)} arrays in all")
     for name, leaf in named_arrays(parameter_shapes(spec.vit, spec.kernel_dtype)):

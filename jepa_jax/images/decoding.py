@@ -67,6 +67,7 @@ class Decoded:
         inputs: float32 [n, crop, crop, 3], or None.
         reason: why there are no inputs.
         unreadable: whether reading failed rather than decoding: the input itself may be gone.
+        bytes: of the encoded picture, where it is one and was read.
         no_fault_of_its_own: whether the machine is to blame (`reasons.of_the_machine`): no record goes better then.
     """
 
@@ -75,16 +76,20 @@ class Decoded:
     reason: str = ""
     unreadable: bool = False
     no_fault_of_its_own: bool = False
+    bytes: int | None = None
 
 
 def decode_record(index: int, key: str, locator: Any, reader: Reader, recipe: InputRecipe) -> Decoded:
     """Read and decode one record; what is wrong with it becomes a reason, never an exception."""
     if isinstance(locator, Unusable):
         return Decoded(index, None, locator.reason)
+    size = None
     try:
-        return Decoded(index, decode(reader(locator), key, recipe))
+        content = reader(locator)
+        size = len(content) if isinstance(content, bytes) else None
+        return Decoded(index, decode(content, key, recipe), bytes=size)
     except ImageError as error:
-        return Decoded(index, None, str(error))
+        return Decoded(index, None, str(error), bytes=size)
     except MemoryError as error:
         return Decoded(index, None, f"out of memory while decoding: {sentence(error)}", no_fault_of_its_own=True)
     except Exception as error:  # a reader's library may raise anything at a damaged file

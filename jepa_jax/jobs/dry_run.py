@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import jax
-from etils import epath
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.decoding import InputRecipe
@@ -17,6 +16,8 @@ from jepa_jax.jobs.devices import Step, default_batch_size
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.runner import make_plan
 from jepa_jax.jobs.stream import compile_step
+from jepa_jax.jobs.team import Team
+from jepa_jax.paths import PathLike
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,22 @@ class DryRun:
     compile_seconds: float
 
 
-def dry_run(encoder: Encoder, source: Records, output: epath.PathLike, options: JobOptions) -> DryRun:
+def dry_run(
+    encoder: Encoder, source: Records, output: PathLike, options: JobOptions, team: Team | None = None
+) -> DryRun:
     """Plan a job and compile its step; the output directory is read, never written."""
-    options = options.resolved
-    plan = make_plan(encoder, source, output_place(output), options, write=False)
+    options, team = options.resolved, team or Team()
+    plan = make_plan(encoder, source, output_place(output), options, write=False, team=team)
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec))
     program = compile_step(step)
     image_bytes = 4 * math.prod(step.image_shape)
     waiting = records_in_memory(step.recipe, 2 * step.records, options.workers) * step.recipe.count
     return DryRun(
-        len(plan.source.keys),
+        plan.records,
         plan.records_missing,
-        len(plan.ranges),
+        len(plan.shards),
         len(plan.missing),
-        jax.process_count(),
+        team.count,
         jax.local_device_count(),
         step.batch_size,
         step.recipe,

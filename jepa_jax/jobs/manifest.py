@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import PIL
-from etils import epath
 
 from jepa_jax._version import __version__
 from jepa_jax.encoders import Encoder
@@ -18,15 +17,20 @@ from jepa_jax.errors import JobError
 from jepa_jax.images.sources import Records, name_in_full
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import keys_digest
-from jepa_jax.jobs.writer import write_bytes_atomically
 from jepa_jax.numerics.precision import Precision
+from jepa_jax.paths import AnyPath, read_bytes, write_whole
 
 NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def build_manifest(
-    encoder: Encoder, source: Records, options: JobOptions, shard_size: int, noise: dict[Precision, float] | None
+    encoder: Encoder,
+    source: Records,
+    options: JobOptions,
+    shard_size: int,
+    noise: dict[Precision, float] | None,
+    format_version: int = FORMAT_VERSION,
 ) -> dict[str, Any]:
     """The manifest of a job.
 
@@ -35,7 +39,7 @@ def build_manifest(
     """
     views = options.input_recipe(encoder.spec).views
     manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": format_version,
         "pinned": {
             "encoder": encoder.spec.name,
             "encoder_digest": encoder.digest,
@@ -77,7 +81,7 @@ def input_place(manifest: dict[str, Any]) -> str | None:
     return manifest.get("pinned", {}).get("input")
 
 
-def read_manifest(directory: epath.Path) -> dict[str, Any] | None:
+def read_manifest(directory: AnyPath) -> dict[str, Any] | None:
     """The manifest of a directory, or None where no job has begun.
 
     Raises:
@@ -85,7 +89,7 @@ def read_manifest(directory: epath.Path) -> dict[str, Any] | None:
     """
     path = directory / NAME
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(read_bytes(path))
         if not isinstance(manifest["pinned"], dict):
             raise ValueError("'pinned' is no object")
     except (FileNotFoundError, NotADirectoryError):
@@ -99,9 +103,9 @@ def read_manifest(directory: epath.Path) -> dict[str, Any] | None:
     return manifest
 
 
-def write_manifest(directory: epath.Path, manifest: dict[str, Any]) -> None:
+def write_manifest(directory: AnyPath, manifest: dict[str, Any]) -> None:
     """Write the manifest whole or not at all."""
-    write_bytes_atomically(directory / NAME, encoded(manifest))
+    write_whole(directory / NAME, encoded(manifest))
 
 
 def encoded(manifest: dict[str, Any]) -> bytes:
@@ -109,7 +113,7 @@ def encoded(manifest: dict[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=2) + "\n").encode()
 
 
-def require_same(directory: epath.Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+def require_same(directory: AnyPath, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Refuse to resume a job whose table would differ, naming every difference."""
     before, now = ({"noise": one.get("noise")} | one["pinned"] for one in (old, new))
     differences = [

@@ -34,6 +34,7 @@ class JobOptions:
         max_failures: give up when more records fail: a count such as ``"50"``, or a share such as ``"0.1"``
             or ``"10%"`` of those tried so far. By default a job goes on whatever fails.
         retry_failed: compute the parts again that hold failures.
+        extend: score what is new in an input that has grown since the job began.
     """
 
     score: ScoreOptions = field(default_factory=ScoreOptions)
@@ -48,6 +49,7 @@ class JobOptions:
     workers: int = 0
     max_failures: str | None = None
     retry_failed: bool = False
+    extend: bool = False
 
     def __post_init__(self):
         for name, least in (("views", 1), ("calibrate", 0), ("batch_size", 1), ("shard_size", 1), ("workers", 0)):

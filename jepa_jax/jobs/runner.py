@@ -8,32 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from etils import epath
-
 from jepa_jax.encoders import Encoder
-from jepa_jax.errors import JepaJaxError, JobError
+from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.pipeline import decode_ahead
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.claim import Claim, begin, output_place
 from jepa_jax.jobs.devices import Step, default_batch_size
+from jepa_jax.jobs.extension import GONE, described, extended, gone_table, what_is_new
 from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
 from jepa_jax.jobs.measured_noise import measure_noise, require_measurable
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.pinned import pin_records
+from jepa_jax.jobs.pinned import Pinned, pin_records, write_records
 from jepa_jax.jobs.progress import Progress, ShardReport, Summary
 from jepa_jax.jobs.schema import score_schema
-from jepa_jax.jobs.shards import OpenShard, default_shard_size, from_runs, shard_ranges, to_runs
+from jepa_jax.jobs.shards import OpenShard, default_shard_size
 from jepa_jax.jobs.stopping import StopSignals
 from jepa_jax.jobs.stream import DeviceClock, compile_step, score_stream
-from jepa_jax.jobs.team import Team
-from jepa_jax.jobs.writer import PartWriter
+from jepa_jax.jobs.team import POLL, Deal, Team
+from jepa_jax.jobs.writer import OLD_LAYOUT, PartWriter
+from jepa_jax.parquet import parquet_bytes
+from jepa_jax.paths import AnyPath, PathLike, write_whole
 
-SEEN_WITHIN = 90.0
-"""Seconds in which every process must see what another one wrote; NFS may keep a directory's entries for 60."""
+FINISHING = 5.0
+"""Seconds that a process gives each of those before it to close a job whose parts are all there."""
 
 
 @dataclass(frozen=True)
@@ -41,36 +43,49 @@ class Plan:
     """What is to be done.
 
     Attributes:
-        source: the records, as they were when the job began.
-        ranges: the record indices of every shard.
+        pinned: the records, as they were when the job began or was extended.
+        shards: the record indices of every shard.
         missing: the shards that have no part.
         writer: of the parts.
         manifest: of the job.
+        notes: worth saying, in words.
     """
 
-    source: Records
-    ranges: list[range]
+    pinned: Pinned
+    shards: list[list[int] | range]
     missing: list[int]
     writer: PartWriter
     manifest: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Records:
+        """The records."""
+        return self.pinned.source
+
+    @property
+    def records(self) -> int:
+        """How many the tables have in the end."""
+        return sum(map(len, self.shards))
 
     @property
     def records_missing(self) -> int:
         """Records of the missing shards."""
-        return sum(len(self.ranges[shard]) for shard in self.missing)
+        return sum(len(self.shards[shard]) for shard in self.missing)
 
 
 def run_job(
     encoder: Encoder,
     source: Records,
-    output: epath.PathLike,
+    output: PathLike,
     progress: Progress,
     options: JobOptions | None = None,
+    team: Team | None = None,
 ) -> Summary:
     """Score every record of a source, or what earlier runs left of it.
 
-    Processes that `jax.distributed.initialize` has brought together do the job in common: each gives the same
-    arguments and sees the same input and the same output directory.
+    Several processes do a job in common where each gives the same arguments, sees the same input and the same output
+    directory, and says which one it is.
 
     Args:
         encoder: scores the images, by its own recipe.
@@ -78,6 +93,7 @@ def run_job(
         output: directory of the table; a job that was begun there is resumed.
         progress: is told what happens in this process.
         options: how it is done.
+        team: this process among the others; by default it is alone.
 
     Returns:
         The summary of the whole job, in every process.
@@ -86,108 +102,122 @@ def run_job(
         JobInterrupted: a signal stopped it.
         JobError: the directory belongs to another job, or the job cannot go on. What is whole is kept.
     """
-    directory = output_place(output)
-    team = Team.current()
+    directory, team = output_place(output), team or Team()
     options = (options or JobOptions()).resolved
     with StopSignals() as signals:
-        try:
-            plan = _agree(encoder, source, directory, options, team, signals)
-            _score_missing(encoder, plan, options, progress, team, signals)
-            return _finish(plan, directory, options, team, signals)
-        except BaseException as error:
-            team.failed(str(error) if isinstance(error, JepaJaxError) else repr(error))
-            raise
-        finally:
-            team.end()
+        plan = make_plan(encoder, source, directory, options, write=True, team=team)
+        for note in plan.notes:
+            progress.note(note)
+        with Deal(directory, plan.missing, team, plan.writer.written) as deal:
+            _score_missing(encoder, plan, options, progress, team, deal, signals)
+            return _finish(plan, directory, options, team, deal, signals)
 
 
-def make_plan(encoder: Encoder, source: Records, directory: epath.Path, options: JobOptions, write: bool) -> Plan:
+def make_plan(
+    encoder: Encoder, source: Records, directory: AnyPath, options: JobOptions, write: bool, team: Team | None = None
+) -> Plan:
     """What a job would do; with ``write``, the directory is made the job's.
 
     Raises:
         JobError: it belongs to another job.
     """
+    team = team or Team()
     require_measurable(encoder, options)
+    if options.retry_failed and team.count > 1 and team.run is None:
+        raise ArgumentError(
+            "retry_failed: processes that were started one by one would take each other's new parts for old ones. "
+            "Start them with --processes or under srun, or give --retry-failed to one process alone."
+        )
     old = read_manifest(directory)
     if old is None:
         source.require_selected()
         size = options.shard_size or default_shard_size(len(source.keys))
         noise = measure_noise(encoder, source, options) if write and options.calibrate else None
         manifest = build_manifest(encoder, source, options, size, noise)
+        pinned = Pinned(source, (len(source.keys),))
         if write:
             old = begin(directory, manifest)  # another job's, if it was faster
+    notes: list[str] = []
     if old is not None:
-        pinned = old["pinned"]
-        source = pin_records(directory, source, pinned.get("keys_sha256", ""), write)
-        size = options.shard_size or pinned.get("shard_size") or default_shard_size(len(source.keys))
-        manifest = build_manifest(encoder, source, options, size, old.get("noise"))
+        pinned = pin_records(directory, source, old, write, options.extend)
+        size = options.shard_size or old["pinned"].get("shard_size") or default_shard_size(len(source.keys))
+        first = replace(pinned.source, keys=pinned.source.keys[: pinned.generations[0]])
+        manifest = build_manifest(
+            encoder, first, options, size, old.get("noise"), old.get("format_version", OLD_LAYOUT)
+        )
         manifest["job"] = old.get("job")
+        manifest |= {name: old[name] for name in ("extensions",) if name in old}
         require_same(directory, old, manifest)
-    spec = encoder.spec
-    columns = sorted(options.columns)
-    schema = score_schema(
-        spec.embedding_size,
-        spec.gaussian_embedding,
-        columns,
-        options.save_dtype,
-        not options.score.spectrum,
-        options.views,
-    )
-    ranges = shard_ranges(len(source.keys), size)
-    writer = PartWriter(directory, len(ranges), schema, manifest["job"])
+    version = manifest["format_version"]
+    schema = _schema(encoder, options, version)
+
+    def writer_of(pinned: Pinned) -> PartWriter:
+        return PartWriter(directory, len(pinned.shards(size)), schema, manifest["job"], version, team.run)
+
+    if options.extend and old is not None:
+        if version == OLD_LAYOUT:
+            raise JobError(
+                f"output {directory} was begun by an earlier version, whose parts say how many there are: it cannot "
+                "be extended. Score the new records in a new output directory."
+            )
+        grown = extended(pinned, source, writer_of(pinned))
+        notes.append(what_is_new(pinned, grown))
+        pinned, later = grown, described(grown)
+        manifest["extensions"] = later
+        if write and later != old.get("extensions", []):
+            write_records(directory, grown, only=len(grown.generations) - 1)
+            write_manifest(directory, manifest)
+        if write:
+            write_whole(directory / GONE, parquet_bytes(gone_table(grown)))
+    writer, shards = writer_of(pinned), pinned.shards(size)
     again = writer.with_failures() if options.retry_failed else []
-    if write and old is not None and old.get("complete") and (again or writer.missing()):
+    missing = writer.missing()
+    if write and old is not None and old.get("complete") and (again or missing):
         write_manifest(directory, manifest)  # before anything is taken away: readers must not take it for complete
     if write:
         writer.discard(again)
-    return Plan(source, ranges, writer.missing(), writer, manifest)
+        _drop_superseded(pinned, size, writer)
+    return Plan(pinned, shards, sorted({*missing, *again}), writer, manifest, tuple(notes))
 
 
-def _agree(
-    encoder: Encoder, source: Records, directory: epath.Path, options: JobOptions, team: Team, signals: StopSignals
-) -> Plan:
-    """The same plan in every process: the coordinator's."""
-    if team.coordinates:
-        plan = make_plan(encoder, source, directory, options, write=True)
-        team.publish("plan", {"missing": to_runs(plan.missing), "pinned": plan.manifest["pinned"]})
-        return plan
-    agreed = team.wait_for("plan", signals.raise_if_received)
-    _wait_for_manifest(directory, agreed["pinned"], signals)
-    plan = make_plan(encoder, source, directory, options, write=False)
-    return Plan(plan.source, plan.ranges, from_runs(agreed["missing"]), plan.writer, plan.manifest)
+def _schema(encoder: Encoder, options: JobOptions, format_version: int) -> Any:
+    spec = encoder.spec
+    return score_schema(
+        spec.embedding_size,
+        spec.gaussian_embedding,
+        sorted(options.columns),
+        options.save_dtype,
+        not options.score.spectrum,
+        options.views,
+        placed=format_version != OLD_LAYOUT,
+    )
 
 
-def _wait_for_manifest(directory: epath.Path, pinned: dict[str, Any], signals: StopSignals) -> None:
-    """Wait until the coordinator's manifest is seen: a network file system may show it late.
-
-    Raises:
-        JobError: it is not, so that the directory is another one here.
-    """
-    deadline = time.monotonic() + SEEN_WITHIN
-    while (manifest := read_manifest(directory)) is None or manifest["pinned"] != pinned:
-        if time.monotonic() > deadline:
-            raise JobError(
-                f"output {directory} does not hold the manifest that process 0 wrote there "
-                f"{SEEN_WITHIN:.0f} s ago: all processes must see one and the same directory."
-            )
-        signals.raise_if_received()
-        time.sleep(0.5)
+def _drop_superseded(pinned: Pinned, size: int, writer: PartWriter) -> None:
+    """Take out of finished parts the rows of pictures that have changed since."""
+    by_shard: dict[int, list[str]] = {}
+    for index in pinned.superseded():
+        by_shard.setdefault(pinned.shard_of(index, size), []).append(pinned.source.keys[index])
+    for shard, keys in by_shard.items():
+        writer.drop(shard, keys)
 
 
 def _score_missing(
-    encoder: Encoder, plan: Plan, options: JobOptions, progress: Progress, team: Team, signals: StopSignals
+    encoder: Encoder,
+    plan: Plan,
+    options: JobOptions,
+    progress: Progress,
+    team: Team,
+    deal: Deal,
+    signals: StopSignals,
 ) -> None:
-    """Compute and write this process's share of the missing parts.
+    """Compute and write missing parts until none is left, whoever wrote it.
 
     Batches run across shards, so that only the last one of a process is ever filled up.
     """
-    keys, writer, claim = plan.source.keys, plan.writer, Claim(plan.writer.directory, plan.manifest)
-    mine = plan.missing[team.index :: team.count]
-    open_shards = {shard: OpenShard(plan.ranges[shard]) for shard in mine}
-    todo = sum(len(plan.ranges[shard]) for shard in mine)
-    # Of several processes each shows its own share.
-    progress.start(*((len(keys), len(keys) - todo) if team.count == 1 else (todo, 0)))
-    if not mine:
+    records, todo = plan.records, plan.records_missing
+    progress.start(records, records - todo)
+    if not plan.missing:
         return
     noise = plan.manifest["noise"]
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec), progress.note, noise)
@@ -199,57 +229,113 @@ def _score_missing(
     if noise:
         levels = ", ".join(f"{value:.2g} in {level}" for level, value in noise.items())
         progress.note(f"Rounding noise of the Jacobian, measured on {options.calibrate} images: {levels}.")
-    clock = DeviceClock()
-    decoding = decode_ahead(
-        plan.source,
-        (index for shard in mine for index in plan.ranges[shard]),
-        step.recipe,
-        workers=options.workers,
-        ahead=2 * step.records,
-    )
-    columns = tuple(sorted(options.columns))
-    limit = options.failure_limit
-    faults = Faults(plan.source)
-    tried = failed = 0
-    with (
-        contextlib.closing(decoding) as decoded,
-        contextlib.closing(
-            score_stream(decoded, step, columns, clock, stopped=lambda: signals.received is not None)
-        ) as outcomes,
+    work = _Work(plan, step, options, progress, team, Claim(plan.writer.directory, plan.manifest), signals)
+    while True:
+        work.compute(deal.now())
+        if not deal.anything_left():
+            return
+        work.claim.watch()
+        work.wait()
+
+
+class _Work:
+    """What one process does of a job, part after part."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        step: Step,
+        options: JobOptions,
+        progress: Progress,
+        team: Team,
+        claim: Claim,
+        signals: StopSignals,
     ):
-        for outcome in outcomes:
-            faults.require_none(outcome.record)
-            bad = int(outcome.row is None)
-            tried, failed = tried + 1, failed + bad
-            progress.advance(1 - bad, bad, clock.share)
-            number = outcome.record.index // len(plan.ranges[0])
-            shard = open_shards[number]
-            shard.add(outcome)
-            if shard.whole:
-                claim.require()
-                writer.write(number, shard.columns(keys, writer.schema.names[1:]), shard.failed(keys))
-                counts = (len(shard.rows), len(shard.failures), team.index, tried, failed)
-                progress.shard_written(ShardReport(writer.name(number), number, *counts, clock.seconds, clock.share))
-                del open_shards[number]
-            claim.watch()
-            limit.check(tried, failed, outcome.reason)
-            if signals.received is None:  # others may have stopped for the same reason, and said so first
-                team.check()
-    signals.raise_if_received()
+        self.plan, self.step, self.options, self.progress = plan, step, options, progress
+        self.team, self.claim, self.signals = team, claim, signals
+        self.clock, self.faults = DeviceClock(), Faults(plan.source)
+        self.tried = self.failed = 0
+
+    def wait(self) -> None:
+        """Give the others a moment."""
+        deadline = time.monotonic() + POLL
+        while time.monotonic() < deadline:
+            self.signals.raise_if_received()
+            time.sleep(0.05)
+
+    def compute(self, parts: Iterator[int]) -> None:
+        """Score the records of some parts and write each part as soon as it is whole."""
+        opened: dict[int, OpenShard] = {}
+        shard_of: dict[int, int] = {}
+
+        def indices() -> Iterator[int]:
+            for part in self._claimed(parts):
+                opened[part] = OpenShard(self.plan.shards[part])
+                shard_of.update(dict.fromkeys(self.plan.shards[part], part))
+                if opened[part].whole:  # all of it was superseded
+                    self._write(part, opened.pop(part))
+                yield from self.plan.shards[part]
+
+        decoding = decode_ahead(
+            self.plan.source, indices(), self.step.recipe, workers=self.options.workers, ahead=2 * self.step.records
+        )
+        columns, limit = tuple(sorted(self.options.columns)), self.options.failure_limit
+        with (
+            contextlib.closing(decoding) as decoded,
+            contextlib.closing(
+                score_stream(
+                    decoded, self.step, columns, self.clock, stopped=lambda: self.signals.received is not None
+                )
+            ) as outcomes,
+        ):
+            for outcome in outcomes:
+                self.faults.require_none(outcome.record)
+                bad = int(outcome.row is None)
+                self.tried, self.failed = self.tried + 1, self.failed + bad
+                self.progress.advance(1 - bad, bad, self.clock.share)
+                part = shard_of.pop(outcome.record.index)
+                opened[part].add(outcome)
+                if opened[part].whole:
+                    self._write(part, opened.pop(part))
+                self.claim.watch()
+                limit.check(self.tried, self.failed, outcome.reason)
+        self.signals.raise_if_received()
+
+    def _claimed(self, parts: Iterator[int]) -> Iterator[int]:
+        try:
+            yield from parts
+        except JobError:
+            self.claim.require()  # where the whole directory is gone, that is what is said
+            raise
+
+    def _write(self, part: int, shard: OpenShard) -> None:
+        self.claim.require()
+        source, writer = self.plan.source, self.plan.writer
+        writer.write(part, shard.columns(source, writer.schema.names), shard.failed(source))
+        counts = (len(shard.rows), len(shard.failures), self.team.index, self.tried, self.failed)
+        self.progress.shard_written(
+            ShardReport(writer.name(part), part, *counts, self.clock.seconds, self.clock.share)
+        )
 
 
-def _finish(plan: Plan, directory: epath.Path, options: JobOptions, team: Team, signals: StopSignals) -> Summary:
-    """The coordinator waits for all, checks the tables and closes the job; everyone learns the outcome."""
-    team.done()
-    if not team.coordinates:
-        return Summary(**team.wait_for("end", signals.raise_if_received))
-    team.wait_for_all(signals.raise_if_received)
-    records, claim = len(plan.source.keys), Claim(directory, plan.manifest)
+def _finish(
+    plan: Plan, directory: AnyPath, options: JobOptions, team: Team, deal: Deal, signals: StopSignals
+) -> Summary:
+    """Check the tables and close the job; the processes after the first give those before them time to do it."""
+    deadline = time.monotonic() + FINISHING * team.index
+    resumed = plan.records - plan.records_missing
+    while time.monotonic() < deadline:
+        found = read_manifest(directory)
+        if found is not None and found.get("complete") and found.get("extensions") == plan.manifest.get("extensions"):
+            return Summary(plan.records, found["scored"], found["failed"], resumed)
+        signals.raise_if_received()
+        time.sleep(0.2)
+    claim = Claim(directory, plan.manifest)
     claim.require()
-    failed = plan.writer.finish([len(indices) for indices in plan.ranges])
+    failed = plan.writer.finish([len(indices) for indices in plan.shards])
     claim.require()
-    options.failure_limit.check_all(records, failed)
-    write_manifest(directory, plan.manifest | {"complete": True, "scored": records - failed, "failed": failed})
-    summary = Summary(records, records - failed, failed, records - plan.records_missing)
-    team.publish("end", asdict(summary))
-    return summary
+    options.failure_limit.check_all(plan.records, failed)
+    scored = plan.records - failed
+    write_manifest(directory, plan.manifest | {"complete": True, "scored": scored, "failed": failed})
+    deal.clear()
+    return Summary(plan.records, scored, failed, resumed)

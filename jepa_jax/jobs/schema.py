@@ -17,6 +17,7 @@ FAILURE_SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False, metadata={"doc": "record key"}),
         pa.field("reason", pa.string(), nullable=False, metadata={"doc": "why it has no score"}),
+        pa.field("bytes", pa.int64(), metadata={"doc": "of the encoded picture, where it was read"}),
     ]
 )
 
@@ -30,6 +31,7 @@ def score_schema(
     save_dtype: SaveDtype = "float32",
     score_only: bool = False,
     views: int = 1,
+    placed: bool = True,
 ) -> pa.Schema:
     """The score table of an encoder of this embedding size.
 
@@ -40,6 +42,7 @@ def score_schema(
         save_dtype: of the optional columns' values.
         score_only: whether ``listing_score`` is left out.
         views: random views whose scores are combined; 1 for the image itself.
+        placed: whether a row says where its picture is; tables that earlier versions began do not.
     """
     vector = pa.list_(pa.float16() if save_dtype == "float16" else pa.float32(), embedding_size)
     several = views > 1
@@ -85,6 +88,11 @@ def score_schema(
     if gaussian:
         fields.append(_field("gaussian_score", pa.float64(), f"score + log N(embedding; 0, I), nats{combined}"))
     fields.append(_field("log_volume_rank", pa.int32(), "number of singular values that score sums"))
+    if placed:
+        fields[1:1] = [
+            _field("place", pa.string(), "where the picture is: a path, or an archive or a table, and what of it"),
+            _field("bytes", pa.int64(), "of the encoded picture"),
+        ]
     return pa.schema([*fields, *(optional[name] for name in columns)])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jepa_jax.images.sources import Records
 from jepa_jax.jobs.stream import Outcome, RecordScores
 
 
@@ -20,14 +21,18 @@ class OpenShard:
         indices: of its records.
         rows: the scored ones, by index.
         failures: the reasons of the others, by index.
+        bytes: of the encoded pictures, by index, where they are known.
     """
 
-    indices: range
+    indices: Sequence[int]
     rows: dict[int, RecordScores] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
+    bytes: dict[int, int] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         """One more record is known."""
+        if outcome.record.bytes is not None:
+            self.bytes[outcome.record.index] = outcome.record.bytes
         if outcome.row is None:
             self.failures[outcome.record.index] = outcome.reason
         else:
@@ -38,16 +43,24 @@ class OpenShard:
         """Whether every record is known."""
         return len(self.rows) + len(self.failures) == len(self.indices)
 
-    def columns(self, keys: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
-        """The scored records, in order, by column: ``key``, and arrays [n] or [n, K] under these names."""
+    def columns(self, source: Records, names: Sequence[str]) -> dict[str, Any]:
+        """The scored records, in order, by column: lists, and arrays [n] or [n, K], under these names."""
         scored = sorted(self.rows)
+        told = {
+            "key": [source.keys[i] for i in scored],
+            "place": [source.place(i) for i in scored],
+            "bytes": [self.bytes.get(i) for i in scored],
+        }
         # Without any row NumPy could not know the dtype of a column, and a list has none.
-        arrays = {name: np.array([self.rows[i][name] for i in scored]) if scored else [] for name in names}
-        return {"key": [keys[i] for i in scored]} | arrays
+        others = [name for name in names if name not in told]
+        return told | {name: np.array([self.rows[i][name] for i in scored]) if scored else [] for name in others}
 
-    def failed(self, keys: Sequence[str]) -> list[dict[str, str]]:
+    def failed(self, source: Records) -> list[dict[str, Any]]:
         """The others, in order."""
-        return [{"key": keys[i], "reason": reason} for i, reason in sorted(self.failures.items())]
+        return [
+            {"key": source.keys[i], "reason": reason, "bytes": self.bytes.get(i)}
+            for i, reason in sorted(self.failures.items())
+        ]
 
 
 def shard_ranges(records: int, shard_size: int) -> list[range]:
@@ -58,19 +71,3 @@ def shard_ranges(records: int, shard_size: int) -> list[range]:
 def default_shard_size(records: int) -> int:
     """About 64 shards: a killed job loses little, a large one does not drown in files."""
     return min(1024, max(8, math.ceil(records / 64)))
-
-
-def to_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Ascending numbers as runs (first, last), which is how a plan of many shards stays short."""
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    return runs
-
-
-def from_runs(runs: Sequence[Sequence[int]]) -> list[int]:
-    """The numbers of runs (first, last)."""
-    return [number for first, last in runs for number in range(first, last + 1)]

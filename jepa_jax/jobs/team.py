@@ -1,161 +1,216 @@
-"""The processes of one job, which talk through JAX's coordination service and the output directory alone.
+"""The processes of one job: how many, which one this is, and which parts each computes.
 
-Process 0, the coordinator, decides what is missing, and everyone takes every n-th of that. No device ever waits for
-another process; a few words go through the service's key-value store:
+They need no connection to each other: the output directory is all that they share, and what lies there is the truth.
 
-    plan        from the coordinator: what is missing, or why there is no job
-    status/I    from process I, at its end: that it is done, or why it stopped
-    alive/I     from process I: a number that counts up
-    end         from the coordinator: the summary, or why there is none
+Parts are dealt by number. Process i of n begins with the missing parts whose number leaves i on division by n, and
+then takes what is left of the others', from the end. Before a part is begun, a file is created that says whose it is:
+
+    _claims/part-00003.json   process, machine and token of whoever computes part 3; only one can create it
+    _claims/alive-TOKEN       a number that its process counts up every few seconds, and removes when it ends
+
+A part that was claimed and never written is taken over by whoever has nothing else to do: at once where its process
+has ended or, on this machine, was killed; after `LOST_AFTER` seconds where another machine shows no sign of life. That
+is also how a lost process is noticed: its work is done by the others, and it costs them what it had in hand, at most
+the parts that were open. A part may be computed twice (by a process that was only thought lost): both write the same.
+It takes two small requests per part, and one per process every `BEAT` seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
+import os
+import secrets
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import jax
+from jepa_jax.errors import ArgumentError, JobError
+from jepa_jax.paths import AnyPath, create, make_folder, names_in, read_bytes, remove, write_whole
 
-from jepa_jax.errors import JobError
+CLAIMS = "_claims"
+"""Folder of the claims, in the output directory."""
 
-LOST_AFTER = 100.0
-"""Seconds without a sign of life after which a process counts as lost; JAX's own limit is the same."""
-
-BEAT = 2.0
+BEAT = 10.0
 """Seconds between two signs of life."""
 
-_PAUSE = 0.2
-_jobs = itertools.count()
+LOST_AFTER = 60.0
+"""Seconds without a sign of life after which a process of another machine counts as lost."""
+
+POLL = 1.0
+"""Seconds between two looks at what the others have written."""
 
 
+@dataclass(frozen=True)
 class Team:
-    """A process among the others; one alone needs no service.
+    """A process among the others.
 
-    Args:
-        index: of this process.
+    Attributes:
+        index: of this process, from 0.
         count: of processes.
-        client: JAX's coordination client, or None for one process.
+        run: of all that were started together, where whoever started them gave one; parts carry it.
+
+    Raises:
+        ArgumentError: there is no such process.
     """
 
-    def __init__(self, index: int = 0, count: int = 1, client: Any = None):
-        self.index, self.count = index, count
-        self._client = client
-        # Jobs of one session have different names: all processes begin them in the same order.
-        self._prefix = f"jepa_jax/{next(_jobs) if client is not None else 0}/"
-        self._checked = time.monotonic()
-        self._ended = threading.Event()
-        if client is not None:
-            threading.Thread(target=self._show_life, name="alive", daemon=True).start()
+    index: int = 0
+    count: int = 1
+    run: str | None = None
 
-    @classmethod
-    def current(cls) -> Team:
-        """The processes that `jax.distributed.initialize` brought together, or this one alone."""
-        if not jax.distributed.is_initialized() or jax.process_count() == 1:
-            return cls()
-        from jax._src import distributed  # JAX has no public way to its key-value store
-
-        return cls(jax.process_index(), jax.process_count(), distributed.global_state.client)
+    def __post_init__(self):
+        if not 0 <= self.index < self.count:
+            raise ArgumentError(f"process_id={self.index} must be from 0 to {self.count - 1}, of num_processes.")
 
     @property
-    def coordinates(self) -> bool:
-        """Whether this process is the coordinator."""
+    def speaks(self) -> bool:
+        """Whether this process tells what happens."""
         return self.index == 0
 
-    def publish(self, key: str, value: dict[str, Any]) -> None:
-        """Let everyone know."""
-        if self._client is not None:
-            self._client.key_value_set(self._prefix + key, json.dumps(value), allow_overwrite=True)
+    def order(self, parts: Sequence[int]) -> list[int]:
+        """Parts in the order in which this process takes them: its own, then the others' from the end."""
+        mine = [part for part in parts if part % self.count == self.index]
+        return mine + [part for part in reversed(parts) if part % self.count != self.index]
 
-    def wait_for(self, key: str, interrupted: Callable[[], None]) -> dict[str, Any]:
-        """What the coordinator says under this key, whenever it says it; ``interrupted`` may raise meanwhile.
 
-        Raises:
-            JobError: it says that the job has failed.
-        """
-        while True:
-            interrupted()
-            if key in (known := self._read()):
-                break
-            time.sleep(_PAUSE)
-        value = json.loads(known[key])
-        if "error" in value:
-            raise JobError(f"process 0 stopped: {value['error']}")
-        return value
+@dataclass(frozen=True)
+class Holder:
+    """Who has claimed a part."""
 
-    def check(self) -> None:
-        """Raise JobError if another process has stopped; asks once a second."""
-        if self._client is not None and time.monotonic() - self._checked > 1:
-            self._checked = time.monotonic()
-            self._raise_if_stopped(self._read())
+    process: int
+    machine: str
+    pid: int
+    token: str
 
-    def done(self) -> None:
-        """Say that this process has done its part."""
-        self.publish(f"status/{self.index}", {"done": True})
 
-    def failed(self, reason: str) -> None:
-        """Say why this process stops, so that the others do as well."""
-        with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody is left to tell; the reason itself is not lost
-            self.publish(f"status/{self.index}", {"error": reason})
-            if self.coordinates:
-                for key in ("plan", "end"):
-                    self.publish(key, {"error": reason})
+class Deal:
+    """The parts that this process computes, one after another. While it is entered, it shows signs of life.
 
-    def end(self) -> None:
-        """Show no further sign of life."""
-        self._ended.set()
+    Args:
+        directory: of the job.
+        missing: parts without a file, in order.
+        team: this process among the others.
+        written: names the parts that have a file by now.
+    """
 
-    def wait_for_all(self, interrupted: Callable[[], None]) -> None:
-        """The coordinator waits until every process has done its part; ``interrupted`` may raise meanwhile.
+    def __init__(self, directory: AnyPath, missing: Sequence[int], team: Team, written: Callable[[], set[int]]):
+        self._folder = directory / CLAIMS
+        self._team, self._written = team, written
+        self._missing = list(missing)
+        self._holder = Holder(team.index, socket.gethostname(), os.getpid(), secrets.token_hex(6))
+        self._signs: dict[str, tuple[bytes, float]] = {}
+        self._ended = threading.Event()
+        self._beating = threading.Thread(target=self._show_life, name="alive", daemon=True)
+        self._mine: set[int] = set()
 
-        Raises:
-            JobError: one stopped, or shows no sign of life.
-        """
-        heard: dict[int, tuple[str | None, float]] = {}
-        while self._client is not None:
-            interrupted()
-            known = self._read()
-            self._raise_if_stopped(known)
-            waiting = [i for i in range(self.count) if f"status/{i}" not in known]
-            if not waiting:
-                return
-            now = time.monotonic()
-            for i in waiting:
-                sign = known.get(f"alive/{i}")
-                if i not in heard or heard[i][0] != sign:
-                    heard[i] = (sign, now)
-                elif now - heard[i][1] > LOST_AFTER:
-                    raise JobError(
-                        f"process {i} has shown no sign of life for {LOST_AFTER:.0f} s and is taken to be lost. "
-                        "Whole parts are kept: the same command, with any number of processes, resumes the job."
-                    )
-            time.sleep(_PAUSE)
+    def __enter__(self) -> Deal:
+        if self._missing:
+            make_folder(self._folder)
+            write_whole(self._alive(self._holder.token), b"0")
+            self._beating.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._missing:
+            self._ended.set()
+            self._beating.join()
+            with contextlib.suppress(Exception):  # whatever ended the job is what is told
+                remove(self._alive(self._holder.token))
+
+    def now(self) -> Iterator[int]:
+        """Parts that this process may compute at once, each claimed when it is asked for."""
+        for part in self._team.order(self._missing):
+            if part not in self._mine and self._claim(part):
+                self._mine.add(part)
+                yield part
+
+    def anything_left(self) -> bool:
+        """Whether parts are missing still."""
+        written = self._written()
+        self._missing = [part for part in self._missing if part not in written]
+        return bool(self._missing)
+
+    @property
+    def others(self) -> list[int]:
+        """Missing parts that other processes have in hand, as far as is known."""
+        return [part for part in self._missing if part not in self._mine]
+
+    def clear(self) -> None:
+        """Remove all claims: the job is done."""
+        for name in names_in(self._folder):
+            remove(self._folder / name)
+        with contextlib.suppress(OSError, NotImplementedError):  # of a store there is no folder
+            self._folder.rmdir()
+
+    def _claim(self, part: int) -> bool:
+        path = self._folder / f"part-{part:05d}.json"
+        data = json.dumps(vars(self._holder)).encode()
+        if create(path, data):
+            return True
+        holder = self._holder_of(path)
+        if (holder is not None and not self._is_gone(holder)) or part in self._written():
+            return False
+        write_whole(path, data)
+        return True
+
+    def _holder_of(self, path: AnyPath) -> Holder | None:
+        try:
+            return Holder(**json.loads(read_bytes(path)))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def _is_gone(self, holder: Holder) -> bool:
+        if holder.machine == self._holder.machine:
+            return holder.pid == os.getpid() or not runs(holder.pid)
+        try:
+            sign = read_bytes(self._alive(holder.token))
+        except FileNotFoundError:
+            return True
+        now = time.monotonic()
+        if self._signs.get(holder.token, (None,))[0] != sign:
+            self._signs[holder.token] = (sign, now)
+        return now - self._signs[holder.token][1] > LOST_AFTER
+
+    def _alive(self, token: str) -> AnyPath:
+        return self._folder / f"alive-{token}"
 
     def _show_life(self) -> None:
-        for beat in itertools.count():
-            try:
-                self.publish(f"alive/{self.index}", {"beat": beat})
-            except jax.errors.JaxRuntimeError:
-                return  # the service is gone, and JAX itself says so
-            if self._ended.wait(BEAT):
-                return
+        count = 0
+        while not self._ended.wait(BEAT):
+            count += 1
+            with contextlib.suppress(JobError):  # a store or disk that is away: whoever writes a part says so
+                write_whole(self._alive(self._holder.token), str(count).encode())
 
-    def _read(self) -> dict[str, str]:
-        try:
-            pairs = self._client.key_value_dir_get(self._prefix)
-        except jax.errors.JaxRuntimeError as error:
-            raise JobError(
-                f"process 0 cannot be reached any more ({str(error).splitlines()[0]}). "
-                "Whole parts are kept: the same command resumes the job."
-            ) from error
-        return {key.removeprefix(self._prefix): value for key, value in pairs}
 
-    def _raise_if_stopped(self, known: dict[str, str]) -> None:
-        for i in range(self.count):
-            status = json.loads(known.get(f"status/{i}", "{}"))
-            if "error" in status and i != self.index:
-                raise JobError(f"process {i} stopped: {status['error']}")
+def runs(process: int) -> bool:
+    """Whether a process of this machine is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # of another user
+    return True
+
+
+def team_of(num_processes: int | None, process_id: int | None, environment: Any = os.environ) -> Team:
+    """Which process this is among those that were started together: as it was told, or as SLURM says; else alone.
+
+    Raises:
+        ArgumentError: only one of the two is given, or they do not fit.
+    """
+    if (num_processes is None) != (process_id is None):
+        raise ArgumentError("num_processes and process_id belong together: give both, or neither.")
+    if num_processes is not None and process_id is not None:
+        return Team(process_id, num_processes, environment.get(RUN))
+    if environment.get("SLURM_STEP_NODELIST") and "SLURM_PROCID" in environment:
+        run = f"slurm-{environment.get('SLURM_JOB_ID')}.{environment.get('SLURM_STEP_ID')}"
+        return Team(int(environment["SLURM_PROCID"]), int(environment.get("SLURM_NTASKS", "1")), run)
+    return Team()
+
+
+RUN = "JEPA_JAX_RUN"
+"""Environment variable: one name for all processes that were started together."""

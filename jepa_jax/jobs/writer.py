@@ -1,40 +1,74 @@
-"""Tables on disk: one Parquet part per shard, each renamed into place when it is whole.
+"""Tables on disk: one Parquet part per shard, each put into its place when it is whole.
 
-DIR/part-00003-of-00012.parquet            the scores of shard 3
-DIR/_failures/part-00003-of-00012.parquet  its failures, if it has any; written before, so a part means all is there
-DIR/failures.parquet                       all failures, once every shard is done
+DIR/scores/part-00003.parquet     the scores of shard 3: this folder is a data set, whatever reads Parquet
+DIR/_failures/part-00003.parquet  its failures, if it has any; written before, so a part means all is there
+DIR/failures.parquet              all failures, once every shard is done
 
 Each of the first two carries the digest of its job in its metadata, under ``jepa_jax.job``, and counts in that job
-alone; in a directory whose manifest has no digest, which an earlier version began, they have none either.
-Two processes that write the same part, as a job given twice would, write the same records: the last one stays.
+alone. Two processes that write the same part, as a job given twice would, write the same records: the last one stays.
+
+A directory that an earlier version began (`OLD_LAYOUT`) has its parts beside the manifest, as
+``part-00003-of-00012.parquet``, and keeps them there; where its manifest has no digest, its parts have none either.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
+import re
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from etils import epath
 
 from jepa_jax.errors import JobError
 from jepa_jax.jobs.schema import FAILURE_SCHEMA
+from jepa_jax.jobs.team import runs
 from jepa_jax.parquet import parquet_bytes, read_footer, read_parquet
+from jepa_jax.paths import TEMPORARY, AnyPath, is_remote, make_folder, names_in, remove, write_whole
+
+SCORES = "scores"
+"""Folder of the parts, in the output directory."""
 
 FAILURES = "failures.parquet"
-PARTS = "part-*.parquet"
+
+OLD_LAYOUT = 1
+"""Format version of directories whose parts lie beside the manifest."""
+
+_PART = re.compile(r"part-(\d{5,})(-of-\d{5,})?\.parquet")
 _JOB = b"jepa_jax.job"
-_TEMPORARY = f".{socket.gethostname()}-{os.getpid()}.tmp"
+_RUN = b"jepa_jax.run"
+_AT_ONCE = 16
 
 ABANDONED_AFTER = 86400.0
 """Seconds after which another machine's temporary file is taken to be of a process that was killed."""
+
+
+def parts_folder(directory: AnyPath, format_version: int) -> AnyPath:
+    """Where a job's parts lie."""
+    return directory if format_version == OLD_LAYOUT else directory / SCORES
+
+
+def part_files(directory: AnyPath, format_version: int) -> list[AnyPath]:
+    """The parts of a job that are there, in order."""
+    folder = parts_folder(directory, format_version)
+    found = ((int(match[1]), name) for name in names_in(folder) if (match := _PART.fullmatch(name)))
+    return [folder / name for _, name in sorted(found)]
+
+
+def job_parts(directory: AnyPath, manifest: Mapping[str, Any]) -> list[AnyPath]:
+    """The parts of the job with this manifest, in order."""
+    return part_files(directory, manifest.get("format_version", OLD_LAYOUT))
+
+
+def first_part(directory: AnyPath) -> str | None:
+    """The name of a part in a directory of either layout, if there is any."""
+    for version in (OLD_LAYOUT, OLD_LAYOUT + 1):
+        if found := part_files(directory, version):
+            return found[0].name
+    return None
 
 
 class PartWriter:
@@ -45,30 +79,54 @@ class PartWriter:
         shards: how many parts the whole table has.
         schema: columns of the score table.
         job: digest of the job, or None where an earlier version began it.
+        format_version: of the job's manifest.
+        run: of the processes that were started together; the parts carry it.
     """
 
-    def __init__(self, directory: epath.Path, shards: int, schema: pa.Schema, job: str | None = None):
+    def __init__(
+        self,
+        directory: AnyPath,
+        shards: int,
+        schema: pa.Schema,
+        job: str | None = None,
+        format_version: int = OLD_LAYOUT + 1,
+        run: str | None = None,
+    ):
         self.directory = directory
         self.shards = shards
+        self.format_version = format_version
+        self._scores = parts_folder(directory, format_version)
+        self._failures = directory / "_failures"
         self._job = None if job is None else job.encode()
-        metadata = None if self._job is None else {_JOB: self._job}
-        self.schema = schema.with_metadata(metadata)
-        self._failure_schema = FAILURE_SCHEMA.with_metadata(metadata)
+        self._run = None if run is None else run.encode()
+        marks = {key: value for key, value in ((_JOB, self._job), (_RUN, self._run)) if value is not None}
+        self.schema = schema.with_metadata(marks or None)
+        self._failure_schema = FAILURE_SCHEMA.with_metadata(marks or None)
+        if format_version == OLD_LAYOUT:
+            self._failure_schema = self._failure_schema.remove(self._failure_schema.get_field_index("bytes"))
 
     def name(self, shard: int) -> str:
         """File name of a shard's part."""
-        return f"part-{shard:05d}-of-{self.shards:05d}.parquet"
+        return f"part-{shard:05d}" + (f"-of-{self.shards:05d}" * (self.format_version == OLD_LAYOUT)) + ".parquet"
+
+    def written(self) -> set[int]:
+        """Shards with a part, whoever wrote it."""
+        return self._shards_in(self._scores)
 
     def missing(self) -> list[int]:
         """Shards without a part of this job, in order: what another job wrote is written over."""
-        paths = [(shard, folder / self.name(shard)) for folder in self._folders for shard in self._shards_in(folder)]
-        with ThreadPoolExecutor(8) as pool:  # a store answers many at once
+        paths = [
+            (shard, folder / self.name(shard))
+            for folder in (self._scores, self._failures)
+            for shard in sorted(self._shards_in(folder))
+        ]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:  # a store answers many at once
             ours = list(pool.map(lambda entry: self._may_be_ours(entry[1]), paths))
         foreign = {shard for (shard, _), own in zip(paths, ours, strict=True) if not own}
-        present = set(self._shards_in(self.directory)) - foreign
+        present = self.written() - foreign
         return [shard for shard in range(self.shards) if shard not in present]
 
-    def _may_be_ours(self, path: epath.Path) -> bool:
+    def _may_be_ours(self, path: AnyPath) -> bool:
         """Whether no other job wrote a file; of one that cannot be read, `finish` says so."""
         try:
             return self._is_ours(read_footer(path).metadata)
@@ -78,33 +136,57 @@ class PartWriter:
     def _is_ours(self, metadata: Mapping[bytes, bytes] | None) -> bool:
         return (metadata or {}).get(_JOB) == self._job
 
-    def write(self, shard: int, columns: Mapping[str, Any], failures: Sequence[Mapping[str, str]]) -> None:
+    def write(self, shard: int, columns: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> None:
         """Write one shard, failures first: the part itself is what says that the shard is done.
 
         Args:
             shard: its number.
             columns: the scored records' values by column, arrays [n] or [n, K] or lists of n.
-            failures: key and reason of each of the others.
+            failures: key, reason and size of each of the others.
         """
-        if failures:
-            self._failures.mkdir(parents=True, exist_ok=True)
-            failed = pa.Table.from_pylist(list(failures), schema=self._failure_schema)
-            write_bytes_atomically(self._failures / self.name(shard), parquet_bytes(failed))
-        else:  # of an earlier try, perhaps
-            (self._failures / self.name(shard)).unlink(missing_ok=True)
         arrays = [_column(columns[field.name], field.type) for field in self.schema]
         scored = pa.Table.from_arrays(arrays, schema=self.schema)
-        write_bytes_atomically(self.directory / self.name(shard), parquet_bytes(scored))
+        self._put(shard, scored, pa.Table.from_pylist(list(failures), schema=self._failure_schema))
+
+    def _put(self, shard: int, scored: pa.Table, failed: pa.Table) -> None:
+        if failed.num_rows:
+            make_folder(self._failures)
+            write_whole(self._failures / self.name(shard), parquet_bytes(failed))
+        else:  # of an earlier try, perhaps
+            remove(self._failures / self.name(shard))
+        make_folder(self._scores)
+        write_whole(self._scores / self.name(shard), parquet_bytes(scored))
 
     def with_failures(self) -> list[int]:
-        """Finished shards of which some record failed."""
-        missing, failed = set(self.missing()), self._shards_in(self._failures)
-        return [shard for shard in failed if shard not in missing]
+        """Finished shards of which some record failed, before this run."""
+        missing = set(self.missing())
+        found = sorted(shard for shard in self._shards_in(self._failures) if shard not in missing)
+        return [shard for shard in found if self._run is None or self._run != self._run_of(shard)]
+
+    def _run_of(self, shard: int) -> bytes | None:
+        return (read_footer(self._failures / self.name(shard)).metadata or {}).get(_RUN)
 
     def discard(self, shards: Sequence[int]) -> None:
         """Remove finished shards, so that they are computed again."""
         for shard in shards:
-            (self.directory / self.name(shard)).unlink(missing_ok=True)
+            remove(self._scores / self.name(shard))
+
+    def drop(self, shard: int, keys: Sequence[str]) -> None:
+        """Take records out of a shard, if it is finished and has them still."""
+        if shard not in self.written():
+            return
+        scored, failed = self.read(shard)
+        kept = [table.filter([key not in keys for key in table["key"].to_pylist()]) for table in (scored, failed)]
+        if kept[0].num_rows + kept[1].num_rows < scored.num_rows + failed.num_rows:
+            self._put(shard, kept[0], kept[1])
+
+    def read(self, shard: int, columns: Sequence[str] | None = None) -> tuple[pa.Table, pa.Table]:
+        """The scores and the failures of a finished shard."""
+        scored = read_parquet(self._scores / self.name(shard), columns)
+        try:
+            return scored, read_parquet(self._failures / self.name(shard))
+        except FileNotFoundError:
+            return scored, self._failure_schema.empty_table()
 
     def finish(self, sizes: Sequence[int]) -> int:
         """Check that every record is in the tables, and write ``failures.parquet``.
@@ -118,111 +200,56 @@ class PartWriter:
         Raises:
             JobError: a part is damaged, or does not hold as many records as its shard.
         """
-        tables = [self._failure_schema.empty_table()]
-        with_failures = set(self._shards_in(self._failures))
-        for shard, size in enumerate(sizes):
-            path = self.directory / self.name(shard)
-            remedy = "remove it, and give the same command"
-            try:
-                footer = read_footer(path)
-                found, ours = footer.num_rows, self._is_ours(footer.metadata)
-                if shard in with_failures:
-                    tables.append(read_parquet(self._failures / self.name(shard)))
-                    found, ours = found + tables[-1].num_rows, ours and self._is_ours(tables[-1].schema.metadata)
-                if not ours:
-                    found, remedy = "what another job wrote", "once that one has ended, the same command goes on"
-            except FileNotFoundError:
-                found, remedy = "nothing, for it was removed", "the same command computes it again"
-            except (pa.ArrowException, OSError) as error:
-                found = f"no table ({error})"
-            if found != size:
-                raise JobError(f"part {path} should hold {size} records and holds {found}; {remedy}.")
-        merged = pa.concat_tables(tables)
-        write_bytes_atomically(self.directory / FAILURES, parquet_bytes(merged))
+        with_failures = self._shards_in(self._failures)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            tables = list(pool.map(lambda shard: self._checked(shard, sizes[shard], with_failures), range(len(sizes))))
+        merged = pa.concat_tables([self._failure_schema.empty_table(), *(t for t in tables if t is not None)])
+        merged = merged.replace_schema_metadata(self._failure_schema.metadata)
+        write_whole(self.directory / FAILURES, parquet_bytes(merged))
         self._remove_leftovers()
         return merged.num_rows
 
-    @property
-    def _folders(self) -> tuple[epath.Path, epath.Path]:
-        return self.directory, self._failures
+    def _checked(self, shard: int, size: int, with_failures: set[int]) -> pa.Table | None:
+        """The failures of a shard that is whole."""
+        path, failed = self._scores / self.name(shard), None
+        remedy = "remove it, and give the same command"
+        try:
+            footer = read_footer(path)
+            found, ours = footer.num_rows, self._is_ours(footer.metadata)
+            if shard in with_failures:
+                failed = read_parquet(self._failures / self.name(shard))
+                found, ours = found + failed.num_rows, ours and self._is_ours(failed.schema.metadata)
+            if not ours:
+                found, remedy = "what another job wrote", "once that one has ended, the same command goes on"
+        except FileNotFoundError:
+            found, remedy = "nothing, for it was removed", "the same command computes it again"
+        except (pa.ArrowException, OSError) as error:
+            found = f"no table ({error})"
+        if found != size:
+            raise JobError(f"part {path} should hold {size} records and holds {found}; {remedy}.")
+        return failed
 
-    @property
-    def _failures(self) -> epath.Path:
-        return self.directory / "_failures"
-
-    def _shards_in(self, folder: epath.Path) -> list[int]:
-        present = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        return [shard for shard in range(self.shards) if self.name(shard) in present]
+    def _shards_in(self, folder: AnyPath) -> set[int]:
+        numbers = {int(match[1]) for name in names_in(folder) if (match := _PART.fullmatch(name))}
+        return {number for number in numbers if number < self.shards}
 
     def _remove_leftovers(self) -> None:
         """Temporary files of processes that were killed while they wrote: not of a second job that still writes."""
-        for folder in self._folders:
-            for path in folder.iterdir() if folder.exists() else ():
-                if path.name.startswith(".") and path.name.endswith(".tmp") and _abandoned(path):
-                    path.unlink(missing_ok=True)
+        for folder in dict.fromkeys((self.directory, self._scores, self._failures)):
+            for name in [] if is_remote(folder) else names_in(folder):
+                if name.startswith(".") and name.endswith(".tmp") and _abandoned(folder / name):
+                    remove(folder / name)
 
 
-def _abandoned(temporary: epath.Path) -> bool:
+def _abandoned(temporary: AnyPath) -> bool:
     """Whether the process that wrote a temporary file is gone; of another machine's only the file's age can tell."""
     machine, _, process = temporary.name.removesuffix(".tmp").rpartition("-")
     if machine.endswith(f".{socket.gethostname()}") and process.isdecimal():
-        return int(process) == os.getpid() or not _runs(int(process))
+        return temporary.name.endswith(TEMPORARY) or not runs(int(process))
     try:
-        return time.time() - temporary.stat().mtime > ABANDONED_AFTER
+        return time.time() - temporary.stat().st_mtime > ABANDONED_AFTER
     except OSError:
         return False  # renamed into its place meanwhile
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # of another user
-    return True
-
-
-def write_parquet_atomically(path: epath.Path, table: pa.Table) -> None:
-    """Write one Parquet file whole or not at all."""
-    write_bytes_atomically(path, parquet_bytes(table))
-
-
-def write_bytes_atomically(path: epath.Path, data: bytes) -> None:
-    """Write under a temporary name of this process beside the target, then rename: no reader sees half a file.
-
-    Raises:
-        JobError: it cannot be written; the temporary file is gone then, and what was there before is untouched.
-    """
-    with temporary_beside(path, data) as temporary:
-        temporary.replace(path)
-
-
-@contextlib.contextmanager
-def temporary_beside(path: epath.Path, data: bytes) -> Iterator[epath.Path]:
-    """A whole file under a temporary name of this process beside ``path``, removed at the end if it is still there.
-
-    Raises:
-        JobError: something cannot be written, here or in the body.
-    """
-    temporary = path.parent / f".{path.name}{_TEMPORARY}"
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            if "://" not in os.fspath(path):
-                os.fsync(stream.fileno())  # else a power cut after the rename could leave an empty part
-        yield temporary
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "make space, and" if full else "once it can be written,"
-        raise JobError(
-            f"{path} cannot be written: {error.strerror or error}. Every part that is there is whole: {remedy} "
-            "the same command resumes the job."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _column(values: Any, dtype: pa.DataType) -> pa.Array:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from etils import epath
 from rich.console import Console
 
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.paths import to_path
 from jepa_jax.scoring.scorer import score
 from jepa_jax.studies.correlations import rank_correlation
 from jepa_jax.studies.image_world import FACTORS, SIZE, World, draw, world
@@ -211,7 +211,7 @@ def trained_encoder(config: TrainingConfig, images: np.ndarray) -> Encoder:
     """Train and calibrate; nothing is kept of the run."""
     assert isinstance(config.encoder, EncoderSpec)
     with tempfile.TemporaryDirectory() as folder:
-        state = train(config, images, epath.Path(folder))
+        state = train(config, images, to_path(folder))
     return whitened(Encoder(config.encoder, weights_of(state)), images[:5000])
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from etils import epath
 from PIL import Image
 
 from jepa_jax.analysis.batches import score_steps
@@ -21,6 +20,7 @@ from jepa_jax.images.preprocessing import to_rgb
 from jepa_jax.images.sources import open_source
 from jepa_jax.images.sources.tfds import PREFIX, rows_of_class
 from jepa_jax.jobs.columns import SCORES
+from jepa_jax.paths import to_path
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read_set(text: str, count: int | None = None, *, label: str | None = None, s
         except UNREADABLE:
             continue  # a picture that cannot be read is no part of a study
         keys.append(source.keys[index])
-    return ImageSet(name or epath.Path(path).name, path, tuple(keys), tuple(images))
+    return ImageSet(name or to_path(path).name, path, tuple(keys), tuple(images))
 
 
 def _class_rows(path: str, keys: Sequence[str], label: str) -> list[int]:
@@ -104,9 +104,9 @@ def _read_array(path: str, name: str | None, count: int | None, seed: int) -> Im
     file, _, array = path.rpartition(":")
     if not file.endswith(".npz"):
         raise ArgumentError(f"set {path} must name an array: FILE.npz:ARRAY.")
-    if not epath.Path(file).exists():
+    if not to_path(file).exists():
         raise ArgumentError(f"set {path}: there is no file {file}.")
-    with np.load(io.BytesIO(epath.Path(file).read_bytes()), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(to_path(file).read_bytes()), allow_pickle=False) as arrays:
         if array not in arrays:
             raise ArgumentError(f"{file} has no array {array!r}; it has {', '.join(arrays.files)}.")
         pixels = arrays[array]

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import jax
-from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from jepa_jax.errors import CheckpointError
+from jepa_jax.paths import AnyPath
 from jepa_jax.training.state import State
 
 KEPT = 2
 
 
-def save_state(directory: epath.Path, state: State) -> None:
+def save_state(directory: AnyPath, state: State) -> None:
     """Write ``directory/<step>``; Orbax renames it into place when it is whole. Older ones go, but the last few."""
     step = int(state["step"])
-    ocp.save(directory / f"{step:08d}", _named(state))
+    ocp.save(str(directory / f"{step:08d}"), _named(state))
     for old in saved_steps(directory)[:-KEPT]:
-        (directory / f"{old:08d}").rmtree()
+        shutil.rmtree(directory / f"{old:08d}")
 
 
-def saved_steps(directory: epath.Path) -> list[int]:
+def saved_steps(directory: AnyPath) -> list[int]:
     """Steps of the whole checkpoints, ascending."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
 
 
-def restore_state(directory: epath.Path, step: int, like: State) -> State:
+def restore_state(directory: AnyPath, step: int, like: State) -> State:
     """Read a state back; ``like`` (arrays or shapes) says what is expected, and where it goes.
 
     Raises:
@@ -39,7 +40,7 @@ def restore_state(directory: epath.Path, step: int, like: State) -> State:
     wanted = _named(like)
     try:
         target = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in wanted.items()}
-        found = ocp.load(path, target)
+        found = ocp.load(str(path), target)
     except Exception as error:  # an unreadable data file is a bare Exception of many lines to Orbax
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(f"{path} is damaged or of another structure ({reason}); remove it.") from error

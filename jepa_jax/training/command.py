@@ -6,18 +6,18 @@ import dataclasses
 import warnings
 from pathlib import Path
 
-from etils import epath
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jepa_jax.encoders import EncoderSpec
+from jepa_jax.paths import AnyPath
 from jepa_jax.training.config import load_config
 from jepa_jax.training.data import load_examples
 from jepa_jax.training.loop import CollapseWarning, train
 from jepa_jax.training.saved_encoder import write_encoder
 
 
-def run_training(console: Console, source: str, data: Path, output: epath.Path, steps: int | None) -> None:
+def run_training(console: Console, source: str, data: Path, output: AnyPath, steps: int | None) -> None:
     """Train, or go on with training; at the end ``output/encoder`` is the encoder of the last step."""
     config = load_config(source)
     if steps is not None:

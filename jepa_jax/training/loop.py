@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jepa_jax.errors import ArgumentError
+from jepa_jax.paths import AnyPath
 from jepa_jax.training.checkpoints import restore_state, save_state, saved_steps
 from jepa_jax.training.config import TrainingConfig
 from jepa_jax.training.objectives import embedding_rank
@@ -38,7 +38,7 @@ class CollapseWarning(UserWarning):
     """The embeddings occupy few of their dimensions: scores of such an encoder mean nothing."""
 
 
-def train(config: TrainingConfig, examples: np.ndarray, output: epath.Path, report: Report | None = None) -> State:
+def train(config: TrainingConfig, examples: np.ndarray, output: AnyPath, report: Report | None = None) -> State:
     """Train, or go on with training, and leave the final state in ``output/checkpoints``.
 
     A run that was killed goes on from its last checkpoint and, on CPUs, ends bitwise equal to one that was not:

@@ -7,17 +7,16 @@ import json
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from jepa_jax._version import __version__
 from jepa_jax.encoders.identity import is_default
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.writer import write_bytes_atomically
+from jepa_jax.paths import AnyPath, write_whole
 from jepa_jax.training.config import TrainingConfig
 from jepa_jax.training.data import examples_digest
 
 
-def pin_run(config: TrainingConfig, examples: np.ndarray, output: epath.Path) -> None:
+def pin_run(config: TrainingConfig, examples: np.ndarray, output: AnyPath) -> None:
     """Write ``config.json``, or refuse a directory whose run has another config or other examples.
 
     ``steps`` may differ (see `Optimizer`). Runs that were begun before digests were written down have none: what
@@ -39,10 +38,10 @@ def pin_run(config: TrainingConfig, examples: np.ndarray, output: epath.Path) ->
                 "use its config."
             )
         _require_same_examples(found, wanted, examples, output)
-    write_bytes_atomically(file, (json.dumps(wanted, indent=2) + "\n").encode())
+    write_whole(file, (json.dumps(wanted, indent=2) + "\n").encode())
 
 
-def _read(file: epath.Path) -> dict[str, Any]:
+def _read(file: AnyPath) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text())
         if not isinstance(found["config"], dict):
@@ -85,7 +84,7 @@ def _says(plain: Any, value: Any) -> bool:
 
 
 def _require_same_examples(
-    found: dict[str, Any], wanted: dict[str, Any], examples: np.ndarray, output: epath.Path
+    found: dict[str, Any], wanted: dict[str, Any], examples: np.ndarray, output: AnyPath
 ) -> None:
     before, now = found.get("examples_sha256"), wanted["examples_sha256"]
     if before is not None and before != now:
@@ -98,12 +97,12 @@ def _require_same_examples(
 class MetricsFile:
     """One JSON object per line; lines after the step that a run resumes from are dropped."""
 
-    def __init__(self, path: epath.Path, step: int):
+    def __init__(self, path: AnyPath, step: int):
         self.path = path
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         if kept != lines:
-            write_bytes_atomically(path, "".join(kept).encode())
+            write_whole(path, "".join(kept).encode())
 
     def write(self, step: int, terms: dict[str, float], seconds_per_step: float) -> None:
         """Append a line."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from jepa_jax.encoders import Encoder, EncoderSpec, save_encoder
 from jepa_jax.encoders.checkpoint import read_description
 from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.paths import AnyPath
 from jepa_jax.training.config import TrainingConfig
 from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.loop import weights_of
@@ -21,7 +22,7 @@ FORMAT = "trained by jepa-jax train"
 """What the origin of such an encoder says."""
 
 
-def write_encoder(config: TrainingConfig, state: State, examples: np.ndarray, directory: epath.Path) -> None:
+def write_encoder(config: TrainingConfig, state: State, examples: np.ndarray, directory: AnyPath) -> None:
     """Save the encoder, calibrated where it saw whitened embeddings; one of an earlier step is replaced.
 
     It is written beside the directory and renamed into place. A kill leaves the earlier one or the new one, or between
@@ -40,7 +41,7 @@ def write_encoder(config: TrainingConfig, state: State, examples: np.ndarray, di
     unfinished, earlier = (directory.parent / f"{directory.name}.{name}" for name in ("unfinished", "earlier"))
     for leftover in (unfinished, earlier):
         if leftover.exists():
-            leftover.rmtree()
+            shutil.rmtree(leftover)
     step, origin = int(state["step"]), _origin(directory)
     if origin.get("step") == step:
         return
@@ -56,10 +57,10 @@ def write_encoder(config: TrainingConfig, state: State, examples: np.ndarray, di
         directory.rename(earlier)
     unfinished.rename(directory)
     if earlier.exists():
-        earlier.rmtree()
+        shutil.rmtree(earlier)
 
 
-def _origin(directory: epath.Path) -> dict[str, Any]:
+def _origin(directory: AnyPath) -> dict[str, Any]:
     """What a saved encoder says of its origin; nothing where there is none."""
     try:
         return read_description(directory).get("origin", {})
@@ -67,6 +68,6 @@ def _origin(directory: epath.Path) -> dict[str, Any]:
         return {}
 
 
-def _interrupted(directory: epath.Path) -> bool:
+def _interrupted(directory: AnyPath) -> bool:
     """Whether a directory holds nothing but parameters: versions that saved in place left that when killed."""
     return all(path.name.startswith("params") for path in directory.iterdir())

@@ -42,7 +42,7 @@ def test_score_writes_a_table_a_manifest_and_the_failures(checkpoint: Path, pict
     done = run("score", pictures, "--model", checkpoint, "--output", tmp_path / "out", "--save", "embedding")
     assert done.returncode == 0, done.stderr
     assert "3 images scored, 1 failed" in done.stdout
-    table = pq.read_table(tmp_path / "out" / "part-00000-of-00001.parquet")
+    table = pq.read_table(tmp_path / "out" / "scores" / "part-00000.parquet")
     scores = ["score", "score_error", "precision", "listing_score", "log_volume_rank"]
     assert table.column_names == ["key", *scores, "embedding"]
     assert table["key"].to_pylist() == ["0.png", "1.png", "2.png"]
@@ -57,7 +57,7 @@ def test_a_random_sample_is_scored_and_resumed_as_itself(checkpoint: Path, pictu
         done = run(*command, "2", "--shuffle-seed", "3")
         assert done.returncode == 0, done.stderr
         assert "2 images in" in done.stdout
-    table = pq.read_table(tmp_path / "out" / "part-00000-of-00001.parquet")
+    table = pq.read_table(tmp_path / "out" / "scores" / "part-00000.parquet")
     failed = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
     assert len(table) + len(failed) == 2
     other = run(*command, "3", "--shuffle-seed", "3")

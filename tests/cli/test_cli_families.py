@@ -95,7 +95,7 @@ def test_score_photographs_with_every_family(folders: dict[str, Path], photos: l
         option = ["--l2-normalize"] if name == "clip" else []
         done = run("score", pictures, "--model", folder, "--output", output, "--image-size", "28", *option)
         assert done.returncode == 0, done.stderr
-        tables = [pq.read_table(part) for part in sorted(output.glob("part-*.parquet"))]
+        tables = [pq.read_table(part) for part in sorted((output / "scores").glob("part-*.parquet"))]
         assert sum(table.num_rows for table in tables) == 8
         rank = {"dinov2": 14, "ijepa": 15, "clip": 11}[name]
         assert set(tables[0]["log_volume_rank"].to_pylist()) == {rank}

@@ -247,11 +247,12 @@ def test_what_was_begun_before_a_field_came_goes_on_after(tmp_path: Path):
     """A later version has a field more in every class; a real process of it ends what this version began."""
     begun_before.begin(tmp_path)
     output = tmp_path / "out"
-    parts = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
-    assert list(parts) == ["part-00000-of-00003.parquet"]
+    scores = output / "scores"
+    parts = {path.name: path.stat().st_mtime_ns for path in scores.glob("part-*.parquet")}
+    assert list(parts) == ["part-00000.parquet"]
     later = grown_package(tmp_path / "later", [*GROWN, *GROWN_IN_TRAINING])
     run_with(later, END_LATER, tmp_path)
-    assert {name: (output / name).stat().st_mtime_ns for name in parts} == parts
+    assert {name: (scores / name).stat().st_mtime_ns for name in parts} == parts
     assert table(output)["key"].to_pylist() == [f"{i}.png" for i in range(begun_before.RECORDS)]
     # And back: what the later version wrote is this one's as well, as long as nothing new is used.
     assert FIELD not in (output / "manifest.json").read_text()

@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 from small_inputs import listed, picture, refused
@@ -16,6 +15,7 @@ from small_inputs import listed, picture, refused
 from jepa_jax.images import open_source
 from jepa_jax.images.sources.csv_table import read_csv
 from jepa_jax.images.sources.listing import PATH_COLUMNS
+from jepa_jax.paths import to_path
 
 
 def test_the_first_image_of_a_list_without_a_header_is_there(folder: Path):
@@ -111,7 +111,7 @@ def written(rows: list[list[str]], separator: str = ",") -> str:
 def test_no_row_of_a_table_vanishes(paths: list[str], keys: list[str], separator: str):
     rows = [list(row) for row in zip(paths, keys, strict=False)]
     with tempfile.TemporaryDirectory() as folder:
-        file = epath.Path(folder) / "list.csv"
+        file = to_path(folder) / "list.csv"
         file.write_bytes(written([["path", "key"], *rows], separator).encode())
         names, columns = read_csv(file, PATH_COLUMNS)
         assert (names, [list(row) for row in zip(*columns, strict=True)]) == (["path", "key"], rows)
@@ -122,7 +122,7 @@ def test_no_row_of_a_table_vanishes(paths: list[str], keys: list[str], separator
 @given(paths=st.lists(SAFE.map("{}a.png".format), min_size=1))
 def test_no_row_of_a_list_without_a_header_vanishes(paths: list[str]):
     with tempfile.TemporaryDirectory() as folder:
-        file = epath.Path(folder) / "list.csv"
+        file = to_path(folder) / "list.csv"
         file.write_bytes(written([[path] for path in paths]).encode())
         assert read_csv(file, PATH_COLUMNS) == (["path"], [tuple(paths)])
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from etils import epath
 from small_inputs import picture, refused
 
 import jepa_jax as jj
@@ -15,6 +14,7 @@ from jepa_jax.errors import ImageError, JobError
 from jepa_jax.images import open_source
 from jepa_jax.images.sources.records import Unusable
 from jepa_jax.jobs.pinned import keys_digest, pin_records, write_records
+from jepa_jax.paths import to_path
 
 
 def tfds_directory(place: Path, features: dict[str, object], record: dict[str, bytes], count: int) -> str:
@@ -99,9 +99,9 @@ def test_a_job_begun_when_slices_were_counted_from_0_is_not_resumed_as_another(t
     directory = tfds_directory(tmp_path, {"image": tfds.features.Image()}, {"image": picture()}, 8)
     source = open_source(f"tfds:{directory}/train[3:6]")
     begun = dataclasses.replace(source, keys=["0", "1", "2"])
-    write_records(epath.Path(tmp_path), begun)
+    write_records(to_path(tmp_path), begun)
     with pytest.raises(JobError, match=r"belongs to another job .*new output directory"):
-        pin_records(epath.Path(tmp_path), source, keys_digest(begun.keys), write=False)
+        pin_records(to_path(tmp_path), source, keys_digest(begun.keys), write=False)
 
 
 def test_images_that_are_no_pictures(tmp_path: Path):

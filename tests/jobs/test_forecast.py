@@ -43,6 +43,6 @@ def test_a_row_is_as_long_as_in_a_real_table(tmp_path: Path):
     options = JobOptions(ScoreOptions("float32", spectrum=False), shard_size=count)
     encoder = small_encoder()
     run_job(encoder, open_source(tmp_path / "in"), tmp_path / "out", Silent(), options)
-    (part,) = (tmp_path / "out").glob("part-*.parquet")
+    (part,) = (tmp_path / "out" / "scores").glob("part-*.parquet")
     schema = score_schema(encoder.spec.embedding_size, encoder.spec.gaussian_embedding, (), score_only=True)
     assert bytes_of_a_row(schema) == pytest.approx(part.stat().st_size / count, rel=0.2)

@@ -51,7 +51,7 @@ def test_score_error_is_of_the_noise_that_was_measured(encoder: Encoder, picture
     assert np.all(np.abs(np.log(found["score_error"] / np.asarray(typical.score_error))) > 0.01)
 
     # Resumed, it takes what was measured when it began, whatever images are left.
-    part, *_ = sorted((tmp_path / "out").glob("part-*"))
+    part, *_ = sorted((tmp_path / "out" / "scores").glob("part-*"))
     part.unlink()
     (tmp_path / "moved").mkdir()
     before = json.loads((tmp_path / "out" / "manifest.json").read_text())["noise"]

@@ -11,13 +11,14 @@ from typing import ClassVar
 import fsspec
 import pyarrow.parquet as pq
 import pytest
-from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 from job_pairs import ONE_PROGRAM, Pairs, draw_pictures
-from jobs_shared import Silent, table, tiny_encoder
+from jobs_shared import Silent, as_an_earlier_version_wrote_it, table, tiny_encoder
 
 import jepa_jax as jj
-from jepa_jax.jobs import JobOptions, ShardReport, claim, open_source, run_job
+from jepa_jax import paths
+from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
+from jepa_jax.paths import to_path
 
 OPTIONS = JobOptions(batch_size=2, shard_size=2)
 
@@ -66,7 +67,7 @@ def test_a_directory_without_its_manifest_stops_the_job(tmp_path: Path, source):
         run_job(tiny_encoder(), source, output, Meddling((output / "manifest.json").unlink), OPTIONS)
     with pytest.raises(jj.JobError, match="remove its parts"):
         run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
-    for part in output.glob("part-*"):
+    for part in (output / "scores").glob("part-*"):
         part.unlink()
     assert run_job(tiny_encoder(), source, output, Silent(), OPTIONS).scored == 12
 
@@ -94,21 +95,21 @@ def test_a_part_of_another_job_is_not_counted(tmp_path: Path, source):
     run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
     expected = table(output)
     run_job(tiny_encoder(), source, other, Silent(), dataclasses.replace(OPTIONS, views=2, seed=3))
-    name = "part-00002-of-00006.parquet"
-    of_other = pq.read_table(other / name).select(expected.schema.names)
+    name = "part-00002.parquet"
+    of_other = pq.read_table(other / "scores" / name).select(expected.schema.names)
     assert of_other.schema.metadata != expected.schema.metadata
-    pq.write_table(of_other, output / name)
+    pq.write_table(of_other, output / "scores" / name)
     watcher = Silent()
     run_job(tiny_encoder(), source, output, watcher, OPTIONS)
     assert [report.part for report in watcher.reports] == [name]
     assert table(output).equals(expected)
 
     def foreign_part() -> None:
-        pq.write_table(of_other, output / "part-00000-of-00006.parquet")
+        pq.write_table(of_other, output / "scores" / "part-00000.parquet")
 
-    for part in output.glob("part-*"):
+    for part in (output / "scores").glob("part-*"):
         part.unlink()
-    with pytest.raises(jj.JobError, match=r"00000-of-00006\.parquet should hold 2 records and holds what another job"):
+    with pytest.raises(jj.JobError, match=r"00000\.parquet should hold 2 records and holds what another job"):
         run_job(tiny_encoder(), source, output, Meddling(foreign_part), OPTIONS)
     assert not is_complete(output)
     run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
@@ -119,21 +120,22 @@ def test_a_directory_that_an_earlier_version_began_is_resumed(tmp_path: Path, so
     output = tmp_path / "out"
     run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
     expected = table(output)
-    manifest = json.loads((output / "manifest.json").read_text())
-    del manifest["job"]
-    (output / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
-    for part in output.glob("part-*"):  # without the mark of a job
-        pq.write_table(pq.read_table(part).replace_schema_metadata(None), part)
+    as_an_earlier_version_wrote_it(output)
     (output / "part-00004-of-00006.parquet").unlink()
     assert run_job(tiny_encoder(), source, output, Silent(), OPTIONS).resumed == 10
-    assert table(output).equals(expected)
+    assert len(list(output.glob("part-*-of-00006.parquet"))) == 6
+    assert not (output / "scores").exists()
+    assert table(output).equals(expected.drop_columns(["place", "bytes"]))
+    assert jj.read_scores(output).keys.tolist() == expected["key"].to_pylist()
+    with pytest.raises(jj.JobError, match=r"begun by an earlier version.*cannot be extended"):
+        run_job(tiny_encoder(), source, output, Silent(), dataclasses.replace(OPTIONS, extend=True))
 
 
 def test_a_job_that_was_killed_before_its_records_were_written_goes_on(tmp_path: Path, source):
     output = tmp_path / "out"
     run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
     (output / "_records.parquet").unlink()
-    (output / "part-00001-of-00006.parquet").unlink()
+    (output / "scores" / "part-00001.parquet").unlink()
     assert run_job(tiny_encoder(), source, output, Silent(), OPTIONS).resumed == 10
     assert (output / "_records.parquet").exists()
     (output / "_records.parquet").unlink()
@@ -143,9 +145,9 @@ def test_a_job_that_was_killed_before_its_records_were_written_goes_on(tmp_path:
 
 
 def test_the_manifest_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = epath.Path(tmp_path / "manifest.json")
-    assert claim._create(path, b"first")
-    assert not claim._create(path, b"second")
+    path = to_path(tmp_path / "manifest.json")
+    assert paths.create(path, b"first")
+    assert not paths.create(path, b"second")
     assert path.read_bytes() == b"first"
     path.unlink()
 
@@ -154,13 +156,13 @@ def test_the_manifest_is_created_once(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
-    monkeypatch.setattr(claim, "SETTLED", 0.0)
-    assert claim._create(path, b"first")
-    assert not claim._create(path, b"second")
+    monkeypatch.setattr(paths, "SETTLED", 0.0)
+    assert paths.create(path, b"first")
+    assert not paths.create(path, b"second")
     path.unlink()
     # Both look, both write; whoever was last has it.
-    monkeypatch.setattr(claim, "time", type("Late", (), {"sleep": lambda _: path.write_bytes(b"second")}))
-    assert not claim._create(path, b"first")
+    monkeypatch.setattr(paths, "time", type("Late", (), {"sleep": lambda _: path.write_bytes(b"second")}))
+    assert not paths.create(path, b"first")
     assert [found.name for found in tmp_path.iterdir()] == ["manifest.json"]
 
 
@@ -180,7 +182,6 @@ class Bucket(MemoryFileSystem):
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
     for name in Bucket.protocol:
         fsspec.register_implementation(name, Bucket, clobber=True)
-    monkeypatch.setenv("EPATH_USE_TF", "false")
     Bucket.store.clear()
     return Bucket()
 
@@ -193,14 +194,14 @@ def test_an_object_store_holds_a_job_and_the_local_disk_nothing(
     run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     names = {name.rpartition("/")[2] for name in bucket.find("/bucket/scores")}
-    assert {"manifest.json", "failures.parquet", "part-00000-of-00006.parquet"} <= names
+    assert {"manifest.json", "failures.parquet", "part-00000.parquet"} <= names
     assert not any(name.endswith(".tmp") for name in names)
-    bucket.rm("/bucket/scores/part-00003-of-00006.parquet")
+    bucket.rm("/bucket/scores/scores/part-00003.parquet")
     assert run_job(tiny_encoder(), source, output, Silent(), OPTIONS).resumed == 10
     with pytest.raises(jj.JobError, match="belongs to another job"):
         run_job(tiny_encoder(), source, output, Silent(), dataclasses.replace(OPTIONS, columns=("embedding",)))
-    path = epath.Path("gs://bucket/once")
-    assert [claim._create(path, content) for content in (b"first", b"second")] == [True, False]
+    path = to_path("gs://bucket/once")
+    assert [paths.create(path, content) for content in (b"first", b"second")] == [True, False]
     assert path.read_bytes() == b"first"
 
 
@@ -211,11 +212,11 @@ def test_a_file_is_no_output_directory(tmp_path: Path, source):
             run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
 
 
-@pytest.mark.parametrize("output", ["s3://bucket/scores", "memory://scores", "http://host/scores"])
+@pytest.mark.parametrize("output", ["az://bucket/scores", "hf://datasets/a/b", "http://host/scores"])
 def test_a_store_that_cannot_be_written_is_refused_before_work_begins(
     output: str, tmp_path: Path, source, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(jj.ArgumentError, match=r"pip install s3fs|must be a local directory"):
+    with pytest.raises(jj.ArgumentError, match=r"pip install adlfs|must be a local directory"):
         run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

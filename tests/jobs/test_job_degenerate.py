@@ -95,7 +95,7 @@ def test_each_reason_says_what_happened():
 def test_a_table_with_rows_that_are_no_scores_is_read_without_them(tmp_path: Path):
     source = open_source(draw_pictures(tmp_path / "in", 3))
     run_job(tiny_encoder(), source, tmp_path / "out", Silent(), JobOptions(batch_size=4))
-    part = tmp_path / "out" / "part-00000-of-00001.parquet"
+    part = tmp_path / "out" / "scores" / "part-00000.parquet"
     whole = pq.read_table(part)
     errors = pa.array([0.01, float("nan"), 0.01])
     pq.write_table(whole.set_column(whole.schema.get_field_index("score_error"), "score_error", errors), part)

@@ -86,17 +86,17 @@ def test_processes_and_devices_write_the_table_of_one(
         assert failures(output) == failures(tmp_path / "1")
         assert "60 images scored, 1 failed" in done.stdout
         # Every process wrote its share, and said so in a line per part.
-        parts = re.findall(r'"part": "(part-\d+-of-00008.parquet)".*"process": (\d)', done.stderr)
-        assert sorted(part for part, _ in parts) == sorted(path.name for path in output.glob("part-*"))
+        parts = re.findall(r'"part": "(part-\d+.parquet)".*"process": (\d)', done.stderr)
+        assert sorted(part for part, _ in parts) == sorted(path.name for path in (output / "scores").glob("part-*"))
         assert {process for _, process in parts} == {str(i) for i in range(count)}
 
 
 def test_explicit_processes_come_together(pictures: Path, checkpoint: Path, compiled: dict[str, str], tmp_path: Path):
-    half = ["--coordinator", "127.0.0.1:1", "--num-processes", "2"]
-    done = run_score(pictures, "--model", checkpoint, "--output", tmp_path / "out", *half)
+    common = [pictures, "--model", checkpoint, "--output", tmp_path / "out", "--num-processes", "2"]
+    done = run_score(*common)
     assert done.returncode == 2
     assert "belong together" in done.stderr
-    done = run_score(pictures, "--model", checkpoint, "--output", tmp_path / "out", *half, "--process-id", "2")
+    done = run_score(*common, "--process-id", "2")
     assert "must be from 0 to 1" in done.stderr
 
 
@@ -146,7 +146,7 @@ def test_a_signal_ends_a_job_in_order(
     assert "The same command resumes the job" in errors
     assert "Traceback" not in errors
     assert not list(output.rglob("*.tmp"))
-    written = {path: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
+    written = {path: path.stat().st_mtime_ns for path in (output / "scores").glob("part-*.parquet")}
     assert 3 <= len(written) < 61
     again = subprocess.run(command, env=os.environ | compiled, capture_output=True, text=True, check=True)
     assert processes > 1 or "Resuming" in again.stdout  # of several processes, each shows its own share
@@ -156,7 +156,7 @@ def test_a_signal_ends_a_job_in_order(
 
 def wait_for_parts(output: Path, count: int, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 120
-    while len(list(output.glob("part-*.parquet"))) < count:
+    while len(list((output / "scores").glob("part-*.parquet"))) < count:
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline, "no part was written"
         time.sleep(0.005)
@@ -229,12 +229,12 @@ def test_a_full_disk_stops_a_job_that_then_resumes(
         assert "make space, and the same command resumes" in done.stderr
         assert "Traceback" not in done.stderr
         assert not list(output.rglob("*.tmp"))
-        before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
+        before = {path.name: path.stat().st_mtime_ns for path in (output / "scores").glob("part-*.parquet")}
         assert 0 < len(before) < 31
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
         done = run_score(*common, "--output", output, **compiled)
         assert done.returncode == 0, done.stderr
-        after = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
+        after = {path.name: path.stat().st_mtime_ns for path in (output / "scores").glob("part-*.parquet")}
         assert {name: after[name] for name in before} == before
         keys = table(output)["key"].to_pylist()
         assert keys == sorted(set(keys))
@@ -244,17 +244,15 @@ def test_a_full_disk_stops_a_job_that_then_resumes(
 
 
 def test_a_file_size_limit_is_a_full_disk(tmp_path: Path):
-    from etils import epath
+    from jepa_jax.paths import to_path, write_whole
 
-    from jepa_jax.jobs.writer import write_bytes_atomically
-
-    write_bytes_atomically(epath.Path(tmp_path / "kept"), b"before")
+    write_whole(to_path(tmp_path / "kept"), b"before")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(jj.JobError, match=r"File too large.*make space"):
-            write_bytes_atomically(epath.Path(tmp_path / "kept"), bytes(5000))
+            write_whole(to_path(tmp_path / "kept"), bytes(5000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)

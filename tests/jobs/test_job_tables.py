@@ -1,6 +1,7 @@
 """The output as other tools read it: one table in Arrow, DuckDB, Polars and pandas, typed as documented."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,13 +41,13 @@ def test_a_program_that_ends_right_after_reading_ends_in_peace(columns: list[str
     program = f"""
 import os
 
-from etils import epath
+from jepa_jax.paths import to_path
 from jepa_jax.parquet import read_parquet
 
 statuses = []
 for _ in range(20):
     if not (child := os.fork()):
-        read_parquet(epath.Path({str(output / "part-00000-of-00003.parquet")!r}), {columns})
+        read_parquet(to_path({str(output / "scores" / "part-00000.parquet")!r}), {columns})
         break
     statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 else:
@@ -57,29 +58,33 @@ else:
 
 
 def test_the_schema_says_what_each_column_is(output: Path):
-    schema = pq.read_schema(output / "part-00000-of-00003.parquet")
+    schema = pq.read_schema(output / "scores" / "part-00000.parquet")
     scores = ["score", "score_error", "precision", "listing_score", "log_volume_rank"]
-    assert schema.names == ["key", *scores, "embedding", "singular_values"]
+    assert schema.names == ["key", "place", "bytes", *scores, "embedding", "singular_values"]
     assert schema.field("embedding").type == pa.list_(pa.float16(), K)
     assert all(b"doc" in field.metadata for field in schema)
 
 
-def test_every_reader_sees_one_table(output: Path):
-    parts = str(output / "part-*.parquet")
+def test_every_reader_sees_one_table(output: Path, tmp_path: Path):
+    folder = str(output / "scores")
     import duckdb
     import pandas as pd
     import polars as pl
+    from datasets import load_dataset
 
-    arrow = ds.dataset(sorted(map(str, output.glob("part-*.parquet")))).to_table()
+    arrow = ds.dataset(sorted(map(str, (output / "scores").glob("part-*.parquet")))).to_table()
     expected = [f"{i:02d}.png" for i in range(20)]
     assert arrow["key"].to_pylist() == expected
-    ordered = duckdb.sql(f"select * from '{parts}' order by key")
+    ordered = duckdb.sql(f"select * from '{folder}/*.parquet' order by key")
     assert ordered is not None
     frames = {
         "DuckDB": ordered.to_arrow_table().to_pylist(),
-        "Polars": pl.scan_parquet(parts).collect().to_dicts(),
-        "pandas": pd.concat(map(pd.read_parquet, sorted(output.glob("part-*.parquet")))).to_dict("records"),
+        "Polars": pl.scan_parquet(folder).collect().to_dicts(),
+        "pandas": pd.read_parquet(folder).to_dict("records"),
     }
+    assert [name for name in os.listdir(output) if name.startswith("_claims")] == []
+    assert load_dataset("parquet", data_dir=folder, cache_dir=str(tmp_path))["train"]["key"][:] == expected
+    assert [row["place"] for row in frames["Polars"]] == [str(output.parent / "in" / key) for key in expected]
     for name, rows in frames.items():
         assert [row["key"] for row in rows] == expected, name
         for column in ("score", "listing_score", "embedding", "singular_values"):
@@ -94,8 +99,8 @@ def test_half_precision_is_the_rounded_whole(output: Path, tmp_path: Path):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8))
     picture.save(folder / "00.png")
     run_job(tiny_encoder(), open_source(folder), tmp_path / "out", Silent(), JobOptions(batch_size=8, columns=columns))
-    whole = pq.read_table(tmp_path / "out" / "part-00000-of-00001.parquet")
-    half = pq.read_table(output / "part-00000-of-00003.parquet").slice(0, 1)
+    whole = pq.read_table(tmp_path / "out" / "scores" / "part-00000.parquet")
+    half = pq.read_table(output / "scores" / "part-00000.parquet").slice(0, 1)
     assert whole["embedding"].type == pa.list_(pa.float32(), K)
     for column in columns:
         # One rounding to 11 bits: 2^-11 of each value, or of the smallest normal number.

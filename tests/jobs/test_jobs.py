@@ -14,7 +14,6 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from etils import epath
 from jobs_shared import Silent, table, tiny_encoder
 from makes import TINY as SPEC
 from PIL import Image
@@ -25,6 +24,7 @@ from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job, runner
 from jepa_jax.jobs.shards import default_shard_size
 from jepa_jax.jobs.stopping import StopSignals
+from jepa_jax.paths import to_path
 from jepa_jax.scoring.options import ScoreOptions
 
 
@@ -121,7 +121,7 @@ def test_a_killed_job_is_resumed_without_rescoring(checkpoint: Path, pictures: P
     command += ["--output", str(output), "--shard-size", "1", "--batch-size", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while len(list(output.glob("part-*.parquet"))) < 3:
+    while len(list((output / "scores").glob("part-*.parquet"))) < 3:
         assert process.poll() is None, process.stderr.read().decode()  # pyright: ignore[reportOptionalMemberAccess]
         assert time.monotonic() < deadline, "no part was written"
         time.sleep(0.005)
@@ -130,11 +130,11 @@ def test_a_killed_job_is_resumed_without_rescoring(checkpoint: Path, pictures: P
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not psutil.wait_procs(workers, timeout=30)[1], "a worker outlives its job"
-    before = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
+    before = {path.name: path.stat().st_mtime_ns for path in (output / "scores").glob("part-*.parquet")}
     assert 3 <= len(before) < 20
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"Resuming: {len(before)} of 20" in again.stdout
-    after = {path.name: path.stat().st_mtime_ns for path in output.glob("part-*.parquet")}
+    after = {path.name: path.stat().st_mtime_ns for path in (output / "scores").glob("part-*.parquet")}
     assert len(after) == 20
     assert {name: after[name] for name in before} == before
     assert not list(output.rglob("*.tmp"))
@@ -160,7 +160,7 @@ def test_another_job_in_the_same_directory_is_refused(encoder: Encoder, pictures
         run_job(encoder, source, tmp_path / "out", Silent())
     # Without it nobody knows whose parts these are.
     (tmp_path / "out" / "manifest.json").unlink()
-    with pytest.raises(jj.JobError, match=r"holds part-\d+-of-\d+\.parquet and no manifest\.json"):
+    with pytest.raises(jj.JobError, match=r"holds part-\d+\.parquet and no manifest\.json"):
         run_job(other, source, tmp_path / "out", Silent())
 
 
@@ -178,7 +178,7 @@ def test_another_input_with_the_same_names_is_refused(encoder: Encoder, pictures
 def test_temporary_files_of_others_who_still_write_are_left_alone(encoder: Encoder, pictures: Path, tmp_path: Path):
     output = tmp_path / "out"
     output.mkdir()
-    host, part = socket.gethostname(), "part-00000-of-00003.parquet"
+    host, part = socket.gethostname(), "part-00000.parquet"
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     old, writing, killed, elsewhere = (
         output / f".{part}.{owner}.tmp"
@@ -195,18 +195,18 @@ def test_a_process_that_sees_another_directory_says_so(tmp_path: Path, monkeypat
     monkeypatch.setattr(runner, "SEEN_WITHIN", 0.0)
     with StopSignals() as signals:
         with pytest.raises(jj.JobError, match="all processes must see one and the same directory"):
-            runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "tiny"}, signals)
+            runner._wait_for_manifest(to_path(tmp_path), {"encoder": "tiny"}, signals)
         (tmp_path / "manifest.json").write_text(json.dumps({"pinned": {"encoder": "tiny"}}))
-        runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "tiny"}, signals)
+        runner._wait_for_manifest(to_path(tmp_path), {"encoder": "tiny"}, signals)
         with pytest.raises(jj.JobError, match="one and the same directory"):
-            runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "other"}, signals)
+            runner._wait_for_manifest(to_path(tmp_path), {"encoder": "other"}, signals)
 
 
 def test_a_process_that_waits_for_the_others_heeds_a_signal(tmp_path: Path):
     with StopSignals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(JobInterrupted):
-            runner._wait_for_manifest(epath.Path(tmp_path), {"encoder": "tiny"}, signals)
+            runner._wait_for_manifest(to_path(tmp_path), {"encoder": "tiny"}, signals)
 
 
 def test_a_selection_and_the_whole_are_two_jobs(encoder: Encoder, pictures: Path, tmp_path: Path):
@@ -231,7 +231,7 @@ def test_a_selection_is_resumed_when_one_of_it_has_vanished(encoder: Encoder, pi
     everything = open_source(tmp_path / "pictures")
     chosen = list(everything.keys[:4])
     run_job(encoder, everything.only(chosen), tmp_path / "out", Silent(), JobOptions(shard_size=2))
-    next((tmp_path / "out").glob("part-00000-*")).unlink()
+    next((tmp_path / "out" / "scores").glob("part-00000*")).unlink()
     (tmp_path / "pictures" / chosen[0]).unlink()
     left = open_source(tmp_path / "pictures").only(chosen)
     run_job(encoder, left, tmp_path / "out", Silent(), JobOptions(shard_size=2))
@@ -260,7 +260,7 @@ def test_a_table_that_lacks_parts_is_not_called_complete(encoder: Encoder, pictu
     with pytest.raises(Killed):
         run_job(encoder, source, output, Killer(), JobOptions(shard_size=8, retry_failed=True))
     assert (complete, json.loads((output / "manifest.json").read_text())["complete"]) == (True, False)
-    assert len(list(output.glob("part-*.parquet"))) == 2
+    assert len(list((output / "scores").glob("part-*.parquet"))) == 2
     assert run_job(encoder, source, output, Silent(), JobOptions(shard_size=8)).failed == 1
     assert json.loads((output / "manifest.json").read_text())["complete"]
 
@@ -313,4 +313,4 @@ def test_keys_are_stable_text(tmp_path: Path):
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     with open(bytes(tmp_path) + b"/\xff.png", "wb"):
         pass
-    assert open_source(epath.Path(tmp_path)).keys == ["\\xff.png", "a/B.JPG", "loop", "é.png"]
+    assert open_source(to_path(tmp_path)).keys == ["\\xff.png", "a/B.JPG", "loop", "é.png"]

@@ -57,14 +57,14 @@ def _kill_one_job(common: list[Any], output: Path, environment: dict[str, str], 
         process = subprocess.Popen(command, env=os.environ | environment, start_new_session=True, **silent)
         # From before the first part of this run to a few parts on: later kills find less work left.
         target = min(parts, seen + rng.randrange(0, 6))
-        while process.poll() is None and len(list(output.glob("part-*.parquet"))) < target:
+        while process.poll() is None and len(list((output / "scores").glob("part-*.parquet"))) < target:
             time.sleep(0.01)
         time.sleep(rng.random() * 0.2)
         if process.poll() is None:
             _kill_some(process, rng)
             kills += 1
         process.wait()
-        seen = len(list(output.glob("part-*.parquet")))
+        seen = len(list((output / "scores").glob("part-*.parquet")))
         if kills >= most or seen == parts:
             break
     return kills

@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from etils import epath
 from jobs_shared import Silent, tiny_encoder
 from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.encoders import save_encoder
 from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
+from jepa_jax.paths import to_path
 from jepa_jax.training.config import TrainingConfig
 from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.mlp import MLP
@@ -54,7 +54,7 @@ def begin(place: Path) -> None:
     with contextlib.suppress(Killed):
         run_job(tiny_encoder(), open_source(place / "pictures"), place / "out", KilledAfterAPart(), OPTIONS)
     (place / "run").mkdir()
-    pin_run(TRAINING, VECTORS, epath.Path(place / "run"))
+    pin_run(TRAINING, VECTORS, to_path(place / "run"))
 
 
 def end(place: Path) -> None:
@@ -63,7 +63,7 @@ def end(place: Path) -> None:
     encoder = jj.load_encoder(place / "tiny")
     summary = run_job(encoder, open_source(place / "pictures"), place / "out", Silent(), OPTIONS)
     assert (summary.records, summary.resumed, summary.failed) == (RECORDS, 2, 0), summary
-    pin_run(TRAINING, VECTORS, epath.Path(place / "run"))
+    pin_run(TRAINING, VECTORS, to_path(place / "run"))
     save_encoder(encoder, place / "saved again")
 
 

@@ -11,9 +11,9 @@ import signal
 import sys
 
 import numpy as np
-from etils import epath
 
 from jepa_jax.encoders import EncoderSpec, PreprocessSpec, ViTSpec
+from jepa_jax.paths import AnyPath, to_path
 from jepa_jax.training.config import Optimizer, TrainingConfig, load_config
 from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.loop import train
@@ -68,7 +68,7 @@ RUNS: dict[str, TrainingConfig] = {
 }
 
 
-def train_until_killed(name: str, output: epath.Path, step: int) -> None:
+def train_until_killed(name: str, output: AnyPath, step: int) -> None:
     """A run that SIGKILL ends after a step: past the log's line, before a checkpoint."""
 
     def report(done: int, _: dict[str, float]) -> None:
@@ -79,4 +79,4 @@ def train_until_killed(name: str, output: epath.Path, step: int) -> None:
 
 
 if __name__ == "__main__":
-    train_until_killed(sys.argv[1], epath.Path(sys.argv[2]), int(sys.argv[3]))
+    train_until_killed(sys.argv[1], to_path(sys.argv[2]), int(sys.argv[3]))

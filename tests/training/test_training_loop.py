@@ -9,12 +9,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from etils import epath
 from killed_training import ENCODER
 
 import jepa_jax as jj
 from jepa_jax.encoders import EncoderSpec, PreprocessSpec
 from jepa_jax.errors import ArgumentError
+from jepa_jax.paths import to_path
 from jepa_jax.training.config import Optimizer, TrainingConfig, load_config
 from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.loop import CollapseWarning, batch_indices, train
@@ -48,7 +48,7 @@ def test_collapse_is_noticed(tmp_path: Path):
     )
     examples = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
     with pytest.warns(CollapseWarning, match=r"collapsed: effective rank \d+\.\d of 16, standard deviation 0\.0"):
-        train(config, examples, epath.Path(tmp_path))
+        train(config, examples, to_path(tmp_path))
 
 
 def image_config(objective: JointEmbedding | MaskedPrediction, **changes) -> TrainingConfig:
@@ -77,7 +77,7 @@ def image_config(objective: JointEmbedding | MaskedPrediction, **changes) -> Tra
     ids=["lejepa", "whitened", "vicreg", "ijepa"],
 )
 def test_images_to_an_encoder_that_loads_and_scores(config: TrainingConfig, tmp_path: Path):
-    output = epath.Path(tmp_path)
+    output = to_path(tmp_path)
     before = initial_state(config)
     state = train(config, IMAGES, output)
     assert int(state["step"]) == 2

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +20,12 @@ import jax
 import killed_training
 import numpy as np
 import pytest
-from etils import epath
 from rich.console import Console
 
 import jepa_jax as jj
 from jepa_jax.encoders import save_encoder
 from jepa_jax.errors import ArgumentError, JobError
+from jepa_jax.paths import to_path
 from jepa_jax.training import saved_encoder
 from jepa_jax.training.checkpoints import restore_state, saved_steps
 from jepa_jax.training.command import run_training
@@ -90,7 +91,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path):
         return [sys.executable, "-m", "jepa_jax", "train", *files]
 
     def final_state(output: str) -> State:
-        checkpoints = epath.Path(tmp_path / output / "checkpoints")
+        checkpoints = to_path(tmp_path / output / "checkpoints")
         like = initial_state(load_config(tmp_path / "config.py"))
         return restore_state(checkpoints, saved_steps(checkpoints)[-1], like)
 
@@ -98,7 +99,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path):
     assert done.returncode == 0, done.stderr
 
     killed = subprocess.Popen(command("killed"), cwd=tmp_path, stdout=subprocess.DEVNULL)
-    checkpoints = epath.Path(tmp_path / "killed" / "checkpoints")
+    checkpoints = to_path(tmp_path / "killed" / "checkpoints")
     deadline = time.monotonic() + 120
     while len(saved_steps(checkpoints)) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -122,13 +123,13 @@ def test_whatever_the_optimizer_and_objective_keep_is_resumed(name: str, tmp_pat
     step = random.randrange(1, config.steps + 1)
     program = [sys.executable, killed_training.__file__, name, str(tmp_path / "killed"), str(step)]
     with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as killed:
-        undisturbed = train(config, examples, epath.Path(tmp_path / "undisturbed"))
+        undisturbed = train(config, examples, to_path(tmp_path / "undisturbed"))
         _, errors = killed.communicate()
     assert killed.returncode == -signal.SIGKILL, errors
-    left = saved_steps(epath.Path(tmp_path / "killed" / "checkpoints"))
+    left = saved_steps(to_path(tmp_path / "killed" / "checkpoints"))
     assert max(left, default=0) == (step - 1) // 3 * 3, f"killed after step {step}"
 
-    resumed = train(config, examples, epath.Path(tmp_path / "killed"))
+    resumed = train(config, examples, to_path(tmp_path / "killed"))
     assert int(resumed["step"]) == config.steps
     started = jax.tree.leaves(initial_state(config)["params"])
     assert not all(map(np.array_equal, started, jax.tree.leaves(undisturbed["params"])))
@@ -137,13 +138,13 @@ def test_whatever_the_optimizer_and_objective_keep_is_resumed(name: str, tmp_pat
 
 
 def test_another_config_in_the_same_directory_is_refused(tmp_path: Path):
-    train(ONE_STEP, VECTORS, epath.Path(tmp_path))
+    train(ONE_STEP, VECTORS, to_path(tmp_path))
     with pytest.raises(ArgumentError, match="another seed"):
-        train(dataclasses.replace(ONE_STEP, seed=1), VECTORS, epath.Path(tmp_path))
+        train(dataclasses.replace(ONE_STEP, seed=1), VECTORS, to_path(tmp_path))
 
 
 def test_other_examples_in_the_same_directory_are_refused(tmp_path: Path):
-    output = epath.Path(tmp_path)
+    output = to_path(tmp_path)
     pin_run(ONE_STEP, VECTORS, output)
     pin_run(dataclasses.replace(ONE_STEP, steps=2), VECTORS.copy(order="F"), output)  # the same, laid out otherwise
     written = (output / "config.json").read_text()
@@ -155,7 +156,7 @@ def test_other_examples_in_the_same_directory_are_refused(tmp_path: Path):
 
 
 def test_a_run_from_before_digests_is_resumed_and_has_one_then(tmp_path: Path):
-    output, file = epath.Path(tmp_path), epath.Path(tmp_path / "config.json")
+    output, file = to_path(tmp_path), to_path(tmp_path / "config.json")
     pin_run(ONE_STEP, VECTORS, output)
     described = json.loads(file.read_text())
     del described["examples_sha256"]
@@ -169,12 +170,12 @@ def test_a_run_from_before_digests_is_resumed_and_has_one_then(tmp_path: Path):
 def test_a_damaged_description_is_named(content: str, tmp_path: Path):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ArgumentError, match=r"config\.json cannot be read .* remove that file"):
-        pin_run(ONE_STEP, VECTORS, epath.Path(tmp_path))
+        pin_run(ONE_STEP, VECTORS, to_path(tmp_path))
 
 
 def test_a_start_that_ends_while_it_writes_leaves_what_was_there(tmp_path: Path):
     """A limit on the size of files cuts every write after a few bytes, as a kill or a full disk would."""
-    output = epath.Path(tmp_path)
+    output = to_path(tmp_path)
     pin_run(ONE_STEP, VECTORS, output)
     lines = [json.dumps({"step": step, "loss": 0.5}) + "\n" for step in range(1, 11)]
     (output / "metrics.jsonl").write_text("".join(lines))
@@ -196,7 +197,7 @@ def test_a_start_that_ends_while_it_writes_leaves_what_was_there(tmp_path: Path)
 def test_a_lengthened_run_leaves_the_encoder_of_its_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "config.py").write_text(IMAGES_CONFIG_FILE)
     np.savez(tmp_path / "data.npz", x_train=killed_training.EXAMPLES)
-    output = epath.Path(tmp_path / "run")
+    output = to_path(tmp_path / "run")
 
     def saved_after(steps: int) -> jj.Encoder:
         run_training(Console(quiet=True), str(tmp_path / "config.py"), tmp_path / "data.npz", output, steps)
@@ -223,7 +224,7 @@ def test_a_kill_while_the_encoder_is_replaced_leaves_a_whole_one_or_none(
     passed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Death before each operation on the directories in turn; the next call mends all."""
-    config, directory = killed_training.RUNS["ijepa"], epath.Path(tmp_path / "encoder")
+    config, directory = killed_training.RUNS["ijepa"], to_path(tmp_path / "encoder")
     states = [initial_state(dataclasses.replace(config, seed=seed)) | {"step": np.int32(seed)} for seed in (1, 2)]
 
     def write(state: State) -> None:
@@ -234,10 +235,10 @@ def test_a_kill_while_the_encoder_is_replaced_leaves_a_whole_one_or_none(
     operations = iter(["saving", "moving aside", "moving in", "removing"][:passed])
 
     def dying(operation: Callable[..., Any]) -> Callable[..., Any]:
-        def perform(*arguments: Any) -> Any:
+        def perform(*arguments: Any, **named: Any) -> Any:
             if next(operations, None) is None:
                 raise Killed
-            return operation(*arguments)
+            return operation(*arguments, **named)
 
         return perform
 
@@ -247,14 +248,16 @@ def test_a_kill_while_the_encoder_is_replaced_leaves_a_whole_one_or_none(
 
     with monkeypatch.context() as patched:
         patched.setattr(saved_encoder, "save_encoder", save_half if passed == 0 else dying(save_encoder))
-        for name in ("rename", "rmtree"):
-            whole = getattr(type(directory), name)
+        for place, name in ((type(directory), "rename"), (shutil, "rmtree")):
+            whole = getattr(place, name)
             ours = dying(whole)
             # Orbax moves and removes directories of its own inside of ours.
             patched.setattr(
-                type(directory),
+                place,
                 name,
-                lambda path, *rest, ours=ours, whole=whole: (ours if path.parent == tmp_path else whole)(path, *rest),
+                lambda path, *rest, ours=ours, whole=whole, **named: (
+                    ours if Path(path).parent == tmp_path else whole
+                )(path, *rest, **named),
             )
         with pytest.raises(Killed):
             write(states[1])
@@ -267,7 +270,7 @@ def test_a_kill_while_the_encoder_is_replaced_leaves_a_whole_one_or_none(
 
 
 def test_what_is_no_encoder_of_a_run_is_not_replaced(tmp_path: Path):
-    config, directory = killed_training.RUNS["ijepa"], epath.Path(tmp_path / "encoder")
+    config, directory = killed_training.RUNS["ijepa"], to_path(tmp_path / "encoder")
     directory.mkdir()
     (directory / "mine.py").write_text("")
     with pytest.raises(ArgumentError, match="is no encoder of this run; move it"):

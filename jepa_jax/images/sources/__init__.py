@@ -6,8 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from etils import epath
-
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.array_record import ARRAY_RECORD
 from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
@@ -16,9 +14,10 @@ from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.listing import LISTING, is_table, lists_others
 from jepa_jax.images.sources.patterns import expand
 from jepa_jax.images.sources.records import Records, Unusable, full_path, text_key, unique_records
-from jepa_jax.images.sources.remote import HERE, OF_EPATH, local_path, require_readable, scheme_of
+from jepa_jax.images.sources.remote import HERE, local_path, require_readable, scheme_of
 from jepa_jax.images.sources.tfds import TFDS
 from jepa_jax.images.sources.webdataset import WEBDATASET
+from jepa_jax.paths import STORES, AnyPath, PathLike, known_stores, to_path
 
 KINDS: tuple[SourceKind, ...] = (
     IMAGES,
@@ -42,7 +41,7 @@ def accepted() -> str:
     return f"{', '.join(others)}, or {last}"
 
 
-def open_source(path: epath.PathLike) -> Records:
+def open_source(path: PathLike) -> Records:
     """Find the records of an input, by what it is.
 
     Several archives are given as a pattern, ``shard-*.tar`` or ``shard-{000..127}.tar``, or as a folder that
@@ -54,20 +53,20 @@ def open_source(path: epath.PathLike) -> Records:
         ArgumentError: it is nothing that can be scored, holds no record, or could be read in two ways.
         OSError: the machine, its disk or its network is in trouble.
     """
-    name = os.fspath(path)
+    name = str(path)
     place, part = _place_and_part(name)
     if kind := _named(name):
         return kind.open(name, part=part)
     if (scheme := scheme_of(place)) in HERE:
         place = local_path(place)
-    elif scheme and scheme not in OF_EPATH:
+    elif scheme and scheme not in STORES:
         raise ArgumentError(
-            f"input {name}: an input lies on this machine or behind {', '.join(sorted(f'{s}://' for s in OF_EPATH))}; "
+            f"input {name}: an input lies on this machine or behind {known_stores()}; "
             f"pictures behind {scheme}:// are listed by their paths in a .csv or .parquet file."
         )
-    if scheme in OF_EPATH:
+    if scheme in STORES:
         require_readable(place)
-    source = epath.Path(place)
+    source = to_path(place)
     if source.is_dir():
         return _open_directory(name if part else place, source, part)
     if source.is_file():
@@ -98,12 +97,12 @@ def _named(name: str) -> SourceKind | None:
     return next((kind for kind in KINDS if kind.is_named(name)), None)
 
 
-def _open_directory(name: str, directory: epath.Path, part: str | None) -> Records:
+def _open_directory(name: str, directory: AnyPath, part: str | None) -> Records:
     entries = sorted(entry.name for entry in directory.iterdir())
     for kind in KINDS:
         if kind.is_folder(entries):
             return kind.open(name, [name], part)
-    place = os.fspath(directory)
+    place = str(directory)
     contents = look_through(place, _may_hold_pictures)
     archives = [file for file in contents.claimed if _is_archive(file)]
     others = _further_pictures(place, contents)
@@ -142,7 +141,7 @@ def _further_pictures(place: str, contents: Contents) -> list[str]:
 
 def _require_no_directory_of_a_kind(place: str) -> None:
     """Raise ArgumentError where archives are part of something else, which says how it is opened."""
-    entries = sorted(entry.name for entry in epath.Path(place).iterdir())
+    entries = sorted(entry.name for entry in to_path(place).iterdir())
     for kind in KINDS:
         if kind.is_folder(entries):
             kind.open(place, [place])
@@ -174,7 +173,7 @@ def _counted(names: Sequence[str], one: str, many: str) -> str:
 
 
 def _open_files(name: str, files: Sequence[str], part: str | None) -> Records:
-    missing = [file for file in files if not epath.Path(file).is_file()]
+    missing = [file for file in files if not to_path(file).is_file()]
     if missing:
         raise ArgumentError(
             f"input {text_key(name)} names {len(missing)} files that do not exist, such as {text_key(missing[0])}."

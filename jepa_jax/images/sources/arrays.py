@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-from etils import epath
 
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.layouts import misread
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.npy import Header, RowReader, read_header, read_values, require_bytes
 from jepa_jax.images.sources.records import Records, identity
+from jepa_jax.paths import AnyPath, is_remote, to_path
 
 NAMES = ("images", "image", "x")
 """Names of the array in an ``.npz`` that holds several."""
@@ -53,7 +53,7 @@ def open_arrays(name: str, files: Sequence[str], array: str | None = None) -> Re
         ArgumentError: the file cannot be read, holds no such array, or one that could be read in two ways.
     """
     (path,) = files
-    file = epath.Path(path)
+    file = to_path(path)
     if file.suffix.lower() == ".npy":
         if array is not None:
             raise ArgumentError(f"input {name} holds one array; leave out {PART}{array}.")
@@ -77,8 +77,8 @@ def _positions(count: int) -> list[str]:
     return [str(i) for i in range(count)]
 
 
-def _opened(file: epath.Path) -> IO[bytes]:
-    return open(file, "rb") if "://" not in os.fspath(file) else io.BytesIO(file.read_bytes())
+def _opened(file: AnyPath) -> IO[bytes]:
+    return open(file, "rb") if not is_remote(file) else io.BytesIO(file.read_bytes())
 
 
 def _read_member(name: str, members: zipfile.ZipFile, array: str | None) -> np.ndarray:
@@ -149,7 +149,7 @@ def _dtype_name(written: str) -> str:
 
 def holds_pictures(path: str) -> bool:
     """Whether an array file that lies among pictures holds such itself: not features of them, or labels."""
-    file = epath.Path(path)
+    file = to_path(path)
     try:
         if file.suffix.lower() == ".npy":
             with file.open("rb") as stream:
@@ -169,7 +169,7 @@ def _are_pictures(header: Header) -> bool:
 
 
 def _is_array_file(name: str) -> bool:
-    return epath.Path(name).suffix.lower() in (".npy", ".npz")
+    return to_path(name).suffix.lower() in (".npy", ".npz")
 
 
 ARRAYS = SourceKind(

@@ -8,17 +8,16 @@ import os
 import re
 from collections.abc import Sequence
 
-from etils import epath
-
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.folder import is_image
 from jepa_jax.images.sources.names import text_key
+from jepa_jax.paths import AnyPath
 
 OTHER_SEPARATORS = (";", "\t", "|")
 """What spreadsheets write in place of commas."""
 
 
-def read_csv(file: epath.Path, known: Sequence[str]) -> tuple[list[str], list[Sequence[str]]]:
+def read_csv(file: AnyPath, known: Sequence[str]) -> tuple[list[str], list[Sequence[str]]]:
     """Names and columns, every value as the text it is: 0010 is no number.
 
     A first row that is a path is no row of names: a table of one column may do without that row, and is then called
@@ -67,7 +66,7 @@ def _rows(text: str, separator: str) -> list[list[str]]:
     return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if row]
 
 
-def _separator(file: epath.Path, text: str, known: Sequence[str]) -> str:
+def _separator(file: AnyPath, text: str, known: Sequence[str]) -> str:
     """What separates the columns, by the first row.
 
     Raises:
@@ -93,7 +92,7 @@ def _cells(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator), [])
 
 
-def _is_header(file: epath.Path, first: str, others: Sequence[str], known: Sequence[str]) -> bool:
+def _is_header(file: AnyPath, first: str, others: Sequence[str], known: Sequence[str]) -> bool:
     """Whether the first row of a table of one column is its name, and not the first path.
 
     Raises:
@@ -115,6 +114,6 @@ def _looks_like_a_path(text: str) -> bool:
     return is_image(text) or "://" in text
 
 
-def _is_file(file: epath.Path, path: str) -> bool:
-    folder = os.fspath(file.parent)
+def _is_file(file: AnyPath, path: str) -> bool:
+    folder = str(file.parent)
     return "://" not in folder and len(path) < 4096 and os.path.isfile(os.path.join(folder, path))

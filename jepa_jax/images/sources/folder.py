@@ -6,11 +6,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from etils import epath
-
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.kind import SourceKind
 from jepa_jax.images.sources.records import Records, Unusable, read_file, text_key, unique_records
+from jepa_jax.paths import patiently, store_of, to_path
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .tga".split()
@@ -116,7 +115,7 @@ def records_of(name: str, contents: Contents) -> Records:
     found.sort(key=lambda entry: entry[0])
     keys, below = unique_records(found)
     others = {i: file for i, (key, file) in enumerate(zip(keys, below, strict=True)) if file != key}
-    return Records(os.fspath(epath.Path(name)), keys, _Paths(root, keys, others), read_file, (root,), left_out)
+    return Records(str(to_path(name)), keys, _Paths(root, keys, others), read_file, (root,), left_out)
 
 
 def open_images(name: str, files: Sequence[str]) -> Records:
@@ -130,7 +129,7 @@ def open_images(name: str, files: Sequence[str]) -> Records:
 
 
 def _root(name: str) -> str:
-    return os.fspath(epath.Path(name)).rstrip("/") or "/"
+    return str(to_path(name)).rstrip("/") or "/"
 
 
 def _walk_local(root: str) -> Iterator[tuple[str, Unusable | None]]:
@@ -154,19 +153,12 @@ def _walk_local(root: str) -> Iterator[tuple[str, Unusable | None]]:
 
 
 def _walk_remote(root: str) -> Iterator[tuple[str, None]]:
-    """The same behind a scheme: through fsspec, since epath asks its stores for what some of them do not know."""
-    try:
-        import fsspec
-
-        store, below = fsspec.core.url_to_fs(root)
-    except ImportError:  # epath then reads through TensorFlow, or says what is missing
-        for folder, _, files in epath.Path(root).walk():
-            for file in files:
-                yield "/".join((*folder.relative_to(epath.Path(root)).parts, file)), None
-        return
-    below = below.rstrip("/")
-    for file in store.find(below):
-        yield file.removeprefix(below).lstrip("/"), None
+    """The same behind a scheme: one listing of all that is below."""
+    store, name = store_of(to_path(root))
+    below = name.rstrip("/")
+    for file in patiently(lambda: store.find(name)):
+        if inside := file.removeprefix(below).lstrip("/"):  # a store may keep an empty object in the folder's own name
+            yield inside, None
 
 
 IMAGES = SourceKind("an image or a pattern of images", open_images, is_file=is_image, several=True)

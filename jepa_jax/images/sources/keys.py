@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from etils import epath
-
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.listing import KEY_COLUMN
+from jepa_jax.paths import PathLike, to_path
 
 
-def read_keys(path: epath.PathLike) -> list[str]:
+def read_keys(path: PathLike) -> list[str]:
     """The keys of a text file, one in a line, or of the column ``key`` of a Parquet table.
 
     Raises:
@@ -18,7 +17,7 @@ def read_keys(path: epath.PathLike) -> list[str]:
 
     from jepa_jax.parquet import read_parquet
 
-    file = epath.Path(path)
+    file = to_path(path)
     try:
         if file.suffix.lower() == ".parquet":
             keys = read_parquet(file, [KEY_COLUMN])[KEY_COLUMN].cast(pa.string()).to_pylist()

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from etils import epath
-
 from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.images.sources.csv_table import read_csv
 from jepa_jax.images.sources.folder import is_image
@@ -17,6 +15,7 @@ from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.records import Records, Unusable, read_file, text_key, unique_records
 from jepa_jax.images.sources.remote import HERE, local_path, require_readable, scheme_of
 from jepa_jax.images.sources.text_lists import read_json_lines, read_lines, texts
+from jepa_jax.paths import AnyPath, to_path
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "filepath", "image_path", "image")
 """Names of the column that holds the paths; a table of one column needs none."""
@@ -50,8 +49,8 @@ def open_listing(name: str, files: Sequence[str], column: str | None = None) -> 
         ArgumentError: the table cannot be read or could be read in two ways, has no column of paths, or no row.
     """
     (path,) = files
-    file = epath.Path(path)
-    folder = os.fspath(file.parent)
+    file = to_path(path)
+    folder = str(file.parent)
     paths, keys = _READERS[file.suffix.lower()](name, file, column)
     if not paths:
         raise ArgumentError(f"input {name} lists no path.")
@@ -64,21 +63,21 @@ def open_listing(name: str, files: Sequence[str], column: str | None = None) -> 
     return Records(name, unique, locators, read_file)
 
 
-def _from_csv(name: str, file: epath.Path, column: str | None) -> tuple[Column, Column]:
+def _from_csv(name: str, file: AnyPath, column: str | None) -> tuple[Column, Column]:
     names, columns = read_csv(file, PATH_COLUMNS if column is None else (column,))
     paths, keys = _chosen(name, names, column)
     at = names.index
     return columns[at(paths)], columns[at(keys)]
 
 
-def _from_lines(name: str, file: epath.Path, column: str | None) -> tuple[Column, Column]:
+def _from_lines(name: str, file: AnyPath, column: str | None) -> tuple[Column, Column]:
     if column is not None:
         raise ArgumentError(f"input {name}: text has a path in each line, and no columns; leave out {PART}{column}.")
     paths = read_lines(file)
     return paths, paths
 
 
-def _from_json_lines(name: str, file: epath.Path, column: str | None) -> tuple[Column, Column]:
+def _from_json_lines(name: str, file: AnyPath, column: str | None) -> tuple[Column, Column]:
     names, columns = read_json_lines(file)
     if not names:
         return [], []
@@ -86,7 +85,7 @@ def _from_json_lines(name: str, file: epath.Path, column: str | None) -> tuple[C
     return paths, keys
 
 
-def _from_parquet(name: str, file: epath.Path, column: str | None) -> tuple[Column, Column]:
+def _from_parquet(name: str, file: AnyPath, column: str | None) -> tuple[Column, Column]:
     # Imported here: this module is loaded in worker processes, which need no Arrow.
     import pyarrow as pa
 
@@ -146,9 +145,9 @@ def lists_others(path: str, known: frozenset[str]) -> bool:
         path: of the table.
         known: names of the pictures, without their folders.
     """
-    file = epath.Path(path)
+    file = to_path(path)
     try:
-        small = file.stat().length <= LARGEST_LABELS
+        small = file.stat().st_size <= LARGEST_LABELS
         if file.suffix.lower() == ".csv":
             names, columns = read_csv(file, PATH_COLUMNS) if small else ([], [])
             paths = [column for name, column in zip(names, columns, strict=True) if name in PATH_COLUMNS]
@@ -218,14 +217,14 @@ def _require_folders(name: str, locators: Iterable[str | Unusable]) -> None:
 
 def is_table(name: str) -> bool:
     """Whether a file has columns, by its name: among pictures, text is no list of further ones."""
-    return epath.Path(name).suffix.lower() in (".parquet", ".csv")
+    return to_path(name).suffix.lower() in (".parquet", ".csv")
 
 
 def _is_list(name: str) -> bool:
-    return epath.Path(name).suffix.lower() in _READERS
+    return to_path(name).suffix.lower() in _READERS
 
 
-_READERS: dict[str, Callable[[str, epath.Path, str | None], tuple[Column, Column]]] = {
+_READERS: dict[str, Callable[[str, AnyPath, str | None], tuple[Column, Column]]] = {
     ".parquet": _from_parquet,
     ".csv": _from_csv,
     ".txt": _from_lines,

@@ -6,10 +6,9 @@ import glob
 import os
 import re
 
-from etils import epath
-
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.names import text_key
+from jepa_jax.paths import to_path
 
 MOST_FILES = 1_000_000
 """Files that a pattern may count."""
@@ -27,7 +26,7 @@ def expand(pattern: str) -> list[str]:
         return [pattern]
     parent, below = _divided(pattern)
     if "://" in pattern:
-        files = sorted(os.fspath(file) for file in epath.Path(parent).glob(below))
+        files = sorted(str(file) for file in to_path(parent).glob(below))
     else:
         files = sorted(_below(parent, file) for file in glob.glob(below, root_dir=parent, recursive=True))
     if not files:

@@ -6,17 +6,18 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from jepa_jax.errors import ArgumentError, ImageError, JobError
 from jepa_jax.images.sources.names import is_text
 from jepa_jax.images.sources.names import text_key as text_key
-from jepa_jax.images.sources.remote import MAX_BYTES, read_remote, scheme_of
+from jepa_jax.images.sources.remote import MAX_BYTES, read_range, read_remote, scheme_of, size_of, sizes_below
+from jepa_jax.paths import AnyPath, is_remote, to_path
 
 Reader = Callable[[Any], bytes | np.ndarray]
 """From a record's locator to its encoded image or uint8 array. Picklable: it runs in worker processes too."""
@@ -80,6 +81,14 @@ class Records:
             return None
         return locator if "://" in locator else os.path.abspath(locator)
 
+    def place(self, index: int) -> str | None:
+        """Where a record's picture is."""
+        return self.path(index)
+
+    def sizes(self) -> list[int | None]:
+        """Bytes of every record's encoded picture, as far as they are known without reading it."""
+        return sizes_of(self.reader, self.locators, self.files)
+
     def only(self, keys: Sequence[str]) -> Records:
         """Some of the records, in the order of the keys.
 
@@ -126,14 +135,14 @@ class Records:
 
     def require_present(self) -> None:
         """Raise JobError where the input as a whole has vanished: no image is to blame then."""
-        for file in map(epath.Path, self.files):
+        for file in map(to_path, self.files):
             # Of a volume that is no longer mounted, the empty folder that it was mounted on is left.
             if not file.exists() or (file.is_dir() and _is_empty(file)):
                 raise JobError(f"input {file} has vanished. Bring it back; the same command then resumes the job.")
 
 
-def _is_empty(folder: epath.Path) -> bool:
-    if "://" in os.fspath(folder):
+def _is_empty(folder: AnyPath) -> bool:
+    if is_remote(folder):
         return next(folder.iterdir(), None) is None
     with os.scandir(folder) as entries:  # one of them, where pathlib would list a million first
         return next(entries, None) is None
@@ -212,9 +221,12 @@ def read_slice(locator: tuple[str, int, int]) -> bytes:
     path, offset, size = locator
     if size > MAX_BYTES:
         raise ImageError(f"the file has {size} bytes, over the limit of {MAX_BYTES}")
-    with epath.Path(path).open("rb") as stream:
-        stream.seek(offset)
-        data = stream.read(size)
+    if scheme_of(path):
+        data = read_range(path, offset, size)
+    else:
+        with open(path, "rb") as stream:
+            stream.seek(offset)
+            data = stream.read(size)
     if len(data) < size:
         raise ImageError(f"{text_key(path)} ends within this record: {len(data)} of its {size} bytes are there")
     return data
@@ -223,3 +235,25 @@ def read_slice(locator: tuple[str, int, int]) -> bytes:
 def identity(locator: np.ndarray) -> np.ndarray:
     """The reader of records that are their own locators."""
     return locator
+
+
+def sizes_of(reader: Reader, locators: Sequence[Any], files: Sequence[str]) -> list[int | None]:
+    """See `Records.sizes`."""
+    if reader is read_slice:
+        return [None if isinstance(locator, Unusable) else locator[2] for locator in locators]
+    if reader is not read_file:
+        return [None] * len(locators)
+    listed = sizes_below(files[0]) if len(files) == 1 and scheme_of(files[0]) else {}
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(lambda locator: _size(locator, listed), locators))
+
+
+def _size(locator: str | Unusable, listed: Mapping[str, int]) -> int | None:
+    if isinstance(locator, Unusable):
+        return None
+    if locator in listed:
+        return listed[locator]
+    try:
+        return size_of(locator) if scheme_of(locator) else os.stat(locator).st_size
+    except OSError:
+        return None

@@ -5,21 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import re
-from importlib.util import find_spec
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from etils import epath
-
 from jepa_jax.errors import ArgumentError, ImageError
+from jepa_jax.paths import patiently, store_of, to_path
 
 MAX_BYTES = 2**30
 """An encoded image that is larger is refused unread (1 GiB)."""
 
 HERE = frozenset(("file", "local"))
 """Schemes of this machine's own files."""
-
-OF_EPATH = frozenset(("gs", "s3", "az", "hf"))
-"""Schemes of whole inputs and outputs."""
 
 TIMEOUT = 60.0
 """Seconds without a word from a web server after which the connection counts as lost."""
@@ -61,8 +60,7 @@ def require_readable(path: str) -> None:
 
             fsspec.get_filesystem_class(scheme)
         except ImportError as error:
-            if not (scheme in OF_EPATH and find_spec("tensorflow")):
-                raise ArgumentError(f"{scheme}:// paths cannot be read here: {error}.") from error
+            raise ArgumentError(f"{scheme}:// paths cannot be read here: {error}.") from error
         except ValueError as error:
             raise ArgumentError(f"{scheme}:// is no scheme that fsspec knows, and no folder either.") from error
 
@@ -77,19 +75,85 @@ def read_remote(path: str) -> bytes:
     scheme = scheme_of(path)
     if scheme in ("http", "https"):
         return _read_web(path)
-    try:
+    if "::" in path:  # a chain, such as a member of an archive: fsspec opens it
         import fsspec
 
-        opened = fsspec.open(path, "rb")
-    except ImportError:
-        if scheme not in OF_EPATH or not find_spec("tensorflow"):
-            raise
-        return epath.Path(path).read_bytes()  # which then reads through TensorFlow
-    with opened as stream:
-        _require_size(getattr(stream, "size", None))
-        data = stream.read(MAX_BYTES + 1)  # pyright: ignore[reportAttributeAccessIssue]
+        with fsspec.open(path, "rb") as stream:
+            return _bounded(stream)
+    store, name = store_of(to_path(path))
+
+    def read() -> bytes:
+        with store.open(name, "rb", cache_type="none") as stream:
+            return _bounded(stream)
+
+    return patiently(read)
+
+
+def _bounded(stream: Any) -> bytes:
+    _require_size(getattr(stream, "size", None))
+    data = stream.read(MAX_BYTES + 1)
     _require_size(len(data))
     return data
+
+
+AHEAD = 2**22
+"""Bytes that are read on in a file behind a scheme whose records are read one after another: one request for many."""
+
+NEAR = 2**16
+"""Bytes between two records that count as one after another: headers, labels, captions."""
+
+
+@dataclass
+class _Window:
+    """Part of a file that was read: from ``start`` on; what was asked for last ended at ``asked``."""
+
+    start: int
+    data: bytes
+    asked: int
+
+
+_windows: OrderedDict[str, _Window] = OrderedDict()
+_WINDOWS = 8
+_lock = threading.Lock()
+
+
+def read_range(path: str, offset: int, size: int) -> bytes:
+    """Bytes of a file behind a scheme, fewer where it ends before.
+
+    Records that lie one after another are read together: a tar of small pictures takes a request per `AHEAD` bytes and
+    not one per picture. At most eight files' windows are kept.
+    """
+    with _lock:
+        window = _windows.get(path)
+        if window and window.start <= offset and offset + size <= window.start + len(window.data):
+            window.asked = offset + size
+            _windows.move_to_end(path)
+            return window.data[offset - window.start : offset - window.start + size]
+        follows = window is not None and 0 <= offset - window.asked <= NEAR
+    store, name = store_of(to_path(path))
+    end = offset + (max(size, AHEAD) if follows else size)
+    data = patiently(lambda: store.cat_file(name, start=offset, end=end))
+    with _lock:
+        _windows[path] = _Window(offset, data, offset + size)
+        _windows.move_to_end(path)
+        while len(_windows) > _WINDOWS:
+            _windows.popitem(last=False)
+    return data[:size]
+
+
+def size_of(path: str) -> int | None:
+    """Bytes of a file behind a scheme, where its store tells; the web's servers are not asked."""
+    if scheme_of(path) in ("http", "https") or "::" in path:
+        return None
+    store, name = store_of(to_path(path))
+    return patiently(lambda: store.size(name))
+
+
+def sizes_below(folder: str) -> dict[str, int]:
+    """Bytes of every file below a folder behind a scheme, by its path: one listing."""
+    store, name = store_of(to_path(folder))
+    found = patiently(lambda: store.find(name, detail=True))
+    return {store.unstrip_protocol(file): facts["size"] for file, facts in found.items()}
 
 
 def _read_web(url: str) -> bytes:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from etils import epath
-
 from jepa_jax.images.sources.csv_table import text_of
+from jepa_jax.paths import AnyPath
 
 
-def read_lines(file: epath.Path) -> list[str | None]:
+def read_lines(file: AnyPath) -> list[str | None]:
     """A path in each line, as it is; an empty line, but for the last, is a row without one.
 
     Raises:
@@ -19,7 +18,7 @@ def read_lines(file: epath.Path) -> list[str | None]:
     return [line or None for line in _lines(file)]
 
 
-def read_json_lines(file: epath.Path) -> tuple[list[str], list[Sequence[str | None]]]:
+def read_json_lines(file: AnyPath) -> tuple[list[str], list[Sequence[str | None]]]:
     """Names and columns of objects; where one has no such name, or null, there is nothing.
 
     Raises:
@@ -50,6 +49,6 @@ def texts(name: str, values: Sequence[object]) -> list[str | None]:
     return [None if value is None else str(value) for value in values]
 
 
-def _lines(file: epath.Path) -> list[str]:
+def _lines(file: AnyPath) -> list[str]:
     lines = text_of(file.read_bytes()).replace("\r\n", "\n").split("\n")
     return lines[:-1] if not lines[-1] else lines

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from etils import epath
 
 from jepa_jax.errors import ArgumentError, JepaJaxError
 from jepa_jax.images.reasons import sentence
 from jepa_jax.images.sources.array_record import whole
 from jepa_jax.images.sources.kind import PART, Package, SourceKind, of_the_machine
 from jepa_jax.images.sources.records import Records, full_path, unique_records
+from jepa_jax.paths import to_path
 
 PREFIX = "tfds:"
 
@@ -67,7 +67,7 @@ def open_tfds(name: str, files: Sequence[str], feature: str | None = None) -> Re
         keys = _keys(builder.info.splits, split)
         if not keys:
             raise ArgumentError(f"input {name} holds no record.")
-        shards = [epath.Path(part.filename) for part in builder.info.splits[split].file_instructions]
+        shards = [to_path(part.filename) for part in builder.info.splits[split].file_instructions]
         if missing := [shard for shard in shards if not shard.exists()]:
             raise ValueError(f"{len(missing)} of its {len(shards)} files are not there, such as {missing[0]}")
         count = len(_data_source(dataset, split, feature))
@@ -83,7 +83,7 @@ def open_tfds(name: str, files: Sequence[str], feature: str | None = None) -> Re
             "format array_record."
         ) from error
     reader = TfdsReader(dataset, split, feature)
-    directory = (dataset,) if epath.Path(dataset).is_dir() else ()
+    directory = (dataset,) if to_path(dataset).is_dir() else ()
     unique, locators = unique_records(zip(keys, range(count), strict=True))
     return Records(name, unique, locators, reader, directory, positional=True)
 
@@ -128,7 +128,7 @@ def rows_of_class(name: str, label: str) -> list[int]:
 def _builder(dataset: str) -> Any:
     import tensorflow_datasets
 
-    if epath.Path(dataset).is_dir():
+    if to_path(dataset).is_dir():
         return tensorflow_datasets.builder_from_directory(dataset)
     return tensorflow_datasets.builder(dataset, file_format="array_record")
 
@@ -176,7 +176,7 @@ def _is_tfds_directory(entries: Sequence[str]) -> bool:
 
 def _in_full(name: str) -> str:
     dataset, slash, split = name.removeprefix(PREFIX).rpartition("/")
-    return f"{PREFIX}{full_path(dataset)}{slash}{split}" if epath.Path(dataset).is_dir() else name
+    return f"{PREFIX}{full_path(dataset)}{slash}{split}" if to_path(dataset).is_dir() else name
 
 
 TFDS = SourceKind(

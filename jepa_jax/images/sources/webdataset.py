@@ -16,13 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Any, cast
 
-from etils import epath
-
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.reasons import sentence
 from jepa_jax.images.sources.folder import is_image
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.records import Records, Unusable, read_slice, text_key, unique_records
+from jepa_jax.paths import to_path
 
 DAMAGE = "#damage"
 """The key under which what an archive has lost is recorded."""
@@ -129,7 +128,7 @@ def _members(archive: str, also: Sequence[str]) -> Iterator[tuple[str, tuple[str
 
     A picture is what has a picture's ending, or one of the ``also`` ones.
     """
-    with epath.Path(archive).open("rb") as file:
+    with to_path(archive).open("rb") as file:
         stream = _Bounded(file)
         with _opened(archive, stream) as tar:
             count = 0

@@ -1,0 +1,246 @@
+"""Paths of files wherever they lie: local ones are `pathlib`'s, those behind a scheme are universal_pathlib's.
+
+Both have the same methods. What stores need besides is here: a file that is written whole or not at all, one that is
+created only if there is none, and patience with a store that answers "later".
+
+Free of JAX: worker processes import it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from jepa_jax.errors import ArgumentError, JobError
+
+AnyPath: TypeAlias = Path
+"""A path, local or not: universal_pathlib's have the methods of `pathlib.Path`, and no `__fspath__`."""
+
+PathLike: TypeAlias = str | os.PathLike[str]
+"""What a path is made of."""
+
+STORES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "hf": "huggingface_hub", "memory": "fsspec"}
+"""Schemes of whole inputs and outputs, and the package that reads and writes each."""
+
+SETTLED = 3.0
+"""Seconds after which a file that stands in its place is taken to be the last one of those that began there."""
+
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between tries of what a store refused for the moment: half a minute in all."""
+
+_NO_LINKS = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV))
+
+_LATER = frozenset(
+    "SlowDown ServiceUnavailable InternalError RequestTimeout RequestTimeTooSkewed Throttling 429 500 502 503".split()
+)
+"""Codes of answers after which the same request may succeed; the stores' packages try some of them again."""
+
+TEMPORARY = f".{socket.gethostname()}-{os.getpid()}.tmp"
+"""Ending of this process's temporary files, which begin with a dot."""
+
+Result = TypeVar("Result")
+
+
+def to_path(place: PathLike) -> AnyPath:
+    """A path as an object; nothing is looked up.
+
+    Raises:
+        ArgumentError: it lies in a store that nothing installed here can reach.
+    """
+    text = str(place)
+    if not is_remote(text):
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    scheme = text.partition("://")[0].lower()
+    try:
+        from upath import UPath
+
+        # Listings must not be kept: other processes write into the same folder.
+        options: dict[str, Any] = {} if scheme in ("memory", "file") else {"use_listings_cache": False}
+        path: Any = UPath(text, **options)
+        store_of(path)  # loads its package
+    except ImportError as error:
+        package = STORES.get(scheme, "that fsspec asks for")
+        raise ArgumentError(f"{text!r} needs the package {package} ({error}): pip install {package}.") from error
+    except ValueError as error:
+        raise ArgumentError(f"{text!r}: {error}; known are paths here, {known_stores()}.") from error
+    return path
+
+
+def store_of(path: AnyPath) -> tuple[Any, str]:
+    """The fsspec file system that a path behind a scheme lies in, and its name there."""
+    remote: Any = path
+    return remote.fs, remote.path
+
+
+def known_stores() -> str:
+    """The schemes in words."""
+    return ", ".join(f"{scheme}://" for scheme in sorted(STORES))
+
+
+def is_remote(place: PathLike) -> bool:
+    """Whether a path has a scheme."""
+    return "://" in str(place)
+
+
+def patiently(operation: Callable[[], Result], waits: tuple[float, ...] = WAITS) -> Result:
+    """The result of a request to a store, asked again where the store is busy or the connection broke.
+
+    Args:
+        operation: what is asked; it may be asked several times.
+        waits: seconds between the tries, each drawn from half of it to all of it.
+    """
+    for wait in waits:
+        try:
+            return operation()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+        time.sleep(wait * random.uniform(0.5, 1))
+    return operation()
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether what a store answered may be otherwise in a moment."""
+    while error is not None:
+        if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+            return True
+        response = getattr(error, "response", None)  # botocore's
+        codes = [response.get("Error", {}).get("Code")] if isinstance(response, dict) else []
+        codes += [getattr(error, name, None) for name in ("code", "status")]  # gcsfs's, aiohttp's
+        if any(str(code) in _LATER for code in codes):
+            return True
+        package = type(error).__module__.partition(".")[0]
+        if package in ("aiohttp", "botocore") and "Connection" in type(error).__name__:
+            return True
+        error = error.__cause__
+    return False
+
+
+def read_bytes(path: AnyPath) -> bytes:
+    """A whole file."""
+    return patiently(path.read_bytes) if is_remote(path) else path.read_bytes()
+
+
+def names_in(folder: AnyPath) -> list[str]:
+    """Names of what lies in a folder; none where there is no such folder."""
+    if not is_remote(folder):
+        try:
+            return os.listdir(folder)
+        except FileNotFoundError:
+            return []
+    try:
+        # One listing, where asking first whether it is a folder would be another.
+        store, name = store_of(folder)
+        found = patiently(lambda: store.ls(name, detail=False))
+    except FileNotFoundError:
+        return []
+    return [name for entry in found if (name := entry.rstrip("/").rpartition("/")[2])]
+
+
+def make_folder(path: AnyPath) -> None:
+    """Make a local folder and those above it; stores have none."""
+    if not is_remote(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def remove(path: AnyPath) -> None:
+    """Remove a file if it is there."""
+    if is_remote(path):
+        store, name = store_of(path)
+        with contextlib.suppress(FileNotFoundError):
+            patiently(lambda: store.rm_file(name))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_whole(path: AnyPath, data: bytes) -> None:
+    """Write a file so that no reader ever sees half of it: under a temporary name, then renamed; a store does it so.
+
+    Raises:
+        JobError: it cannot be written; the temporary file is gone then, and what was there before is untouched.
+    """
+    if is_remote(path):
+        _put(path, data)
+        return
+    with _temporary_beside(path, data) as temporary:
+        os.replace(temporary, path)
+
+
+def create(path: AnyPath, data: bytes) -> bool:
+    """Create a file with this content unless there is one: whether it was created.
+
+    A local disk links a whole temporary file to the name, which fails where there is one. An object store is asked to
+    put the object only if there is none (fsspec's ``mode="create"``: ``If-None-Match`` on S3, ``ifGenerationMatch=0``
+    on Google Cloud Storage). Where renaming is all there is, the file is written if there is none, and seen to have
+    stayed `SETTLED` seconds later.
+    """
+    if is_remote(path):
+        store, name = store_of(path)
+        with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # this store knows no conditional put
+            try:
+                patiently(lambda: store.pipe_file(name, data, mode="create"))
+            except FileExistsError:
+                # An answer may have been lost, and the request sent again.
+                return read_bytes(path) == data
+            return read_bytes(path) == data
+        return _write_and_see(path, data)
+    with _temporary_beside(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # A network file system may have made the link and lost its answer: then the file has two names.
+            return os.stat(temporary).st_nlink == 2
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _write_and_see(path, data)
+    return True
+
+
+def _write_and_see(path: AnyPath, data: bytes) -> bool:
+    if path.exists():
+        return False
+    write_whole(path, data)
+    time.sleep(SETTLED)
+    return read_bytes(path) == data
+
+
+def _put(path: AnyPath, data: bytes) -> None:
+    store, name = store_of(path)
+    try:
+        patiently(lambda: store.pipe_file(name, data))
+    except Exception as error:  # every store's package has errors of its own
+        raise _cannot_be_written(path, error) from error
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: AnyPath, data: bytes) -> Iterator[str]:
+    """A whole file under a temporary name of this process beside ``path``, removed at the end if it is still there."""
+    temporary = f"{path.parent}/.{path.name}{TEMPORARY}"
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())  # else a power cut after the rename could leave an empty part
+        yield temporary
+    except OSError as error:
+        raise _cannot_be_written(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _cannot_be_written(path: AnyPath, error: Exception) -> JobError:
+    number = getattr(error, "errno", None)
+    remedy = "make space, and" if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "once it can be written,"
+    return JobError(
+        f"{path} cannot be written: {getattr(error, 'strerror', None) or error}. Every part that is there is whole: "
+        f"{remedy} the same command resumes the job."
+    )
