@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jepa_jax.paths import AnyPath, read_bytes
+from jepa_jax.paths import AnyPath, is_remote, patiently, read_bytes
+
+Result = TypeVar("Result")
 
 
 def read_parquet(path: AnyPath, columns: Sequence[str] | None = None) -> pa.Table:
@@ -30,14 +33,20 @@ def open_parquet(path: AnyPath) -> pq.ParquetFile:
 
 def read_schema(path: AnyPath) -> pa.Schema:
     """Names and types of the columns, from the footer alone."""
-    with path.open("rb") as stream:
-        return pq.ParquetFile(stream).schema_arrow
+    return _opened(path, lambda file: file.schema_arrow)
 
 
 def read_footer(path: AnyPath) -> pq.FileMetaData:
     """What a file says of itself, such as its number of rows and its metadata; its columns are not read."""
-    with path.open("rb") as stream:
-        return pq.ParquetFile(stream).metadata
+    return _opened(path, lambda file: file.metadata)
+
+
+def _opened(path: AnyPath, look: Callable[[pq.ParquetFile], Result]) -> Result:
+    def read() -> Result:
+        with path.open("rb") as stream:
+            return look(pq.ParquetFile(stream))
+
+    return patiently(read) if is_remote(path) else read()
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

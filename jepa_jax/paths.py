@@ -89,14 +89,13 @@ def is_remote(place: PathLike) -> bool:
     return "://" in str(place)
 
 
-def patiently(operation: Callable[[], Result], waits: tuple[float, ...] = WAITS) -> Result:
+def patiently(operation: Callable[[], Result]) -> Result:
     """The result of a request to a store, asked again where the store is busy or the connection broke.
 
     Args:
         operation: what is asked; it may be asked several times.
-        waits: seconds between the tries, each drawn from half of it to all of it.
     """
-    for wait in waits:
+    for wait in WAITS:
         try:
             return operation()
         except Exception as error:
@@ -187,8 +186,12 @@ def create(path: AnyPath, data: bytes) -> bool:
             try:
                 patiently(lambda: store.pipe_file(name, data, mode="create"))
             except FileExistsError:
-                # An answer may have been lost, and the request sent again.
-                return read_bytes(path) == data
+                pass
+            except (TypeError, ValueError, NotImplementedError):
+                raise
+            except Exception as error:  # every store's package has errors of its own
+                raise _cannot_be_written(path, error) from error
+            # An answer may have been lost, and the request sent again: what stands there tells.
             return read_bytes(path) == data
         return _write_and_see(path, data)
     with _temporary_beside(path, data) as temporary:

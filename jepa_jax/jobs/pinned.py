@@ -124,7 +124,7 @@ def pin_records(directory: AnyPath, source: Records, manifest: dict[str, Any], w
             f"input {source.name}: its records are told apart by their position alone, so that nothing says which are "
             "new. Score them in a new output directory."
         )
-    if not extend and (new or source.positional or (source.selected and vanished)):
+    if not extend and (new or source.positional or source.selected):
         raise JobError(
             f"output {directory} belongs to another job (input: {len(ever)} records there and {len(source.keys)} now; "
             f"{_some(new)} new, {_some(sorted(vanished))} vanished). Score new records in a new output directory, or "

@@ -110,6 +110,11 @@ def run_job(
             progress.note(note)
         with Deal(directory, plan.missing, team, plan.writer.written) as deal:
             _score_missing(encoder, plan, options, progress, team, deal, signals)
+            if deal.alone:
+                progress.note(
+                    f"This process did all parts, and none of the {team.count - 1} others was seen: do all see "
+                    f"one and the same directory {directory}?"
+                )
             return _finish(plan, directory, options, team, deal, signals)
 
 

@@ -25,6 +25,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +100,7 @@ class Deal:
     def __init__(self, directory: AnyPath, missing: Sequence[int], team: Team, written: Callable[[], set[int]]):
         self._folder = directory / CLAIMS
         self._team, self._written = team, written
+        self._dealt = tuple(missing)
         self._missing = list(missing)
         self._holder = Holder(team.index, socket.gethostname(), os.getpid(), secrets.token_hex(6))
         self._signs: dict[str, tuple[bytes, float]] = {}
@@ -134,16 +136,14 @@ class Deal:
         return bool(self._missing)
 
     @property
-    def others(self) -> list[int]:
-        """Missing parts that other processes have in hand, as far as is known."""
-        return [part for part in self._missing if part not in self._mine]
+    def alone(self) -> bool:
+        """Whether this process did all that was missing though others should be there."""
+        return self._team.count > 1 and len(self._dealt) > self._team.count and self._mine.issuperset(self._dealt)
 
     def clear(self) -> None:
-        """Remove all claims: the job is done."""
-        for name in names_in(self._folder):
-            remove(self._folder / name)
-        with contextlib.suppress(OSError, NotImplementedError):  # of a store there is no folder
-            self._folder.rmdir()
+        """Remove all claims: the job is done. The folder stays: another process may look into it in this moment."""
+        with ThreadPoolExecutor(8) as pool:  # a store answers many at once
+            list(pool.map(lambda name: remove(self._folder / name), names_in(self._folder)))
 
     def _claim(self, part: int) -> bool:
         path = self._folder / f"part-{part:05d}.json"

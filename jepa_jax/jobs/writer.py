@@ -176,7 +176,11 @@ class PartWriter:
         if shard not in self.written():
             return
         scored, failed = self.read(shard)
-        kept = [table.filter([key not in keys for key in table["key"].to_pylist()]) for table in (scored, failed)]
+        dropped = set(keys)
+        kept = [
+            table.filter(pa.array([key not in dropped for key in table["key"].to_pylist()], pa.bool_()))
+            for table in (scored, failed)
+        ]
         if kept[0].num_rows + kept[1].num_rows < scored.num_rows + failed.num_rows:
             self._put(shard, kept[0], kept[1])
 

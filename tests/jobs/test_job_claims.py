@@ -6,9 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import ClassVar
 
-import fsspec
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -17,6 +15,7 @@ from jobs_shared import Silent, as_an_earlier_version_wrote_it, table, tiny_enco
 
 import jepa_jax as jj
 from jepa_jax import paths
+from jepa_jax.analysis.table import read_table
 from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
 from jepa_jax.paths import to_path
 
@@ -126,7 +125,7 @@ def test_a_directory_that_an_earlier_version_began_is_resumed(tmp_path: Path, so
     assert len(list(output.glob("part-*-of-00006.parquet"))) == 6
     assert not (output / "scores").exists()
     assert table(output).equals(expected.drop_columns(["place", "bytes"]))
-    assert jj.read_scores(output).keys.tolist() == expected["key"].to_pylist()
+    assert read_table(output).keys.tolist() == expected["key"].to_pylist()
     with pytest.raises(jj.JobError, match=r"begun by an earlier version.*cannot be extended"):
         run_job(tiny_encoder(), source, output, Silent(), dataclasses.replace(OPTIONS, extend=True))
 
@@ -166,31 +165,19 @@ def test_the_manifest_is_created_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [found.name for found in tmp_path.iterdir()] == ["manifest.json"]
 
 
-class Bucket(MemoryFileSystem):
-    """An object store: fsspec's own in memory, under the name of Google's."""
-
-    protocol = ("gs", "gcs")
-    store: ClassVar = {}
-    pseudo_dirs: ClassVar = [""]
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return "/" + str(path).removeprefix("gs://").strip("/")
-
-
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    for name in Bucket.protocol:
-        fsspec.register_implementation(name, Bucket, clobber=True)
-    Bucket.store.clear()
-    return Bucket()
+def bucket(monkeypatch: pytest.MonkeyPatch) -> MemoryFileSystem:
+    """An object store: fsspec's own in memory."""
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    return MemoryFileSystem()
 
 
 def test_an_object_store_holds_a_job_and_the_local_disk_nothing(
-    tmp_path: Path, source, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source, bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    output = "gs://bucket/scores"
+    output = "memory://bucket/scores"
     run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     names = {name.rpartition("/")[2] for name in bucket.find("/bucket/scores")}
@@ -200,7 +187,7 @@ def test_an_object_store_holds_a_job_and_the_local_disk_nothing(
     assert run_job(tiny_encoder(), source, output, Silent(), OPTIONS).resumed == 10
     with pytest.raises(jj.JobError, match="belongs to another job"):
         run_job(tiny_encoder(), source, output, Silent(), dataclasses.replace(OPTIONS, columns=("embedding",)))
-    path = to_path("gs://bucket/once")
+    path = to_path("memory://bucket/once")
     assert [paths.create(path, content) for content in (b"first", b"second")] == [True, False]
     assert path.read_bytes() == b"first"
 

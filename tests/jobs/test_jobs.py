@@ -21,9 +21,8 @@ from PIL import Image
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
-from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job, runner
+from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.shards import default_shard_size
-from jepa_jax.jobs.stopping import StopSignals
 from jepa_jax.paths import to_path
 from jepa_jax.scoring.options import ScoreOptions
 
@@ -189,24 +188,6 @@ def test_temporary_files_of_others_who_still_write_are_left_alone(encoder: Encod
     os.utime(old, (0, 0))
     run_job(encoder, open_source(pictures), output, Silent())
     assert sorted(output.rglob("*.tmp")) == sorted([writing, elsewhere])
-
-
-def test_a_process_that_sees_another_directory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runner, "SEEN_WITHIN", 0.0)
-    with StopSignals() as signals:
-        with pytest.raises(jj.JobError, match="all processes must see one and the same directory"):
-            runner._wait_for_manifest(to_path(tmp_path), {"encoder": "tiny"}, signals)
-        (tmp_path / "manifest.json").write_text(json.dumps({"pinned": {"encoder": "tiny"}}))
-        runner._wait_for_manifest(to_path(tmp_path), {"encoder": "tiny"}, signals)
-        with pytest.raises(jj.JobError, match="one and the same directory"):
-            runner._wait_for_manifest(to_path(tmp_path), {"encoder": "other"}, signals)
-
-
-def test_a_process_that_waits_for_the_others_heeds_a_signal(tmp_path: Path):
-    with StopSignals() as signals:
-        os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(JobInterrupted):
-            runner._wait_for_manifest(to_path(tmp_path), {"encoder": "tiny"}, signals)
 
 
 def test_a_selection_and_the_whole_are_two_jobs(encoder: Encoder, pictures: Path, tmp_path: Path):

@@ -45,7 +45,8 @@ def tiny_encoder() -> Encoder:
 
 def table(output: Path) -> pa.Table:
     """The score table as one, as the README reads it."""
-    files = sorted(str(path) for path in (output / "scores").glob("part-*.parquet"))
+    folder = output / "scores" if (output / "scores").is_dir() else output  # where an earlier version had them
+    files = sorted(str(path) for path in folder.glob("part-*.parquet"))
     return ds.dataset(files).to_table()
 
 
