@@ -15,8 +15,10 @@ from jepa_jax.images.sources.folder import FOLDER, IMAGES, Contents, is_image, l
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.listing import LISTING, is_table, lists_others
 from jepa_jax.images.sources.patterns import expand
+from jepa_jax.images.sources.picture_tables import PICTURE_TABLES, is_parquet, is_picture_table, without_lists
 from jepa_jax.images.sources.records import Records, Unusable, full_path, text_key, unique_records
 from jepa_jax.images.sources.remote import HERE, OF_EPATH, local_path, require_readable, scheme_of
+from jepa_jax.images.sources.saved_datasets import SAVED_DATASET
 from jepa_jax.images.sources.tfds import TFDS
 from jepa_jax.images.sources.webdataset import WEBDATASET
 
@@ -25,7 +27,9 @@ KINDS: tuple[SourceKind, ...] = (
     FOLDER,
     WEBDATASET,
     ARRAY_RECORD,
+    SAVED_DATASET,
     TFDS,
+    PICTURE_TABLES,
     LISTING,
     ARRAYS,
 )
@@ -99,14 +103,14 @@ def _named(name: str) -> SourceKind | None:
 
 
 def _open_directory(name: str, directory: epath.Path, part: str | None) -> Records:
+    place = os.fspath(directory)
     entries = sorted(entry.name for entry in directory.iterdir())
     for kind in KINDS:
         if kind.is_folder(entries):
-            return kind.open(name, [name], part)
-    place = os.fspath(directory)
+            return kind.open(name, [place], part)
     contents = look_through(place, _may_hold_pictures)
-    archives = [file for file in contents.claimed if _is_archive(file)]
     others = _further_pictures(place, contents)
+    archives = [file for file in others if _is_archive(file)]
     if contents.pictures and others:
         raise ArgumentError(
             f"input {text_key(name)} holds {_counted(contents.pictures, 'image', 'images')} and "
@@ -119,6 +123,9 @@ def _open_directory(name: str, directory: epath.Path, part: str | None) -> Recor
             f"input {text_key(name)} holds archives that are compressed, such as {text_key(compressed)}, and others "
             f"that are not, such as {text_key(archives[0])}: decompress the former, or name the latter by a pattern."
         )
+    if archives and all(map(is_parquet, archives)):
+        tables = without_lists([os.path.join(place, file) for file in contents.claimed if is_parquet(file)])
+        archives = others = [table.removeprefix(os.path.join(place, "")) for table in tables]
     for folder in sorted({os.path.dirname(file) for file in archives}):
         _require_no_directory_of_a_kind(os.path.join(place, folder))
     if archives:
@@ -132,12 +139,15 @@ def _open_directory(name: str, directory: epath.Path, part: str | None) -> Recor
 
 def _further_pictures(place: str, contents: Contents) -> list[str]:
     """Files among a folder's pictures, or in place of them, that hold or list further ones."""
-    found = [file for file in contents.claimed if _is_archive(file) or _is_compressed(file)]
+    found = [f for f in contents.claimed if (_is_archive(f) and not is_parquet(f)) or _is_compressed(f)]
     found += [file for file in contents.claimed if ARRAYS.is_file(file) and holds_pictures(f"{place}/{file}")]
     if contents.pictures and (tables := [file for file in contents.claimed if is_table(file)]):
         known = frozenset(file.rpartition("/")[2] for file in contents.pictures)
         found += [file for file in tables[:MOST_TABLES] if lists_others(f"{place}/{file}", known)]
-    return found
+    elif not contents.pictures:
+        tables = [file for file in contents.claimed if is_parquet(file)]
+        found += [file for file in tables[:MOST_TABLES] if is_picture_table(f"{place}/{file}")]
+    return sorted(found)
 
 
 def _require_no_directory_of_a_kind(place: str) -> None:
