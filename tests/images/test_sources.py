@@ -230,8 +230,9 @@ def test_a_kind_that_needs_a_package_names_it(tmp_path: Path, monkeypatch: pytes
 
 def test_messages_name_every_kind(tmp_path: Path):
     kinds = (
-        "an image or a pattern of images, a folder of images, .tar (WebDataset), .array_record, a folder of "
-        "datasets' save_to_disk, tfds:NAME/SPLIT, tfds:DIR/SPLIT, .parquet tables of images, a .parquet, .csv, .jsonl or .txt list of paths, or .npy/.npz arrays"
+        "an image or a pattern of images, a folder of images, .tar (WebDataset), .array_record, a folder of datasets' "
+        "save_to_disk, tfds:NAME/SPLIT, tfds:DIR/SPLIT, .parquet tables of images, a .parquet, .csv, .jsonl or .txt "
+        "list of paths, or .npy/.npz arrays"
     )
     with pytest.raises(jj.ArgumentError, match=re.escape(f"does not exist; give {kinds}.")):
         open_source(tmp_path / "nowhere")

@@ -12,6 +12,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.array_record import ARRAY_RECORD
 from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
 from jepa_jax.images.sources.folder import FOLDER, IMAGES, Contents, is_image, look_through, records_of
+from jepa_jax.images.sources.joined import AND, joined, separate
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.listing import LISTING, is_table, lists_others
 from jepa_jax.images.sources.patterns import expand
@@ -52,13 +53,16 @@ def open_source(path: epath.PathLike) -> Records:
     Several archives are given as a pattern, ``shard-*.tar`` or ``shard-{000..127}.tar``, or as a folder that
     holds no image but archives. After ``::`` stands which part of an input is meant where there are several: the
     ending of a sample's picture (``shard-*.tar::jpg``), the column of paths (``list.csv::image_path``), the array
-    (``sets.npz::x_test``) or the feature (``tfds:NAME/SPLIT::image``).
+    (``sets.npz::x_test``) or the feature (``tfds:NAME/SPLIT::image``). Several inputs in one name, as `open_sources`
+    gives it, are each in full, with `` + `` between them.
 
     Raises:
         ArgumentError: it is nothing that can be scored, holds no record, or could be read in two ways.
         OSError: the machine, its disk or its network is in trouble.
     """
     name = os.fspath(path)
+    if len(names := _separate(name)) > 1:
+        return open_sources(names)
     place, part = _place_and_part(name)
     if kind := _named(name):
         return kind.open(name, part=part)
@@ -82,8 +86,42 @@ def open_source(path: epath.PathLike) -> Records:
     raise ArgumentError(f"input {text_key(name)} does not exist; give {accepted()}.")
 
 
+def open_sources(paths: Sequence[epath.PathLike], column: str | None = None) -> Records:
+    """The records of one or more inputs; of several, the input's name stands before the key.
+
+    Args:
+        paths: the inputs; see `open_source`.
+        column: of the pictures or their paths, in each of them: what else stands behind ``::``.
+
+    Raises:
+        ArgumentError: there is none, one is given twice, or one cannot be opened.
+    """
+    names = [os.fspath(path) if column is None else _with_column(os.fspath(path), column) for path in paths]
+    if not names:
+        raise ArgumentError(f"no input is given; give {accepted()}.")
+    if len(names) == 1:
+        return open_source(names[0])
+    in_full = list(map(name_in_full, names))
+    if len(set(in_full)) < len(in_full):
+        joined(in_full, [])  # which refuses it, before any is looked through
+    return joined(in_full, list(map(open_source, names)))
+
+
+def _with_column(name: str, column: str) -> str:
+    place, part = _place_and_part(name)
+    if part is not None:
+        raise ArgumentError(f"input {text_key(name)} and column={column!r} both say what is meant of it; give one.")
+    return f"{place}{PART}{column}"
+
+
+def _separate(name: str) -> list[str]:
+    return [name] if os.path.exists(name) else separate(name)
+
+
 def name_in_full(name: str) -> str:
     """An input's name wherever the command is given: local paths in full."""
+    if len(names := _separate(name)) > 1:
+        return AND.join(map(name_in_full, names))
     kind = _named(name)
     return kind.in_full(name) if kind else full_path(name)
 
@@ -133,7 +171,7 @@ def _open_directory(name: str, directory: epath.Path, part: str | None) -> Recor
         besides = contents.others + len(contents.claimed) - len(others)
         return _with_problems(replace(records, left_out=records.left_out + besides), contents.problems)
     if part is not None:
-        raise ArgumentError(f"input {name}: a folder of images has no parts; leave out {PART}{part}.")
+        raise ArgumentError(f"input {name}: a folder of images has no columns or other parts; leave out {PART}{part}.")
     return records_of(name, contents)
 
 

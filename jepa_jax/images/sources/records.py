@@ -51,6 +51,7 @@ class Records:
         selected: whether these are some records of an input, chosen by their keys.
         absent: keys that were chosen and are not there.
         places: from a locator to where its picture is, as one text; None where every record is a file of its own.
+        file_of: from a locator to the file that holds this record and nothing else; None where the reader says it.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Records:
     selected: bool = False
     absent: tuple[str, ...] = ()
     places: Callable[[Any], str | None] | None = None
+    file_of: Callable[[Any], str | None] | None = None
 
     def read(self, index: int) -> bytes | np.ndarray:
         """The content of one record.
@@ -78,9 +80,7 @@ class Records:
     def path(self, index: int) -> str | None:
         """The file that holds this record and nothing else; None where there is none, or its name is no UTF-8."""
         locator = self.locators[index]
-        if self.reader is not read_file or isinstance(locator, Unusable):
-            return None
-        return file_place(locator)
+        return None if isinstance(locator, Unusable) else file_of(self, locator)
 
     def place(self, index: int) -> str | None:
         """Where a record's picture is: a text that leads back to it, or None where there is no picture or no text.
@@ -197,6 +197,13 @@ def _told_apart(entries: list[tuple[str, Any]], taken: set[str]) -> Iterator[tup
         if given in count:
             count[given] = number
         yield key, Unusable(f"duplicate key: {given!r} is in the input before") if has_image else locator
+
+
+def file_of(records: Records, locator: Any) -> str | None:
+    """The file of a locator, where it is one of its own."""
+    if records.file_of is not None:
+        return records.file_of(locator)
+    return file_place(locator) if records.reader is read_file else None
 
 
 def full_path(path: str) -> str:
