@@ -84,7 +84,7 @@ def joined(names: Sequence[str], parts: Sequence[Records]) -> Records:
             "by itself."
         )
     labels = _labels(names)
-    keys = [f"{label}/{key}" for label, part in zip(labels, parts, strict=True) for key in part.keys]
+    keys = [key for label, part in zip(labels, parts, strict=True) for key in _below(f"{label}/", part.keys)]
     if len(set(keys)) < len(keys):
         raise ArgumentError(f"inputs {' and '.join(labels)} give records the same keys; score them one by one.")
     places = _Places(tuple(parts))
@@ -99,6 +99,11 @@ def joined(names: Sequence[str], parts: Sequence[Records]) -> Records:
         places=places,
         file_of=places.file,
     )
+
+
+def _below(label: str, keys: Sequence[str]) -> Sequence[str]:
+    """Keys with a label before them, where they do not begin with it themselves as those of a table's rows do."""
+    return keys if all(key.startswith(label) for key in keys) else [label + key for key in keys]
 
 
 def separate(name: str) -> list[str]:
