@@ -8,20 +8,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.dirfs import DirFileSystem
-from fsspec.implementations.local import LocalFileSystem
+from dataset_hub import DatasetHub
 from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image
 from small_inputs import picture, refused, write_tar
 
 from jepa_jax.errors import ImageError
 from jepa_jax.images import Records, open_source
+from jepa_jax.images.reasons import of_the_machine
 from jepa_jax.images.sources import name_in_full, picture_tables, rows_read_ahead
 from jepa_jax.jobs import JobOptions, run_job
+
+pytest_plugins = ["dataset_hub"]  # the fixture
 
 
 def contents(source: Records) -> list[bytes]:
@@ -266,39 +269,59 @@ def test_a_saved_data_set_that_is_damaged(written: tuple[Any, Path], tmp_path: P
 # The hub
 
 
-class LocalHub(DirFileSystem):
-    """What `HfFileSystem` is to a repository, for a folder on this machine."""
-
-    protocol = "hf"
-    cachable = False
-    root = ""
-
-    def __init__(self, **options: Any):
-        super().__init__(path=self.root, fs=LocalFileSystem(), **options)
-
-    @classmethod
-    def _strip_protocol(cls, path: Any) -> Any:
-        return str(path).removeprefix("hf://").rstrip("/")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a data set, that is behind hf://."""
-    monkeypatch.setattr(LocalHub, "root", str(tmp_path / "hub"))
-    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "hf", LocalHub)
-    return tmp_path / "hub"
-
-
-def test_a_data_set_of_the_hub(hub: Path):
+def test_a_data_set_of_the_hub(dataset_hub: DatasetHub, tmp_path: Path):
     for i in range(2):
-        embedded(hub / f"datasets/some/cats@v1/data/train-{i}.parquet", [2 * i, 2 * i + 1])
-    (hub / "datasets/some/cats@v1/README.md").touch()
-    name = "hf://datasets/some/cats@v1"
+        embedded(dataset_hub.folder / f"data/train-{i}.parquet", [2 * i, 2 * i + 1])
+    (dataset_hub.folder / "README.md").touch()
+    name = "hf://datasets/some/cats@main"
     source = open_source(name)
+    assert (source.left_out, name_in_full(source.name)) == (1, name)
     assert list(source.keys) == [f"data/train-{i}.parquet/{row}" for i in range(2) for row in range(2)]
     assert contents(source) == [picture(red) for red in range(4)]
     assert source.place(3) == f"{name}/data/train-1.parquet::1"
-    assert name_in_full(source.name) == name
-    assert contents(open_source(f"{name}/data/train-1.parquet::image")) == [picture(2), picture(3)]
+    assert contents(open_source("hf://datasets/some/cats/data/train-1.parquet::image")) == [picture(2), picture(3)]
     assert contents(open_source(f"{name}/data/*.parquet")) == [picture(red) for red in range(4)]
     refused("hf://datasets/some/dogs", "does not exist")
+    run_job(tiny_encoder(), source, tmp_path / "out", Silent(), JobOptions(batch_size=4, workers=1))
+    assert table(tmp_path / "out")["key"].to_pylist() == list(source.keys)
+    (dataset_hub.folder / "saved").mkdir()
+    for file in ("state.json", "dataset_info.json"):
+        (dataset_hub.folder / "saved" / file).write_text("{}")
+    refused(f"{name}/saved", r"written by save_to_disk, .* copy it to this machine, or write it as Parquet")
+
+
+def test_of_a_table_behind_a_scheme_the_footer_alone_is_read_first(
+    dataset_hub: DatasetHub, monkeypatch: pytest.MonkeyPatch
+):
+    noise = np.random.default_rng(0).bytes(2**20)
+    rows = [{"bytes": noise[:-1] + bytes([i]), "path": None} for i in range(16)]
+    file = dataset_hub.folder / "a.parquet"
+    pq.write_table(pa.table({"image": rows}), file, row_group_size=4, compression="none", use_dictionary=False)
+    monkeypatch.setattr("huggingface_hub.HfFileSystemFile.DEFAULT_BLOCK_SIZE", 2**16, raising=False)
+    source = open_source("hf://datasets/some/cats/a.parquet")
+    assert len(source.keys) == 16
+    assert sum(dataset_hub.sent) < file.stat().st_size
+
+
+def test_a_hub_that_is_away_is_no_images_fault(dataset_hub: DatasetHub):
+    embedded(dataset_hub.folder / "a.parquet", [1])
+    source = open_source("hf://datasets/some/cats/a.parquet")
+    dataset_hub.status = 403
+    with pytest.raises(OSError, match="403") as caught:
+        source.read(0)
+    assert not of_the_machine(caught.value)
+    httpx = hubs_client()
+    for error in (httpx.ConnectError("no route"), httpx.ReadTimeout("too slow"), answered(503), answered(429)):
+        assert of_the_machine(error)
+    assert not of_the_machine(answered(404))
+
+
+def hubs_client() -> Any:
+    """The library by which the hub's client speaks HTTP."""
+    return sys.modules[huggingface_hub.errors.HfHubHTTPError.__mro__[1].__module__]
+
+
+def answered(status: int) -> Exception:
+    httpx = hubs_client()
+    response = httpx.Response(status, request=httpx.Request("GET", "https://a.example"))
+    return httpx.HTTPStatusError(str(status), request=response.request, response=response)
