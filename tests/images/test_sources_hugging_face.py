@@ -1,19 +1,20 @@
 """Hugging Face's data sets, as Parquet and as `save_to_disk` leaves them, against what `datasets` itself reads."""
 
+from __future__ import annotations
+
 import io
 import json
 import pickle
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dataset_hub import DatasetHub
 from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image
 from small_inputs import picture, refused, write_tar
@@ -23,6 +24,9 @@ from jepa_jax.images import Records, open_source
 from jepa_jax.images.reasons import of_the_machine
 from jepa_jax.images.sources import name_in_full, picture_tables, rows_read_ahead
 from jepa_jax.jobs import JobOptions, run_job
+
+if TYPE_CHECKING:
+    from dataset_hub import DatasetHub
 
 pytest_plugins = ["dataset_hub"]  # the fixture
 
@@ -139,7 +143,6 @@ def test_which_column_holds_the_pictures(tmp_path: Path):
     pq.write_table(pa.table(two), path)
     assert contents(open_source(path)) == [picture(1)]
     assert contents(open_source(f"{path}::thumb")) == [picture(2)]
-    refused(f"{path}::label", "lists 1|must be text|is not there")
     pq.write_table(pa.table({"left": [picture(1)], "right": [picture(2)]}), path)
     refused(path, rf"columns left and right, and each could hold the pictures; say which one: {path}::left\.$")
     pq.write_table(pa.table({"blob": [picture(4)], "label": [0]}), path)
@@ -231,8 +234,10 @@ def test_rows_of_a_large_group_in_any_order(tmp_path: Path, monkeypatch: pytest.
 
 def test_what_is_damaged_is_named_and_the_rest_is_read(tmp_path: Path):
     path = tmp_path / "a.parquet"
-    pages = {"write_page_checksum": True, "use_dictionary": False, "compression": "none"}
-    pq.write_table(pa.table({"image": [picture(red) for red in range(6)]}), path, row_group_size=2, **pages)
+    pages = {"write_page_checksum": True, "use_dictionary": False, "write_statistics": False}
+    pq.write_table(
+        pa.table({"image": [picture(red) for red in range(6)]}), path, row_group_size=2, compression="none", **pages
+    )
     damaged = bytearray(path.read_bytes())
     damaged[damaged.index(picture(3)) + 40] ^= 1
     path.write_bytes(damaged)

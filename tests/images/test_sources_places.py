@@ -129,7 +129,7 @@ def test_several_inputs_are_one(folder: Path, monkeypatch: pytest.MonkeyPatch):
         "in/2.png",
         "in.tar/a",
         "in.tar/../b",
-        "t.parquet/t.parquet/0",
+        "t.parquet/0",
     ]
     assert [source.read(i) for i in (0, 2, 3, 5)] == [picture(0), picture(2), picture(7), picture(8)]
     with pytest.raises(ImageError, match="leads out of the archive"):
@@ -137,13 +137,14 @@ def test_several_inputs_are_one(folder: Path, monkeypatch: pytest.MonkeyPatch):
     assert [source.path(i) for i in (1, 3)] == [f"{folder}/in/1.png", None]
     here = f"{folder}/in + {folder}/more/in.tar + {folder}/t.parquet"
     assert source.name == here
+    expected = places(source)
     monkeypatch.chdir("/")
     again = open_source(here)
     assert list(again.keys) == list(source.keys)
-    assert places(again) == places(source)
-    assert source.place(3) == f"{folder}/more/in.tar::a.png"
-    some = source.some(2, 0)
-    assert [some.read(i) for i in range(2)] == [source.read(source.keys.index(key)) for key in some.keys]
+    assert places(again) == expected
+    assert again.place(3) == f"{folder}/more/in.tar::a.png"
+    some = again.some(2, 0)
+    assert [some.read(i) for i in range(2)] == [again.read(source.keys.index(key)) for key in some.keys]
 
 
 def test_inputs_of_the_same_name_are_told_apart(folder: Path):

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
 NAME = "some/cats"
