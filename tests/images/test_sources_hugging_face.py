@@ -20,9 +20,10 @@ from PIL import Image
 from small_inputs import picture, refused, write_tar
 
 from jepa_jax.errors import ImageError
-from jepa_jax.images import Records, open_source
+from jepa_jax.images import InputRecipe, PreprocessSpec, Records, open_source
 from jepa_jax.images.reasons import of_the_machine
 from jepa_jax.images.sources import name_in_full, picture_tables, rows_read_ahead
+from jepa_jax.images.worker import Worker
 from jepa_jax.jobs import JobOptions, run_job
 
 if TYPE_CHECKING:
@@ -121,12 +122,11 @@ def test_a_saved_data_set_reads_as_datasets_reads_it(written: tuple[Any, Path]):
     refused(f"{folder}/splits/test::label", "has no pictures in a column 'label'; its columns are label, image")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_job_scores_them_all_the_same(workers: int, written: tuple[Any, Path], tmp_path: Path):
+def test_a_job_scores_them_all_the_same(written: tuple[Any, Path], tmp_path: Path):
     _, folder = written
     scores = []
     for name in ("one.parquet", "parts", "saved"):
-        options = JobOptions(batch_size=4, workers=workers)
+        options = JobOptions(batch_size=4, workers=1)
         run_job(tiny_encoder(), open_source(folder / name), tmp_path / name, Silent(), options)
         assert failures(tmp_path / name) == {}
         scores.append(table(tmp_path / name)["score"].to_pylist())
@@ -274,24 +274,28 @@ def test_a_saved_data_set_that_is_damaged(written: tuple[Any, Path], tmp_path: P
 # The hub
 
 
-def test_a_data_set_of_the_hub(dataset_hub: DatasetHub, tmp_path: Path):
+def test_a_data_set_of_the_hub(dataset_hub: DatasetHub):
     for i in range(2):
         embedded(dataset_hub.folder / f"data/train-{i}.parquet", [2 * i, 2 * i + 1])
     (dataset_hub.folder / "README.md").touch()
+    (dataset_hub.folder / "saved").mkdir()
+    for file in ("state.json", "dataset_info.json"):
+        (dataset_hub.folder / "saved" / file).write_text("{}")
     name = "hf://datasets/some/cats@main"
     source = open_source(name)
-    assert (source.left_out, name_in_full(source.name)) == (1, name)
+    assert (source.left_out, name_in_full(source.name)) == (3, name)
     assert list(source.keys) == [f"data/train-{i}.parquet/{row}" for i in range(2) for row in range(2)]
+    worker = Worker(source.reader, InputRecipe(PreprocessSpec(12, 10)))
+    try:
+        decoded = worker.decode([(i, source.keys[i], source.locators[i]) for i in range(4)])
+    finally:
+        worker.stop()
+    assert [record.reason for record in decoded] == [""] * 4
     assert contents(source) == [picture(red) for red in range(4)]
     assert source.place(3) == f"{name}/data/train-1.parquet::1"
     assert contents(open_source("hf://datasets/some/cats/data/train-1.parquet::image")) == [picture(2), picture(3)]
     assert contents(open_source(f"{name}/data/*.parquet")) == [picture(red) for red in range(4)]
     refused("hf://datasets/some/dogs", "does not exist")
-    run_job(tiny_encoder(), source, tmp_path / "out", Silent(), JobOptions(batch_size=4, workers=1))
-    assert table(tmp_path / "out")["key"].to_pylist() == list(source.keys)
-    (dataset_hub.folder / "saved").mkdir()
-    for file in ("state.json", "dataset_info.json"):
-        (dataset_hub.folder / "saved" / file).write_text("{}")
     refused(f"{name}/saved", r"written by save_to_disk, .* copy it to this machine, or write it as Parquet")
 
 

@@ -17,7 +17,7 @@ from jepa_jax.errors import ArgumentError, JepaJaxError
 from jepa_jax.images.reasons import of_the_machine, sentence
 from jepa_jax.images.sources.image_columns import holds_pictures, image_column, key_column, picture_in
 from jepa_jax.images.sources.kind import PART, SourceKind
-from jepa_jax.images.sources.listing import open_listing
+from jepa_jax.images.sources.listing import LISTING
 from jepa_jax.images.sources.places import Rows, row_place
 from jepa_jax.images.sources.records import Records, text_key, unique_records
 from jepa_jax.images.sources.rows_read_ahead import RowsReadAhead
@@ -82,11 +82,12 @@ def open_parquet_input(name: str, files: Sequence[str], column: str | None = Non
     Raises:
         ArgumentError: a table cannot be read or could be read in two ways, or holds no picture.
     """
-    footers: list[_Footer] = _of_each(functools.partial(_require_footer, name), files)
+    read = _footer if len(files) == 1 else functools.partial(_require_footer, name)
+    footers: list[_Footer] = _of_each(read, files)
     chosen = image_column(name, footers[0].schema, column)
     if chosen is None:
         if len(files) == 1:
-            return open_listing(name, files, column)
+            return LISTING.open(name, files, column)
         raise ArgumentError(
             f"input {text_key(name)}: {text_key(files[0])} has no column of pictures; lists of paths are given one by "
             "one."
