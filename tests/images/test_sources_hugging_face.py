@@ -47,7 +47,7 @@ def led_back(place: str | None) -> bytes:
         with pa.memory_map(file) as stream:
             read = pa.ipc.open_stream(stream).read_all()
     cell = read["image"][int(row)].as_py()
-    return cell if isinstance(cell, bytes) else cell["bytes"]
+    return cell["bytes"] or Path(cell["path"]).read_bytes()
 
 
 def embedded(path: Path, reds: range | list[int], **columns: list[Any]) -> Path:
