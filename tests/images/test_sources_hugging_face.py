@@ -234,9 +234,15 @@ def test_rows_of_a_large_group_in_any_order(tmp_path: Path, monkeypatch: pytest.
 
 def test_what_is_damaged_is_named_and_the_rest_is_read(tmp_path: Path):
     path = tmp_path / "a.parquet"
-    pages = {"write_page_checksum": True, "use_dictionary": False, "write_statistics": False}
+    pictures = pa.table({"image": [picture(red) for red in range(6)]})
     pq.write_table(
-        pa.table({"image": [picture(red) for red in range(6)]}), path, row_group_size=2, compression="none", **pages
+        pictures,
+        path,
+        row_group_size=2,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
     )
     damaged = bytearray(path.read_bytes())
     damaged[damaged.index(picture(3)) + 40] ^= 1

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, Any, cast
 
@@ -111,9 +111,9 @@ def open_parquet_input(name: str, files: Sequence[str], column: str | None = Non
             ]
     records = Records(name, keys, locators, CellReader(chosen), tuple(files), places=row_place)
     if by_key is None:
-        return Records(**vars(records) | {"positional": True})
+        return replace(records, positional=True)
     unique, found = unique_records(zip(keys, locators, strict=True))
-    return Records(**vars(records) | {"keys": unique, "locators": found})
+    return replace(records, keys=unique, locators=found)
 
 
 def labels(name: str, files: Sequence[str]) -> list[str]:

@@ -93,8 +93,9 @@ def _open_split(name: str, folder: str, column: str | None) -> Records:
             "version of datasets: load it and save it again with the present one."
         )
     data = state.get("_data_files")
-    names = [file.get("filename") for file in data if isinstance(file, dict)] if isinstance(data, list) else []
-    if not names or not all(isinstance(file, str) and _is_a_name(file) for file in names):
+    named = [file.get("filename") for file in data if isinstance(file, dict)] if isinstance(data, list) else []
+    names = [file for file in named if isinstance(file, str) and _is_a_name(file)]
+    if not isinstance(data, list) or not names or len(names) < len(data):
         raise ValueError(f"{DATASET} names no files")
     files = [os.path.join(folder, file) for file in names]
     features = _json(os.path.join(folder, DESCRIPTION)).get("features")
