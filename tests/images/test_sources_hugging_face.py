@@ -287,7 +287,7 @@ def test_a_data_set_of_the_hub(dataset_hub: DatasetHub):
     (dataset_hub.folder / "saved").mkdir()
     for file in ("state.json", "dataset_info.json"):
         (dataset_hub.folder / "saved" / file).write_text("{}")
-    name = "hf://datasets/some/cats@main"
+    name = f"hf://datasets/{dataset_hub.name}@main"
     source = open_source(name)
     assert (source.left_out, name_in_full(source.name)) == (3, name)
     assert list(source.keys) == [f"data/train-{i}.parquet/{row}" for i in range(2) for row in range(2)]
@@ -299,7 +299,10 @@ def test_a_data_set_of_the_hub(dataset_hub: DatasetHub):
     assert [record.reason for record in decoded] == [""] * 4
     assert contents(source) == [picture(red) for red in range(4)]
     assert source.place(3) == f"{name}/data/train-1.parquet::1"
-    assert contents(open_source("hf://datasets/some/cats/data/train-1.parquet::image")) == [picture(2), picture(3)]
+    assert contents(open_source(f"hf://datasets/{dataset_hub.name}/data/train-1.parquet::image")) == [
+        picture(2),
+        picture(3),
+    ]
     assert contents(open_source(f"{name}/data/*.parquet")) == [picture(red) for red in range(4)]
     refused("hf://datasets/some/dogs", "does not exist")
     refused(f"{name}/saved", r"written by save_to_disk, .* copy it to this machine, or write it as Parquet")
@@ -313,14 +316,14 @@ def test_of_a_table_behind_a_scheme_the_footer_alone_is_read_first(
     file = dataset_hub.folder / "a.parquet"
     pq.write_table(pa.table({"image": rows}), file, row_group_size=4, compression="none", use_dictionary=False)
     monkeypatch.setattr("huggingface_hub.HfFileSystemFile.DEFAULT_BLOCK_SIZE", 2**16, raising=False)
-    source = open_source("hf://datasets/some/cats/a.parquet")
+    source = open_source(f"hf://datasets/{dataset_hub.name}/a.parquet")
     assert len(source.keys) == 16
     assert sum(dataset_hub.sent) < file.stat().st_size
 
 
 def test_a_hub_that_is_away_is_no_images_fault(dataset_hub: DatasetHub):
     embedded(dataset_hub.folder / "a.parquet", [1])
-    source = open_source("hf://datasets/some/cats/a.parquet")
+    source = open_source(f"hf://datasets/{dataset_hub.name}/a.parquet")
     dataset_hub.status = 403
     with pytest.raises(OSError, match="403") as caught:
         source.read(0)
