@@ -33,6 +33,7 @@ from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.encoders.specs import EncoderSpec, ViTSpec
 from jepa_jax.images.recipe import PreprocessSpec
+from jepa_jax.jobs.machine import describe
 
 BUCKET = "bucket"
 SHARDS = 10
@@ -234,7 +235,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    result = provenance() | run(options.records, options.kills)
+    result = describe() | run(options.records, options.kills)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "results.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps({name: value for name, value in result.items() if name != "runs"}, indent=2))

@@ -43,15 +43,20 @@ ROBUST = "What happens when"
 
 @app.command()
 def score(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
-            metavar="INPUT",
+            metavar="INPUT...",
             help=f"What to score: {accepted()}. Folders are searched recursively; "
-            "several archives are one input: shard-{000..127}.tar; shard-*.tar::jpg names a sample's picture.",
+            "several archives are one input: shard-{000..127}.tar; shard-*.tar::jpg names a sample's picture. "
+            "Several inputs make one table.",
         ),
     ],
     output: Annotated[str, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
+    column: Annotated[
+        str | None,
+        typer.Option(help="Column, array, feature or ending of the pictures or their paths: as INPUT::COLUMN."),
+    ] = None,
     keys: Annotated[
         str | None, typer.Option(help="Score these records alone: keys.txt or selection.parquet of jepa-jax select.")
     ] = None,
@@ -141,7 +146,7 @@ def score(
     """
     from jepa_jax.cli.reporting import ConsoleProgress, JsonProgress, Quiet, print_dry_run, print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
-    from jepa_jax.images.sources import open_source
+    from jepa_jax.images.sources import open_sources
     from jepa_jax.images.sources.keys import read_keys
     from jepa_jax.images.sources.records import text_key
     from jepa_jax.jobs import JobInterrupted, JobOptions, run_job
@@ -175,7 +180,7 @@ def score(
         speaks = team.speaks
         if model is None and speaks:
             console.print(ABOUT_DEFAULT, soft_wrap=True)
-        found = open_source(source)
+        found = open_sources(sources, column)
         found = found.only(read_keys(keys)) if keys else found
         found = found.some(limit, shuffle_seed)
         encoder = load_encoder(
@@ -186,7 +191,7 @@ def score(
         )
         if speaks:
             left_out = f", {found.left_out} other files left out" if found.left_out else ""
-            said = f"{len(found.keys):,} images in {text_key(source)}{left_out}; {encoder}"
+            said = f"{len(found.keys):,} images in {text_key(' and '.join(sources))}{left_out}; {encoder}"
             console.print(said, soft_wrap=True, markup=False)
         if dry_run:
             plan = try_out(encoder, found, output, options, team)

@@ -7,6 +7,7 @@ from jepa_jax.images.decoding import InputRecipe as InputRecipe
 from jepa_jax.images.recipe import PreprocessSpec as PreprocessSpec
 from jepa_jax.images.sources import Records as Records
 from jepa_jax.images.sources import open_source as open_source
+from jepa_jax.images.sources import open_sources as open_sources
 from jepa_jax.images.views import ViewRecipe as ViewRecipe
 from jepa_jax.images.views import Views as Views
 from jepa_jax.images.views import ViewsResult as ViewsResult

@@ -34,6 +34,15 @@ OF_THE_MACHINE = frozenset(
 )
 """Errors of a machine that is out of file handles or memory, or of a disk or network that is away: no image's own."""
 
+TRY_LATER = frozenset((408, 429, 502, 503, 504))
+"""What a web server answers when it, and not the picture, is in trouble."""
+
+WEB_LIBRARIES = frozenset(("httpx", "httpx2", "requests"))
+"""Which the hub's client uses, by its version."""
+
+NO_CONNECTION = frozenset(("TransportError", "ConnectionError", "Timeout"))
+"""Their errors of a connection, which are none of Python's own."""
+
 UNKNOWN = "the content is no known image format"
 
 LONGEST = 300
@@ -58,9 +67,19 @@ def of_the_machine(error: BaseException | None) -> bool:
             return True
         if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
             return True
+        if _of_the_web(error):
+            return True
         # Not what was merely handled meanwhile: libraries try imports that may fail.
         error = error.__cause__
     return False
+
+
+def _of_the_web(error: BaseException) -> bool:
+    """Whether a connection failed, or a server said that it is in trouble: as the hub's client has it."""
+    kinds = ((kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__)
+    if any(library in WEB_LIBRARIES and name in NO_CONNECTION for library, name in kinds):
+        return True
+    return getattr(getattr(error, "response", None), "status_code", None) in TRY_LATER
 
 
 def unopened(content: bytes) -> ImageError:

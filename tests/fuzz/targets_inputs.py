@@ -64,6 +64,29 @@ def parquet(random: np.random.Generator, folder: Path) -> Path:
     return folder / "a.parquet"
 
 
+def embedded(random: np.random.Generator, folder: Path) -> Path:
+    """A table that holds its pictures, in groups of two, with or without checksums, keys and paths."""
+    pictures = [picture(random) for _ in range(5)]
+    cells = pictures if random.random() < 0.5 else [{"bytes": content, "path": None} for content in pictures]
+    keys = {"key": [f"photo {i}" for i in range(5)]} if random.random() < 0.5 else {}
+    compression = ["none", "snappy", "zstd", "gzip"][int(random.integers(4))]
+    checksums, file = bool(random.integers(2)), folder / "b.parquet"
+    table = pa.table({"image": cells, **keys})
+    pq.write_table(table, file, row_group_size=2, compression=compression, write_page_checksum=checksums)
+    return file
+
+
+def saved(random: np.random.Generator, folder: Path) -> Path:
+    """What `save_to_disk` leaves, in two batches."""
+    cells = [{"bytes": picture(random), "path": None} for _ in range(5)]
+    table = pa.table({"image": cells, "key": [f"photo {i}" for i in range(5)]})
+    with pa.OSFile(str(folder / "data.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=3)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}], "_split": None}))
+    (folder / "dataset_info.json").write_text(json.dumps({"features": {"image": {"_type": "Image"}}}))
+    return folder
+
+
 def csv(random: np.random.Generator, folder: Path) -> Path:
     """The same as text, with or without keys, by comma or semicolon."""
     separator = ",;"[int(random.integers(2))]
@@ -111,6 +134,17 @@ def array_record(random: np.random.Generator, folder: Path) -> Path:
     return folder / "a.array_record"
 
 
-MAKES = (npy, npz, parquet, csv, jsonl, txt, tar, *((array_record,) if find_spec("array_record") else ()))
+MAKES = (
+    npy,
+    npz,
+    parquet,
+    embedded,
+    saved,
+    csv,
+    jsonl,
+    txt,
+    tar,
+    *((array_record,) if find_spec("array_record") else ()),
+)
 
 TARGETS = tuple(Target(make.__name__, make, read_all, (ArgumentError, JobError)) for make in MAKES)

@@ -181,7 +181,7 @@ def test_keys_of_a_list_are_text_even_where_they_look_like_numbers(tmp_path: Pat
     source = open_source(tmp_path / "list.csv")
     assert list(source.keys) == ["01", "1", "0010"]
     assert [Path(path).name for path in source.locators] == ["07.png", "7.png", "1e3.png"]
-    pq.write_table(pa.table({"image": [{"bytes": b"", "path": "a"}]}), tmp_path / "list.parquet")
+    pq.write_table(pa.table({"image": [{"byte": b"", "path": "a"}]}), tmp_path / "list.parquet")
     with pytest.raises(jj.ArgumentError, match="must be text"):
         open_source(tmp_path / "list.parquet")
 
@@ -230,8 +230,9 @@ def test_a_kind_that_needs_a_package_names_it(tmp_path: Path, monkeypatch: pytes
 
 def test_messages_name_every_kind(tmp_path: Path):
     kinds = (
-        "an image or a pattern of images, a folder of images, .tar (WebDataset), .array_record, tfds:NAME/SPLIT, "
-        "tfds:DIR/SPLIT, a .parquet, .csv, .jsonl or .txt list of paths, or .npy/.npz arrays"
+        "an image or a pattern of images, a folder of images, .tar (WebDataset), .array_record, a folder of datasets' "
+        "save_to_disk, tfds:NAME/SPLIT, tfds:DIR/SPLIT, .parquet tables of images, a .parquet, .csv, .jsonl or .txt "
+        "list of paths, or .npy/.npz arrays"
     )
     with pytest.raises(jj.ArgumentError, match=re.escape(f"does not exist; give {kinds}.")):
         open_source(tmp_path / "nowhere")

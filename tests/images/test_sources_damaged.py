@@ -200,12 +200,13 @@ def test_tables_of_other_types(tmp_path: Path):
     pq.write_table(pa.table({"path": words.dictionary_encode(), "key": pa.array([1, 2, 3])}), path)
     assert list(open_source(path).keys) == ["1", "2", "3"]
     pq.write_table(pa.table({"path": words.cast(pa.large_string()), "bytes": pa.array([b"\xff"] * 3)}), path)
-    assert list(open_source(path).keys) == ["a.png", "b.png", "a.png#2"]
+    refused(path, "holds pictures in its column 'bytes', and could list some by paths in 'path'")
+    assert list(open_source(f"{path}::path").keys) == ["a.png", "b.png", "a.png#2"]
     for values, kind in (
         (pa.array([["a.png"]]), "list"),
-        (pa.array([{"bytes": b"", "path": "a.png"}]), "struct"),
+        (pa.array([{"byte": b"", "path": "a.png"}]), "struct"),
         (pa.array([1.5]), "double"),
-        (pa.array([b"\x89PNG"]), "binary"),
+        (pa.array([b"\x89PNG"], pa.binary(4)), "fixed_size_binary"),
     ):
         pq.write_table(pa.table({"path": values}), path)
         refused(path, f"its column 'path' is of type {kind}.*; paths and keys must be text")
@@ -220,7 +221,7 @@ def test_text_that_is_no_utf8_in_parquet(tmp_path: Path):
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 40 + b"\xff\xff\xff\x7fPAR1"])
 def test_damaged_parquet(content: bytes, tmp_path: Path):
     (tmp_path / "a.parquet").write_bytes(content)
-    refused(tmp_path / "a.parquet", "cannot be read as a list")
+    refused(tmp_path / "a.parquet", "cannot be read as a Parquet table")
 
 
 # Archives

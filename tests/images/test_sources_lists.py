@@ -185,5 +185,5 @@ def test_images_are_an_input_by_name_and_by_pattern(folder: Path, monkeypatch: p
     monkeypatch.chdir(folder)
     assert list(open_source("in/0.png").keys) == ["0.png"]
     assert list(open_source("*/0.png").keys) == ["in/0.png", "out/0.png"]
-    refused("in/0.png::jpg", "an image or a pattern of images has no parts; leave out ::jpg")
+    refused("in/0.png::jpg", "an image or a pattern of images has no columns or other parts; leave out ::jpg")
     refused("in/*.jpg", "matches no file")

@@ -138,7 +138,7 @@ def test_an_ending_that_is_no_pictures_own(tmp_path: Path):
 
 
 def test_a_part_of_what_has_none(folder: Path):
-    refused(f"{folder}/in::jpg", "a folder of images has no parts; leave out ::jpg")
+    refused(f"{folder}/in::jpg", "a folder of images has no columns or other parts; leave out ::jpg")
     refused(f"{folder}/in::", "or neither")
     (folder / "in::jpg").mkdir()
     (folder / "in::jpg/a.png").write_bytes(picture())

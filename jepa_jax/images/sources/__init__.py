@@ -10,11 +10,14 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.array_record import ARRAY_RECORD
 from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
 from jepa_jax.images.sources.folder import FOLDER, IMAGES, Contents, is_image, look_through, records_of
+from jepa_jax.images.sources.joined import AND, joined, separate
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.listing import LISTING, is_table, lists_others
 from jepa_jax.images.sources.patterns import expand
+from jepa_jax.images.sources.picture_tables import PICTURE_TABLES, is_parquet, is_picture_table, without_lists
 from jepa_jax.images.sources.records import Records, Unusable, full_path, text_key, unique_records
 from jepa_jax.images.sources.remote import HERE, local_path, require_readable, scheme_of
+from jepa_jax.images.sources.saved_datasets import SAVED_DATASET
 from jepa_jax.images.sources.tfds import TFDS
 from jepa_jax.images.sources.webdataset import WEBDATASET
 from jepa_jax.paths import STORES, AnyPath, PathLike, known_stores, to_path
@@ -24,7 +27,9 @@ KINDS: tuple[SourceKind, ...] = (
     FOLDER,
     WEBDATASET,
     ARRAY_RECORD,
+    SAVED_DATASET,
     TFDS,
+    PICTURE_TABLES,
     LISTING,
     ARRAYS,
 )
@@ -47,13 +52,16 @@ def open_source(path: PathLike) -> Records:
     Several archives are given as a pattern, ``shard-*.tar`` or ``shard-{000..127}.tar``, or as a folder that
     holds no image but archives. After ``::`` stands which part of an input is meant where there are several: the
     ending of a sample's picture (``shard-*.tar::jpg``), the column of paths (``list.csv::image_path``), the array
-    (``sets.npz::x_test``) or the feature (``tfds:NAME/SPLIT::image``).
+    (``sets.npz::x_test``) or the feature (``tfds:NAME/SPLIT::image``). Several inputs in one name, as `open_sources`
+    gives it, are each in full, with `` + `` between them.
 
     Raises:
         ArgumentError: it is nothing that can be scored, holds no record, or could be read in two ways.
         OSError: the machine, its disk or its network is in trouble.
     """
     name = str(path)
+    if len(names := _separate(name)) > 1:
+        return open_sources(names)
     place, part = _place_and_part(name)
     if kind := _named(name):
         return kind.open(name, part=part)
@@ -77,8 +85,42 @@ def open_source(path: PathLike) -> Records:
     raise ArgumentError(f"input {text_key(name)} does not exist; give {accepted()}.")
 
 
+def open_sources(paths: Sequence[PathLike], column: str | None = None) -> Records:
+    """The records of one or more inputs; of several, the input's name stands before the key.
+
+    Args:
+        paths: the inputs; see `open_source`.
+        column: of the pictures or their paths, in each of them: what else stands behind ``::``.
+
+    Raises:
+        ArgumentError: there is none, one is given twice, or one cannot be opened.
+    """
+    names = [str(path) if column is None else _with_column(str(path), column) for path in paths]
+    if not names:
+        raise ArgumentError(f"no input is given; give {accepted()}.")
+    if len(names) == 1:
+        return open_source(names[0])
+    in_full = list(map(name_in_full, names))
+    if len(set(in_full)) < len(in_full):
+        joined(in_full, [])  # which refuses it, before any is looked through
+    return joined(in_full, list(map(open_source, names)))
+
+
+def _with_column(name: str, column: str) -> str:
+    place, part = _place_and_part(name)
+    if part is not None:
+        raise ArgumentError(f"input {text_key(name)} and column={column!r} both say what is meant of it; give one.")
+    return f"{place}{PART}{column}"
+
+
+def _separate(name: str) -> list[str]:
+    return [name] if os.path.exists(name) else separate(name)
+
+
 def name_in_full(name: str) -> str:
     """An input's name wherever the command is given: local paths in full."""
+    if len(names := _separate(name)) > 1:
+        return AND.join(map(name_in_full, names))
     kind = _named(name)
     return kind.in_full(name) if kind else full_path(name)
 
@@ -98,14 +140,14 @@ def _named(name: str) -> SourceKind | None:
 
 
 def _open_directory(name: str, directory: AnyPath, part: str | None) -> Records:
+    place = str(directory)
     entries = sorted(entry.name for entry in directory.iterdir())
     for kind in KINDS:
         if kind.is_folder(entries):
-            return kind.open(name, [name], part)
-    place = str(directory)
+            return kind.open(name, [place], part)
     contents = look_through(place, _may_hold_pictures)
-    archives = [file for file in contents.claimed if _is_archive(file)]
     others = _further_pictures(place, contents)
+    archives = [file for file in others if _is_archive(file)]
     if contents.pictures and others:
         raise ArgumentError(
             f"input {text_key(name)} holds {_counted(contents.pictures, 'image', 'images')} and "
@@ -118,6 +160,9 @@ def _open_directory(name: str, directory: AnyPath, part: str | None) -> Records:
             f"input {text_key(name)} holds archives that are compressed, such as {text_key(compressed)}, and others "
             f"that are not, such as {text_key(archives[0])}: decompress the former, or name the latter by a pattern."
         )
+    if archives and all(map(is_parquet, archives)):
+        tables = without_lists([os.path.join(place, file) for file in contents.claimed if is_parquet(file)])
+        archives = others = [table.removeprefix(os.path.join(place, "")) for table in tables]
     for folder in sorted({os.path.dirname(file) for file in archives}):
         _require_no_directory_of_a_kind(os.path.join(place, folder))
     if archives:
@@ -125,18 +170,21 @@ def _open_directory(name: str, directory: AnyPath, part: str | None) -> Records:
         besides = contents.others + len(contents.claimed) - len(others)
         return _with_problems(replace(records, left_out=records.left_out + besides), contents.problems)
     if part is not None:
-        raise ArgumentError(f"input {name}: a folder of images has no parts; leave out {PART}{part}.")
+        raise ArgumentError(f"input {name}: a folder of images has no columns or other parts; leave out {PART}{part}.")
     return records_of(name, contents)
 
 
 def _further_pictures(place: str, contents: Contents) -> list[str]:
     """Files among a folder's pictures, or in place of them, that hold or list further ones."""
-    found = [file for file in contents.claimed if _is_archive(file) or _is_compressed(file)]
+    found = [f for f in contents.claimed if (_is_archive(f) and not is_parquet(f)) or _is_compressed(f)]
     found += [file for file in contents.claimed if ARRAYS.is_file(file) and holds_pictures(f"{place}/{file}")]
     if contents.pictures and (tables := [file for file in contents.claimed if is_table(file)]):
         known = frozenset(file.rpartition("/")[2] for file in contents.pictures)
         found += [file for file in tables[:MOST_TABLES] if lists_others(f"{place}/{file}", known)]
-    return found
+    elif not contents.pictures:
+        tables = [file for file in contents.claimed if is_parquet(file)]
+        found += [file for file in tables[:MOST_TABLES] if is_picture_table(f"{place}/{file}")]
+    return sorted(found)
 
 
 def _require_no_directory_of_a_kind(place: str) -> None:

@@ -6,10 +6,12 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.images.sources.kind import Package, SourceKind
+from jepa_jax.images.sources.places import Rows, row_place
 from jepa_jax.images.sources.records import Records
 
 
@@ -52,7 +54,25 @@ def open_array_record(name: str, files: Sequence[str]) -> Records:
     count = len(_data_source(reader.files))
     if not count:
         raise ArgumentError(f"input {name} holds no record.")
-    return Records(name, [str(i) for i in range(count)], range(count), reader, reader.files, positional=True)
+    places = NumberIn(reader.files)
+    keys = [str(i) for i in range(count)]
+    return Records(name, keys, range(count), reader, reader.files, positional=True, places=places)
+
+
+@dataclass(frozen=True)
+class NumberIn:
+    """From a record's number over all files to its place: the file, and its number there."""
+
+    files: tuple[str, ...]
+
+    def __call__(self, index: int) -> str | None:
+        """``/full/path.array_record::NUMBER``."""
+        return row_place(Rows(self.files, _ends(self.files))[index])
+
+
+@functools.lru_cache(maxsize=4)
+def _ends(files: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(accumulate(len(_data_source((file,))) for file in files))
 
 
 def _is_array_record(name: str) -> bool:

@@ -8,6 +8,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import IO
 
 import numpy as np
@@ -16,7 +17,8 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.images.layouts import misread
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.npy import Header, RowReader, read_header, read_values, require_bytes
-from jepa_jax.images.sources.records import Records, identity
+from jepa_jax.images.sources.places import WITHIN, row_place
+from jepa_jax.images.sources.records import Records
 from jepa_jax.paths import AnyPath, is_remote, to_path
 
 NAMES = ("images", "image", "x")
@@ -28,7 +30,7 @@ MOST_COMPRESSED = 1_100
 
 @dataclass(frozen=True)
 class _Rows(Sequence):
-    """Each picture is its own locator."""
+    """Locators (position, picture)."""
 
     pictures: np.ndarray
 
@@ -36,7 +38,12 @@ class _Rows(Sequence):
         return len(self.pictures)
 
     def __getitem__(self, index):
-        return np.ascontiguousarray(self.pictures[index])
+        return index, np.ascontiguousarray(self.pictures[index])
+
+
+def picture_of(locator: tuple[int, np.ndarray]) -> np.ndarray:
+    """The reader of records that carry their pictures."""
+    return locator[1]
 
 
 def open_arrays(name: str, files: Sequence[str], array: str | None = None) -> Records:
@@ -65,12 +72,24 @@ def open_arrays(name: str, files: Sequence[str], array: str | None = None) -> Re
             if "://" not in path and not header.fortran:
                 count = header.shape[0]
                 reader = RowReader(os.path.abspath(path), header)
-                return Records(name, _positions(count), range(count), reader, (path,), positional=True)
-            pictures = read_values(header, stream.read)
+                keys, places = _positions(count), partial(_row_of, path)
+                return Records(name, keys, range(count), reader, (path,), positional=True, places=places)
+            pictures, place = read_values(header, stream.read), path
     else:
         with _opened(file) as stream, zipfile.ZipFile(stream) as members:
-            pictures = _read_member(name, members, array)
-    return Records(name, _positions(len(pictures)), _Rows(pictures), identity, (path,), positional=True)
+            array, pictures = _read_member(name, members, array)
+            place = f"{path}{WITHIN}{array}"
+    places = partial(_position_in, place)
+    keys, rows = _positions(len(pictures)), _Rows(pictures)
+    return Records(name, keys, rows, picture_of, (path,), positional=True, places=places)
+
+
+def _row_of(path: str, index: int) -> str | None:
+    return row_place((path, index))
+
+
+def _position_in(place: str, locator: tuple[int, np.ndarray]) -> str | None:
+    return row_place((place, locator[0]))
 
 
 def _positions(count: int) -> list[str]:
@@ -81,7 +100,8 @@ def _opened(file: AnyPath) -> IO[bytes]:
     return open(file, "rb") if not is_remote(file) else io.BytesIO(file.read_bytes())
 
 
-def _read_member(name: str, members: zipfile.ZipFile, array: str | None) -> np.ndarray:
+def _read_member(name: str, members: zipfile.ZipFile, array: str | None) -> tuple[str, np.ndarray]:
+    """An array of pictures and its name."""
     found = [member for member in members.infolist() if member.filename.endswith(".npy")]
     names = [member.filename.removesuffix(".npy") for member in found]
     if array is None:
@@ -99,7 +119,7 @@ def _read_member(name: str, members: zipfile.ZipFile, array: str | None) -> np.n
         header = read_header(stream)
         _require_pictures(name, header)
         require_bytes(header, member.file_size - header.size)
-        return read_values(header, _whole(stream))
+        return array, read_values(header, _whole(stream))
 
 
 def _whole(stream: IO[bytes]) -> Callable[[int], bytes]:

@@ -90,7 +90,9 @@ class SourceKind:
             if part is None:
                 return self.read(name, files)
             if self.read_part is None:
-                raise ArgumentError(f"input {name}{PART}{part}: {self.wording} has no parts; leave out {PART}{part}.")
+                raise ArgumentError(
+                    f"input {name}{PART}{part}: {self.wording} has no columns or other parts; leave out {PART}{part}."
+                )
             return self.read_part(name, files, part)
         except JepaJaxError:
             raise

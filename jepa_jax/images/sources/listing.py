@@ -56,7 +56,7 @@ def open_listing(name: str, files: Sequence[str], column: str | None = None) -> 
         raise ArgumentError(f"input {name} lists no path.")
     _require_schemes(name, paths)
     unique, locators = unique_records(
-        (text_key(key or f"row {row}"), _locate(folder, entry))
+        (text_key(key or f"row {row}"), locate(folder, entry))
         for row, (key, entry) in enumerate(zip(keys, paths, strict=True))
     )
     _require_folders(name, locators)
@@ -97,14 +97,15 @@ def _from_parquet(name: str, file: AnyPath, column: str | None) -> tuple[Column,
     for wanted in (paths, keys):
         kind = schema.field(wanted).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        if not (is_text_type(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
             raise ArgumentError(f"input {name}: its column {wanted!r} is of type {kind}; paths and keys must be text.")
     read = table.read(columns=list({paths, keys}))
     texts = {wanted: read[wanted].cast(pa.large_string()).to_pylist() for wanted in read.column_names}
     return texts[paths], texts[keys]
 
 
-def _is_text(kind: Any) -> bool:
+def is_text_type(kind: Any) -> bool:
+    """Whether a column's type is text."""
     import pyarrow as pa
 
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
@@ -157,7 +158,7 @@ def lists_others(path: str, known: frozenset[str]) -> bool:
             schema = read_schema(file)
             if any(_holds_bytes(field.type) for field in schema):
                 return True
-            names = [name for name in schema.names if name in PATH_COLUMNS and _is_text(schema.field(name).type)]
+            names = [name for name in schema.names if name in PATH_COLUMNS and is_text_type(schema.field(name).type)]
             paths = [column.to_pylist() for column in read_parquet(file, names).columns] if names and small else []
     except Exception:  # damaged, or no list at all
         return False
@@ -186,7 +187,8 @@ def _require_schemes(name: str, paths: Iterable[str | None]) -> None:
             raise ArgumentError(f"input {name} lists {text_key(path)}: {error}") from error
 
 
-def _locate(folder: str, path: str | None) -> str | Unusable:
+def locate(folder: str, path: str | None) -> str | Unusable:
+    """Where a path leads that is written in a table: relative ones start at the table's folder."""
     if not path:
         return Unusable("the list has no path in this row")
     scheme = scheme_of(path)
@@ -221,7 +223,7 @@ def is_table(name: str) -> bool:
 
 
 def _is_list(name: str) -> bool:
-    return to_path(name).suffix.lower() in _READERS
+    return to_path(name).suffix.lower() in (".csv", ".txt", ".jsonl")
 
 
 _READERS: dict[str, Callable[[str, AnyPath, str | None], tuple[Column, Column]]] = {

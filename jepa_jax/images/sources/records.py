@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from jepa_jax.errors import ArgumentError, ImageError, JobError
-from jepa_jax.images.sources.names import is_text
 from jepa_jax.images.sources.names import text_key as text_key
+from jepa_jax.images.sources.places import file_place
 from jepa_jax.images.sources.remote import MAX_BYTES, read_range, read_remote, scheme_of, size_of, sizes_below
 from jepa_jax.paths import AnyPath, is_remote, to_path
 
@@ -51,6 +51,8 @@ class Records:
         positional: whether the keys are mere positions, so that only the name tells one input from another.
         selected: whether these are some records of an input, chosen by their keys.
         absent: keys that were chosen and are not there.
+        places: from a locator to where its picture is, as one text; None where every record is a file of its own.
+        file_of: from a locator to the file that holds this record and nothing else; None where the reader says it.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Records:
     positional: bool = False
     selected: bool = False
     absent: tuple[str, ...] = ()
+    places: Callable[[Any], str | None] | None = None
+    file_of: Callable[[Any], str | None] | None = None
 
     def read(self, index: int) -> bytes | np.ndarray:
         """The content of one record.
@@ -77,13 +81,19 @@ class Records:
     def path(self, index: int) -> str | None:
         """The file that holds this record and nothing else; None where there is none, or its name is no UTF-8."""
         locator = self.locators[index]
-        if self.reader is not read_file or isinstance(locator, Unusable) or not is_text(locator):
-            return None
-        return locator if "://" in locator else os.path.abspath(locator)
+        return None if isinstance(locator, Unusable) else file_of(self, locator)
 
     def place(self, index: int) -> str | None:
-        """Where a record's picture is."""
-        return self.path(index)
+        """Where a record's picture is: a text that leads back to it, or None where there is no picture or no text.
+
+        ``/full/path.jpg`` or a URL; ``ARCHIVE.tar::MEMBER``; ``FILE::ROW`` with a row's number in its file from 0
+        (Parquet, Arrow, ``.npy``, ArrayRecord); ``FILE.npz::ARRAY::ROW``; ``tfds:NAME/SPLIT::NUMBER``, the record's
+        number in the whole split. Files are named in full, and what stands behind the last ``::`` is within them.
+        """
+        locator = self.locators[index]
+        if isinstance(locator, Unusable):
+            return None
+        return self.path(index) if self.places is None else self.places(locator)
 
     def sizes(self) -> list[int | None]:
         """Bytes of every record's encoded picture, as far as they are known without reading it."""
@@ -194,6 +204,13 @@ def _told_apart(entries: list[tuple[str, Any]], taken: set[str]) -> Iterator[tup
         yield key, Unusable(f"duplicate key: {given!r} is in the input before") if has_image else locator
 
 
+def file_of(records: Records, locator: Any) -> str | None:
+    """The file of a locator, where it is one of its own."""
+    if records.file_of is not None:
+        return records.file_of(locator)
+    return file_place(locator) if records.reader is read_file else None
+
+
 def full_path(path: str) -> str:
     """A path wherever the command is given: a local one in full."""
     return path if "://" in path else text_key(os.path.abspath(path))
@@ -216,9 +233,9 @@ def read_file(path: str) -> bytes:
         return stream.read()
 
 
-def read_slice(locator: tuple[str, int, int]) -> bytes:
-    """Bytes of a file from an offset on: (path, offset, size)."""
-    path, offset, size = locator
+def read_slice(locator: tuple[str, int, int, str]) -> bytes:
+    """Bytes of a file from an offset on: (path, offset, size, what they are called there)."""
+    path, offset, size, _ = locator
     if size > MAX_BYTES:
         raise ImageError(f"the file has {size} bytes, over the limit of {MAX_BYTES}")
     if scheme_of(path):

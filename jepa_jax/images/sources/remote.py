@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from jepa_jax.errors import ArgumentError, ImageError
+from jepa_jax.images.reasons import TRY_LATER
 from jepa_jax.paths import patiently, store_of, to_path
 
 MAX_BYTES = 2**30
@@ -22,9 +23,6 @@ HERE = frozenset(("file", "local"))
 
 TIMEOUT = 60.0
 """Seconds without a word from a web server after which the connection counts as lost."""
-
-_TRY_LATER = frozenset((408, 429, 502, 503, 504))
-"""What a web server answers when it, and not the picture, is in trouble."""
 
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
 """Characters of a URL that are sent as they are; "%" too, so that what is quoted is not quoted again."""
@@ -171,7 +169,7 @@ def _read_web(url: str) -> bytes:
                 raise http.client.IncompleteRead(data, answer.length)
     except urllib.error.HTTPError as error:
         said = f"the server answers {error.code} {error.reason}"
-        raise (ConnectionError if error.code in _TRY_LATER else ImageError)(said) from error
+        raise (ConnectionError if error.code in TRY_LATER else ImageError)(said) from error
     except TimeoutError as error:
         raise TimeoutError(errno.ETIMEDOUT, f"no word from the server in {TIMEOUT:.0f} s") from error
     except urllib.error.URLError as error:

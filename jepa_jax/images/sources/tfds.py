@@ -13,6 +13,7 @@ from jepa_jax.errors import ArgumentError, JepaJaxError
 from jepa_jax.images.reasons import sentence
 from jepa_jax.images.sources.array_record import whole
 from jepa_jax.images.sources.kind import PART, Package, SourceKind, of_the_machine
+from jepa_jax.images.sources.places import WITHIN
 from jepa_jax.images.sources.records import Records, full_path, unique_records
 from jepa_jax.paths import to_path
 
@@ -64,7 +65,8 @@ def open_tfds(name: str, files: Sequence[str], feature: str | None = None) -> Re
     try:
         builder = _builder(dataset)
         feature = _image_feature(builder.info.features, name, feature)
-        keys = _keys(builder.info.splits, split)
+        numbers = _numbers(builder.info.splits, split)
+        keys = _keys(numbers)
         if not keys:
             raise ArgumentError(f"input {name} holds no record.")
         shards = [to_path(part.filename) for part in builder.info.splits[split].file_instructions]
@@ -85,7 +87,8 @@ def open_tfds(name: str, files: Sequence[str], feature: str | None = None) -> Re
     reader = TfdsReader(dataset, split, feature)
     directory = (dataset,) if to_path(dataset).is_dir() else ()
     unique, locators = unique_records(zip(keys, range(count), strict=True))
-    return Records(name, unique, locators, reader, directory, positional=True)
+    places = _NumberInSplit(full_path(dataset) if directory else dataset, tuple(numbers))
+    return Records(name, unique, locators, reader, directory, positional=True, places=places)
 
 
 def _dataset_and_split(name: str) -> tuple[str, str]:
@@ -93,17 +96,34 @@ def _dataset_and_split(name: str) -> tuple[str, str]:
     return (dataset, split) if slash else ("", "")
 
 
-def _keys(splits: Any, split: str) -> list[str]:
-    """The records' numbers in the splits that they are from."""
+def _numbers(splits: Any, split: str) -> list[tuple[str, range]]:
+    """The splits that records are from, and their numbers there."""
     import tensorflow_datasets
 
     parts = tensorflow_datasets.core.ReadInstruction.from_spec(split).to_absolute(dict(splits.items()))
-    several = len({str(part.splitname) for part in parts}) > 1
-    keys: list[str] = []
-    for part in parts:
-        first, last, _ = slice(part.from_, part.to).indices(splits[str(part.splitname)].num_examples)
-        keys += [f"{part.splitname}/{number}" if several else str(number) for number in range(first, last)]
-    return keys
+    names = [str(part.splitname) for part in parts]
+    sliced = (slice(part.from_, part.to) for part in parts)
+    return [(n, range(*s.indices(splits[n].num_examples))) for n, s in zip(names, sliced, strict=True)]
+
+
+def _keys(numbers: Sequence[tuple[str, range]]) -> list[str]:
+    several = len({split for split, _ in numbers}) > 1
+    return [f"{split}/{number}" if several else str(number) for split, within in numbers for number in within]
+
+
+@dataclass(frozen=True)
+class _NumberInSplit:
+    """From a record's number to its place: its number in the whole of the split that it is from."""
+
+    dataset: str
+    numbers: tuple[tuple[str, range], ...]
+
+    def __call__(self, index: int) -> str | None:
+        for split, within in self.numbers:
+            if index < len(within):
+                return f"{PREFIX}{self.dataset}/{split}{WITHIN}{within[index]}"
+            index -= len(within)
+        return None
 
 
 def rows_of_class(name: str, label: str) -> list[int]:

@@ -20,6 +20,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.images.reasons import sentence
 from jepa_jax.images.sources.folder import is_image
 from jepa_jax.images.sources.kind import PART, SourceKind
+from jepa_jax.images.sources.places import part_place
 from jepa_jax.images.sources.records import Records, Unusable, read_slice, text_key, unique_records
 from jepa_jax.paths import to_path
 
@@ -32,7 +33,10 @@ LONGEST_HEADER = 2**20
 EACH = "*"
 """In the place of an ending: every picture of a sample."""
 
-Member = tuple[str, "tuple[str, int, int] | Unusable"]
+Slice = tuple[str, int, int, str]
+"""Where a picture lies: its archive, offset and size, and its name there."""
+
+Member = tuple[str, "Slice | Unusable"]
 """A picture's name in its archive, and where it lies, or why it cannot be used."""
 
 
@@ -61,7 +65,7 @@ def open_webdataset(name: str, archives: Sequence[str], ending: str | None = Non
         reasons = "".join(f"; {locator.reason}" for _, locator in entries[:3])
         raise ArgumentError(f"input {name} holds no image ({left_out} other members{reasons}).")
     keys, locators = unique_records(entries)
-    return Records(name, keys, locators, read_slice, tuple(archives), left_out)
+    return Records(name, keys, locators, read_slice, tuple(archives), left_out, places=_place)
 
 
 def _one_of_each(name: str, archive: str, pictures: Sequence[Member], ending: str | None) -> list[Member]:
@@ -123,7 +127,7 @@ def _ending(member: str) -> str:
     return member[len(_key(member)) :].removeprefix(".")
 
 
-def _members(archive: str, also: Sequence[str]) -> Iterator[tuple[str, tuple[str, int, int] | Unusable | None]]:
+def _members(archive: str, also: Sequence[str]) -> Iterator[tuple[str, Slice | Unusable | None]]:
     """(name, where it lies, or why it cannot be used, or None if it is no picture) of every member.
 
     A picture is what has a picture's ending, or one of the ``also`` ones.
@@ -204,7 +208,7 @@ def _opened(archive: str, stream: _Bounded) -> tarfile.TarFile:
         ) from error
 
 
-def _locate(archive: str, member: tarfile.TarInfo, end: int) -> tuple[str, int, int] | Unusable:
+def _locate(archive: str, member: tarfile.TarInfo, end: int) -> Slice | Unusable:
     if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
         return Unusable("the member's path leads out of the archive")
     if member.islnk() or member.issym():
@@ -214,7 +218,12 @@ def _locate(archive: str, member: tarfile.TarInfo, end: int) -> tuple[str, int, 
     if member.offset_data + member.size > end:
         there = max(0, end - member.offset_data)
         return Unusable(f"the archive ends within this record: {there} of its {member.size} bytes are there")
-    return archive, member.offset_data, member.size
+    return archive, member.offset_data, member.size, member.name
+
+
+def _place(locator: Slice) -> str | None:
+    archive, _, _, member = locator
+    return part_place(archive, member)
 
 
 def _is_tar(name: str) -> bool:
