@@ -1,6 +1,7 @@
 """`BatchScorer` in the engines: the scores of `jepa-jax score`, whoever moves the pictures."""
 
 import dataclasses
+import io
 import multiprocessing
 import os
 import pickle
@@ -90,7 +91,7 @@ def test_every_kind_of_batch_and_cell_has_the_jobs_scores(
     texts = [str(path) for path in sorted(pictures.iterdir())]
     structs = [{"bytes": content, "path": None} for content in contents]
     structs[:3] = [{"bytes": None, "path": path} for path in texts[:3]]
-    opened = [Image.open(path) for path in texts]
+    opened = [Image.open(io.BytesIO(content)) for content in contents]
     for cells in (contents, texts, structs, opened):
         found = scorer({"image": cells, "row": list(range(COUNT))})
         assert list(found)[:3] == ["image", "row", "score"]
@@ -241,6 +242,7 @@ def test_columns_that_are_not_there_or_there_twice_are_named(scorer: jj.BatchSco
 
 
 def test_the_machines_faults_are_no_images(scorer: jj.BatchScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "another").touch()
     away = [str(tmp_path / "disk" / f"{i}.png") for i in range(9)]
     with pytest.raises(jj.JobError, match=r"disk is not there, and 9 of the 9 .* let the engine try this batch again"):
         scorer({"image": away})
@@ -289,10 +291,8 @@ def test_datasets_map(scorer: jj.BatchScorer, pictures: Path, expected: dict[str
         assert found.data["image"].to_pylist() == cells  # not decoded and encoded again
     bare = data.map(dataclasses.replace(scorer, keep=["row"]), batched=True, remove_columns=data.column_names)
     assert bare.column_names[:2] == ["row", "score"]
-    whole = [
-        np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((64, 64)))
-        for content in encoded(pictures)[:4]
-    ]
+    squares = [Image.open(path).convert("RGB").resize((64, 64)) for path in sorted(pictures.iterdir())[:4]]
+    whole = [np.asarray(square) for square in squares]
     features = datasets.Features({"image": datasets.Array3D((64, 64, 3), "uint8")})
     pixels = datasets.Dataset.from_dict({"image": whole}, features=features)
     require = scorer({"image": np.stack(whole)})["score"]
