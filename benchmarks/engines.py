@@ -58,7 +58,7 @@ def by_ray(folder: str) -> dict[str, float]:
     scored = files.map_batches(
         BatchScorer,
         fn_constructor_kwargs={"column": "bytes", "keep": ["path"]},
-        concurrency=WORKERS,
+        compute=ray.data.ActorPoolStrategy(size=WORKERS),
         batch_size=256,
         batch_format="pyarrow",
     )
