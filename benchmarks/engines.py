@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,7 @@ def by_ray(folder: str) -> dict[str, float]:
 
     from jepa_jax.batch_scorer import BatchScorer
 
-    ray.init(num_cpus=WORKERS, include_dashboard=False, object_store_memory=200 * 2**20, logging_level="error")
+    ray.init(num_cpus=WORKERS, include_dashboard=False, object_store_memory=200 * 2**20, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     files = ray.data.read_binary_files(folder, include_paths=True, override_num_blocks=8)
     scored = files.map_batches(
@@ -76,7 +77,7 @@ def by_datasets(folder: str) -> dict[str, float]:
     paths = sorted(map(str, Path(folder).iterdir()))
     data = datasets.Dataset.from_dict({"image": paths, "path": paths}).cast_column("image", datasets.Image())
     scored = data.map(BatchScorer(keep=["path"]), batched=True, batch_size=256)
-    return {Path(row["path"]).name: row["score"] for row in scored}
+    return {Path(path).name: score for path, score in zip(scored["path"], scored["score"], strict=True)}
 
 
 def main() -> None:

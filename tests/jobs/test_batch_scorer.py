@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import logging
 import multiprocessing
 import os
 import pickle
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image
@@ -109,7 +111,7 @@ def test_every_kind_of_batch_and_cell_has_the_jobs_scores(
     assert isinstance(frame, pd.DataFrame)
     require_same(frame["score"], expected)
     assert list(frame.index)[7] == "row 7"
-    assert list(frame.index[frame["failure"].notna()]) == ["row 7"]
+    assert [row for row, reason in zip(frame.index, frame["failure"], strict=True) if pd.notna(reason)] == ["row 7"]
     arrow = scorer(pa.table({"image": contents, "row": range(COUNT)}))
     require_same(arrow["score"].to_pylist(), expected)
     assert arrow["score"].null_count == arrow["precision"].null_count == 1
@@ -140,7 +142,7 @@ def test_further_columns_and_views_are_the_jobs(model: Path, pictures: Path, tmp
         batch_size=12,
     )  # fmt: skip
     found = scorer(pa.table({"image": encoded(pictures), "key": sorted(path.name for path in pictures.iterdir())}))
-    found = found.filter(pa.compute.is_null(found["failure"])).drop_columns("failure")
+    found = found.filter(pc.is_null(found["failure"])).drop_columns("failure")
     assert found.column_names == list(rows[0])
     assert found.schema.field("embedding").type == pa.list_(pa.float16(), 24)
     for name in ("score", "views_standard_error", "effective_views"):
@@ -236,9 +238,10 @@ def test_columns_that_are_not_there_or_there_twice_are_named(scorer: jj.BatchSco
         scorer([b""])
     with pytest.raises(jj.ArgumentError, match="save_encoder"):
         jj.BatchScorer(model=tiny_encoder())  # pyright: ignore[reportArgumentType]
-    for unfit in ({"precision": "float33"}, {"save": ["scores"]}, {"keep": "image"}, {"batch_size": 0}):
-        with pytest.raises(jj.ArgumentError):
-            jj.BatchScorer(**unfit)
+    unfit: dict[str, Any] = {"precision": "float33", "save": ["scores"], "keep": "image", "batch_size": 0}
+    for name, value in unfit.items():
+        with pytest.raises(jj.ArgumentError, match=name if name != "save" else "columns"):
+            jj.BatchScorer(**{name: value})
 
 
 def test_the_machines_faults_are_no_images(scorer: jj.BatchScorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -306,7 +309,7 @@ def ray_data() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="Ray is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, logging_level="error")
+        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, logging_level=logging.ERROR)
         import ray.data
 
         ray.data.DataContext.get_current().enable_progress_bars = False
