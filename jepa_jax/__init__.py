@@ -17,6 +17,7 @@ from jepa_jax.errors import JobError as JobError
 from jepa_jax.errors import OutOfMemoryError as OutOfMemoryError
 
 if TYPE_CHECKING:  # the table below, for editors and type checkers
+    from jepa_jax.batch_scorer import BatchScorer as BatchScorer
     from jepa_jax.encoders import Encoder as Encoder
     from jepa_jax.jacobian import jacobian as jacobian
     from jepa_jax.loading import load_encoder as load_encoder
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # the table below, for editors and type checkers
 _import_lazily(
     __name__,
     {
+        "BatchScorer": "jepa_jax.batch_scorer",
         "Encoder": "jepa_jax.encoders",
         "jacobian": "jepa_jax.jacobian",
         "load_encoder": "jepa_jax.loading",

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "jepa_jax"
 # neighbours.
 HOUSE = [
     {"errors", "_version", "_log_level", "_lazy"},
-    {"parquet"},
+    {"parquet", "batch_kinds"},
     {"images"},
     {"numerics"},
     {"layers"},
@@ -24,6 +24,7 @@ HOUSE = [
     {"scoring"},
     {"loading"},
     {"jobs"},
+    {"batch_scorer"},
     {"training"},
     {"analysis"},
     {"studies"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,11 @@ class Decoded:
     bytes: int | None = None
 
 
-def decode_record(index: int, key: str, locator: Any, reader: Reader, recipe: InputRecipe) -> Decoded:
+Opener = Callable[[Any], bytes | np.ndarray | Image.Image]
+"""As `Reader`, of pictures that may be opened already."""
+
+
+def decode_record(index: int, key: str, locator: Any, reader: Reader | Opener, recipe: InputRecipe) -> Decoded:
     """Read and decode one record; what is wrong with it becomes a reason, never an exception."""
     if isinstance(locator, Unusable):
         return Decoded(index, None, locator.reason)
@@ -99,14 +104,17 @@ def decode_record(index: int, key: str, locator: Any, reader: Reader, recipe: In
         return Decoded(index, None, f"it cannot be read: {what}", unreadable=True, no_fault_of_its_own=blameless)
 
 
-def decode(content: bytes | np.ndarray, key: str, recipe: InputRecipe) -> np.ndarray:
-    """Encoded image or uint8 array to an encoder's inputs, [n, crop, crop, 3]; of an animation, the first frame.
+def decode(content: bytes | np.ndarray | Image.Image, key: str, recipe: InputRecipe) -> np.ndarray:
+    """Encoded image, uint8 array or PIL image to an encoder's inputs, [n, crop, crop, 3]; of an animation, one frame.
 
     Raises:
         ImageError: it cannot be used; the message is the reason that a job records.
         MemoryError: this machine has less memory than a picture of this size takes.
     """
     if isinstance(content, np.ndarray):
+        return recipe.inputs(content, key)
+    if isinstance(content, Image.Image):
+        require_size(content.size)
         return recipe.inputs(content, key)
     if not content:
         raise ImageError("the file is empty")

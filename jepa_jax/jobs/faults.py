@@ -24,10 +24,11 @@ class Faults:
 
     Args:
         source: the records.
+        again: what happens once the fault is mended, as the end of a sentence.
     """
 
-    def __init__(self, source: Records):
-        self._source = source
+    def __init__(self, source: Records, again: str = "the same command resumes the job"):
+        self._source, self._again = source, again
         self._counted: dict[bool, Counter[str]] = {}
 
     def require_none(self, record: Decoded) -> Decoded:
@@ -39,7 +40,7 @@ class Faults:
         if record.no_fault_of_its_own:
             raise JobError(
                 f"{self._source.keys[record.index]!r}: {record.reason}. No image is to blame for that: once this "
-                "machine can read it, the same command resumes the job."
+                f"machine can read it, {self._again}."
             )
         if record.unreadable:
             self._source.require_present()
@@ -59,7 +60,7 @@ class Faults:
             state = "is empty" if os.path.isdir(place) else "is not there"
             raise JobError(
                 f"{place} {state}, and {inside} of the {total} records of {self._source.name} lie in it: no image is "
-                "to blame for that. Bring it back, and the same command resumes the job; if it is gone for good, "
+                f"to blame for that. Bring it back, and {self._again}; if it is gone for good, "
                 "take its records out of the input first."
             )
 
