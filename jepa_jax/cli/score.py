@@ -102,7 +102,12 @@ def score(
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode images; 0 decodes in a thread, for small jobs.")
     ] = 2,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and compile, but score nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the plan, compile, and try some records: rates, hours, bytes; write nothing."
+        ),
+    ] = False,
     max_failures: Annotated[
         str | None,
         typer.Option(
@@ -139,7 +144,9 @@ def score(
     """
     import jax
 
-    from jepa_jax.cli.reporting import ConsoleProgress, JsonProgress, Quiet, print_dry_run, print_summary
+    from jepa_jax.cli.dry_run import print_dry_run
+    from jepa_jax.cli.progress import ConsoleProgress, JsonProgress, Quiet
+    from jepa_jax.cli.reporting import print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.images.sources import open_source
     from jepa_jax.images.sources.keys import read_keys
@@ -174,6 +181,8 @@ def score(
         speaks = jax.process_index() == 0
         if model is None and speaks:
             console.print(ABOUT_DEFAULT, soft_wrap=True)
+        if speaks:
+            console.print("Looking through the input and loading the encoder ...")
         found = open_source(source)
         found = found.only(read_keys(keys)) if keys else found
         found = found.some(limit, shuffle_seed)
@@ -188,7 +197,8 @@ def score(
             said = f"{len(found.keys):,} images in {text_key(source)}{left_out}; {encoder}"
             console.print(said, soft_wrap=True, markup=False)
         if dry_run:
-            plan = try_out(encoder, found, output, options)
+            with ConsoleProgress(console) if speaks else contextlib.nullcontext(Quiet()) as shown:
+                plan = try_out(encoder, found, output, options, doing=shown.doing)
             if speaks:
                 print_dry_run(console, plan)
             return

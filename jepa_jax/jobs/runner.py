@@ -89,7 +89,7 @@ def run_job(
     directory = output_place(output)
     team = Team.current()
     options = (options or JobOptions()).resolved
-    with StopSignals() as signals:
+    with StopSignals(progress.note) as signals:
         try:
             plan = _agree(encoder, source, directory, options, team, signals)
             _score_missing(encoder, plan, options, progress, team, signals)
@@ -191,6 +191,8 @@ def _score_missing(
         return
     noise = plan.manifest["noise"]
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec), progress.note, noise)
+    progress.doing(f"compiling for batches of {step.batch_size}")
+    signals.waiting_for = lambda: "the compiler, which cannot be interrupted"
     program = compile_step(step)
     progress.note(
         f"Compiled in {program.compile_seconds:.1f} s: batches of {step.batch_size}, "
@@ -200,6 +202,8 @@ def _score_missing(
         levels = ", ".join(f"{value:.2g} in {level}" for level, value in noise.items())
         progress.note(f"Rounding noise of the Jacobian, measured on {options.calibrate} images: {levels}.")
     clock = DeviceClock()
+    signals.waiting_for = clock.under_way
+    progress.doing("decoding and computing the first batch")
     decoding = decode_ahead(
         plan.source,
         (index for shard in mine for index in plan.ranges[shard]),
@@ -236,6 +240,8 @@ def _score_missing(
             if signals.received is None:  # others may have stopped for the same reason, and said so first
                 team.check()
     signals.raise_if_received()
+    if said := clock.verdict(options.workers):
+        progress.note(said)
 
 
 def _finish(plan: Plan, directory: epath.Path, options: JobOptions, team: Team, signals: StopSignals) -> Summary:
