@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -100,8 +101,13 @@ def score(
     ] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Records per part of the table.")] = None,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode images; 0 decodes in a thread, for small jobs.")
-    ] = 2,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that decode images; by default 2, or on an accelerator as many as there are cores, up to "
+            "16; 0 decodes in a thread, for small jobs.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -171,7 +177,7 @@ def score(
         save_dtype=save_dtype.value,
         batch_size=batch_size,
         shard_size=shard_size,
-        workers=workers,
+        workers=workers or 0,
         max_failures=max_failures,
         retry_failed=retry_failed,
     )
@@ -181,6 +187,8 @@ def score(
         speaks = jax.process_index() == 0
         if model is None and speaks:
             console.print(ABOUT_DEFAULT, soft_wrap=True)
+        if workers is None:
+            options = dataclasses.replace(options, workers=_workers_here())
         if speaks:
             console.print("Looking through the input and loading the encoder ...")
         found = open_source(source)
@@ -226,6 +234,17 @@ def _interruption_as_exit() -> Iterator[None]:
         yield
     except JobInterrupted as interruption:
         raise typer.Exit(interruption.exit_status) from interruption
+
+
+def _workers_here() -> int:
+    import jax
+
+    from jepa_jax.images.pipeline import default_workers
+    from jepa_jax.jobs.machine import cores
+    from jepa_jax.numerics.platforms import platform_of
+    from jepa_jax.scoring.memory import processes_here
+
+    return default_workers(cores(), processes_here(), platform_of(jax.local_devices()) == "cpu")
 
 
 def _without_processes(arguments: list[str]) -> list[str]:

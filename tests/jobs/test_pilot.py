@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from jepa_jax.cli.dry_run import print_dry_run, what_would_help
+from jepa_jax.images.pipeline import MOST_WORKERS, default_workers
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.dry_run import DryRun, dry_run
 from jepa_jax.jobs.pilot import Pilot, spread
@@ -78,3 +79,9 @@ def test_small_and_broken_inputs(good: int, bad: int, workers: int, tmp_path: Pa
     done = dry_run(tiny_encoder(), source, tmp_path / "out", options)
     assert (done.pilot, done.seconds) == (None, 0.0)
     print_dry_run(console, done)
+
+
+def test_workers_are_as_many_as_there_are_cores_for_them():
+    assert default_workers(64, 1, on_processor=True) == 2
+    assert [default_workers(cores, 1, False) for cores in (1, 2, 8, 64)] == [2, 2, 7, MOST_WORKERS]
+    assert default_workers(32, 4, False) == 7
