@@ -55,9 +55,9 @@ class Job:
 
 
 JOBS = {
-    "jepa-tiny": Job("jepa-tiny", None, 9000, 64, 2),
+    "jepa-tiny": Job("jepa-tiny", None, 1500, 64, 2),
     "vit-s-112": Job("dinov2-small", 112, 12, 256, 1),
-    "decoding": Job("jepa-tiny", None, 700, 2500, 1),
+    "decoding": Job("jepa-tiny", None, 250, 2500, 1),
 }
 
 
@@ -106,6 +106,7 @@ def measure(name: str) -> dict[str, Any]:
         begun = time.monotonic()
         plan = dry_run(encoder, source, Path(place) / "out", options)
         pilot_took = time.monotonic() - begun - plan.compile_seconds
+        print(name, plan.pilot, f"{plan.seconds:.1f} s predicted", flush=True)
         begun = time.monotonic()
         run_job(encoder, source, Path(place) / "out", timed, options)
         whole = time.monotonic() - begun

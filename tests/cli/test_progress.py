@@ -193,17 +193,17 @@ def test_an_interrupted_command_names_the_batches(tmp_path: Path):
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "in" / f"{number}.png")
     command = [sys.executable, "-m", "jepa_jax", "score", tmp_path / "in", "--output", tmp_path / "out"]
     command += ["--batch-size", "2", "--shard-size", "2", "--workers", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
     lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("Decoding and computing the first batch"):
-            break
-    while not list((tmp_path / "out").rglob("part-*.parquet")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    rest = process.stdout.read()
-    assert process.wait() == 128 + signal.SIGTERM
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("Decoding and computing the first batch"):
+                break
+        while not list((tmp_path / "out").rglob("part-*.parquet")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
     assert any(line.startswith("Compiling for batches of 2 ...") for line in lines)
     assert "SIGTERM received: waiting for " in rest
