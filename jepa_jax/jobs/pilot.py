@@ -183,11 +183,11 @@ class _Trial:
         step, at_once = self._step, self._step.batches_at_once()
         found = np.concatenate(self._images)
         images = np.resize(found, (step.batch_size, *step.image_shape))
-        batches = max(2 * at_once, math.ceil(len(self._missing) / step.records))
+        batches = math.ceil(len(self._missing) / step.records)
         with ThreadPoolExecutor(at_once) as threads:
             list(threads.map(step, [images] * at_once))  # to warm up
             begun, done = time.monotonic(), 0
-            while done < batches and (time.monotonic() - begun < self._seconds or done < 2 * at_once):
+            while not done or (done < batches and time.monotonic() - begun < self._seconds):
                 list(threads.map(step, [images] * at_once))
                 done += at_once
             return done * step.records / (time.monotonic() - begun)
@@ -211,7 +211,7 @@ class _Trial:
                 if rounds == 0:  # the first round shares the processor with workers that start and work ahead
                     begun, records = now, 0
                 rounds, counted = rounds + 1, 0
-                if rounds > 2 and (records >= len(self._missing) or now - begun > self._seconds):
+                if rounds > 1 and (records >= len(self._missing) or now - begun > self._seconds):
                     return records / max(now - begun, 1e-6)
         raise AssertionError("records come without end")
 
