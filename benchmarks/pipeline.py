@@ -55,6 +55,9 @@ class Alternating:
     def start(self, total: int, done: int) -> None:
         """Nothing to show."""
 
+    def doing(self, what: str) -> None:
+        """Nothing to show."""
+
     def advance(self, scored: int, failed: int, device_busy: float) -> None:
         """Nothing to show."""
 

@@ -19,8 +19,9 @@ def demo(
     from importlib.util import find_spec
 
     from jepa_jax.analysis.packages import require_packages
+    from jepa_jax.cli.progress import ConsoleProgress
     from jepa_jax.cli.report import report
-    from jepa_jax.cli.reporting import ConsoleProgress, print_summary
+    from jepa_jax.cli.reporting import print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.errors import ArgumentError, JobError
     from jepa_jax.images.sources import open_source

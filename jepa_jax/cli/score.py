@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -105,9 +106,19 @@ def score(
     ] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Records per part of the table.")] = None,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode images; 0 decodes in a thread, for small jobs.")
-    ] = 2,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and compile, but score nothing.")] = False,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that decode images; by default 2, or on an accelerator as many as there are cores, up to "
+            "16; 0 decodes in a thread, for small jobs.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the plan, compile, and try some records: rates, hours, bytes; write nothing."
+        ),
+    ] = False,
     max_failures: Annotated[
         str | None,
         typer.Option(
@@ -144,7 +155,9 @@ def score(
 
     Under srun and on every worker of a TPU pod slice the same command shares the work out.
     """
-    from jepa_jax.cli.reporting import ConsoleProgress, JsonProgress, Quiet, print_dry_run, print_summary
+    from jepa_jax.cli.dry_run import print_dry_run
+    from jepa_jax.cli.progress import ConsoleProgress, JsonProgress, Quiet
+    from jepa_jax.cli.reporting import print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.images.sources import open_sources
     from jepa_jax.images.sources.keys import read_keys
@@ -169,7 +182,7 @@ def score(
         save_dtype=save_dtype.value,
         batch_size=batch_size,
         shard_size=shard_size,
-        workers=workers,
+        workers=workers or 0,
         max_failures=max_failures,
         retry_failed=retry_failed,
         extend=extend,
@@ -180,6 +193,10 @@ def score(
         speaks = team.speaks
         if model is None and speaks:
             console.print(ABOUT_DEFAULT, soft_wrap=True)
+        if workers is None:
+            options = dataclasses.replace(options, workers=_workers_here())
+        if speaks:
+            console.print("Looking through the input and loading the encoder ...")
         found = open_sources(sources, column)
         found = found.only(read_keys(keys)) if keys else found
         found = found.some(limit, shuffle_seed)
@@ -194,7 +211,8 @@ def score(
             said = f"{len(found.keys):,} images in {text_key(' and '.join(sources))}{left_out}; {encoder}"
             console.print(said, soft_wrap=True, markup=False)
         if dry_run:
-            plan = try_out(encoder, found, output, options, team)
+            with ConsoleProgress(console) if speaks else contextlib.nullcontext(Quiet()) as shown:
+                plan = try_out(encoder, found, output, options, team=team, doing=shown.doing)
             if speaks:
                 print_dry_run(console, plan)
             return
@@ -222,6 +240,17 @@ def _interruption_as_exit() -> Iterator[None]:
         yield
     except JobInterrupted as interruption:
         raise typer.Exit(interruption.exit_status) from interruption
+
+
+def _workers_here() -> int:
+    import jax
+
+    from jepa_jax.images.pipeline import default_workers
+    from jepa_jax.jobs.machine import cores
+    from jepa_jax.numerics.platforms import platform_of
+    from jepa_jax.scoring.memory import processes_here
+
+    return default_workers(cores(), processes_here(), platform_of(jax.local_devices()) == "cpu")
 
 
 def _without_processes(arguments: list[str]) -> list[str]:

@@ -1,8 +1,9 @@
-"""`--dry-run`: what a job would do and need, with the step compiled but nothing scored or written."""
+"""`--dry-run`: what a job would do and need, with the step compiled and a short pilot, but nothing written."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -13,10 +14,14 @@ from jepa_jax.images.pipeline import records_in_memory
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.claim import output_place
 from jepa_jax.jobs.devices import Step, default_batch_size
+from jepa_jax.jobs.forecast import bytes_of_a_row
+from jepa_jax.jobs.machine import cores
 from jepa_jax.jobs.options import JobOptions
+from jepa_jax.jobs.pilot import SECONDS, Pilot, run_pilot
 from jepa_jax.jobs.runner import make_plan
 from jepa_jax.jobs.stream import compile_step
 from jepa_jax.jobs.team import Team
+from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.paths import PathLike
 
 
@@ -38,6 +43,10 @@ class DryRun:
         device_bytes: parameters, images and intermediates of the compiled step, per process; None where
             the backend does not say.
         compile_seconds: that compiling the step took here.
+        row_bytes: of a row of the table.
+        pilot: what a trial on some of the missing records found; None where none is missing.
+        cores: of the processor that this process may use.
+        on_processor: whether the device is that processor itself, whose cores the workers take.
     """
 
     records: int
@@ -52,16 +61,45 @@ class DryRun:
     rows_per_pass: int | None
     device_bytes: int | None
     compile_seconds: float
+    row_bytes: float
+    pilot: Pilot | None
+    cores: int
+    on_processor: bool
+
+    @property
+    def seconds(self) -> float:
+        """What the missing records take, from the first on, compiling left out."""
+        return self.pilot.seconds(self.records_missing, self.processes) if self.pilot else 0.0
 
 
 def dry_run(
-    encoder: Encoder, source: Records, output: PathLike, options: JobOptions, team: Team | None = None
+    encoder: Encoder,
+    source: Records,
+    output: PathLike,
+    options: JobOptions,
+    *,
+    team: Team | None = None,
+    pilot_seconds: float = SECONDS,
+    doing: Callable[[str], None] = lambda what: None,
 ) -> DryRun:
-    """Plan a job and compile its step; the output directory is read, never written."""
+    """Plan a job, compile its step and try it on some of the records.
+
+    Args:
+        encoder: scores the images.
+        source: the records.
+        output: directory of the table; it is read, never written.
+        options: of the job.
+        team: of how many processes this is one.
+        pilot_seconds: for which each of the pilot's three rates is measured, about.
+        doing: is told what goes on.
+    """
     options, team = options.resolved, team or Team()
     plan = make_plan(encoder, source, output_place(output), options, write=False, team=team)
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec))
+    doing(f"compiling for batches of {step.batch_size}")
     program = compile_step(step)
+    missing = [index for shard in plan.missing for index in plan.shards[shard]]
+    pilot = run_pilot(plan.source, missing, step, options, pilot_seconds, doing) if missing else None
     image_bytes = 4 * math.prod(step.image_shape)
     waiting = records_in_memory(step.recipe, 2 * step.records, options.workers) * step.recipe.count
     return DryRun(
@@ -77,4 +115,8 @@ def dry_run(
         program.plan.block_size,
         program.peak_bytes or None,
         program.compile_seconds,
+        bytes_of_a_row(plan.writer.schema),
+        pilot,
+        cores(),
+        platform_of(jax.local_devices()) == "cpu",
     )

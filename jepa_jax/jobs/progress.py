@@ -40,8 +40,16 @@ class Progress(Protocol):
         """The process has ``total`` records to see to, ``done`` of which an earlier run finished."""
         ...
 
+    def doing(self, what: str) -> None:
+        """What goes on until something else is said or the first record is done, such as ``compiling``."""
+        ...
+
     def advance(self, scored: int, failed: int, device_busy: float) -> None:
         """So many more records are scored or failed; the device was busy for that share of the time so far."""
+        ...
+
+    def elsewhere(self, records: int) -> None:
+        """Other processes have finished so many more."""
         ...
 
     def shard_written(self, report: ShardReport) -> None:

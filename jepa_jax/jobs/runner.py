@@ -34,6 +34,9 @@ from jepa_jax.jobs.writer import OLD_LAYOUT, PartWriter
 from jepa_jax.parquet import parquet_bytes
 from jepa_jax.paths import AnyPath, PathLike, write_whole
 
+LOOK_EVERY = 5.0
+"""Seconds between two looks at what other processes have finished."""
+
 FINISHING = 5.0
 """Seconds that a process gives each of those before it to close a job whose parts are all there."""
 
@@ -104,7 +107,7 @@ def run_job(
     """
     directory, team = output_place(output), team or Team()
     options = (options or JobOptions()).resolved
-    with StopSignals() as signals:
+    with StopSignals(progress.note) as signals:
         plan = make_plan(encoder, source, directory, options, write=True, team=team)
         for note in plan.notes:
             progress.note(note)
@@ -226,6 +229,8 @@ def _score_missing(
         return
     noise = plan.manifest["noise"]
     step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec), progress.note, noise)
+    progress.doing(f"compiling for batches of {step.batch_size}")
+    signals.waiting_for = lambda: "the compiler, which cannot be interrupted"
     program = compile_step(step)
     progress.note(
         f"Compiled in {program.compile_seconds:.1f} s: batches of {step.batch_size}, "
@@ -234,13 +239,17 @@ def _score_missing(
     if noise:
         levels = ", ".join(f"{value:.2g} in {level}" for level, value in noise.items())
         progress.note(f"Rounding noise of the Jacobian, measured on {options.calibrate} images: {levels}.")
-    work = _Work(plan, step, options, progress, team, Claim(plan.writer.directory, plan.manifest), signals)
+    progress.doing("decoding and computing the first batch")
+    work = _Work(plan, step, options, progress, team, Claim(plan.writer.directory, plan.manifest), deal, signals)
     while True:
         work.compute(deal.now())
         if not deal.anything_left():
-            return
+            break
         work.claim.watch()
+        work.look_at_others()
         work.wait()
+    if said := work.clock.verdict(options.workers):
+        progress.note(said)
 
 
 class _Work:
@@ -254,11 +263,14 @@ class _Work:
         progress: Progress,
         team: Team,
         claim: Claim,
+        deal: Deal,
         signals: StopSignals,
     ):
         self.plan, self.step, self.options, self.progress = plan, step, options, progress
-        self.team, self.claim, self.signals = team, claim, signals
+        self.team, self.claim, self.deal, self.signals = team, claim, deal, signals
+        self._looked = time.monotonic()
         self.clock, self.faults = DeviceClock(), Faults(plan.source)
+        signals.waiting_for = self.clock.under_way
         self.tried = self.failed = 0
 
     def wait(self) -> None:
@@ -267,6 +279,14 @@ class _Work:
         while time.monotonic() < deadline:
             self.signals.raise_if_received()
             time.sleep(0.05)
+
+    def look_at_others(self) -> None:
+        """Tell what the other processes have done, every few seconds."""
+        if self.team.count > 1 and time.monotonic() - self._looked > LOOK_EVERY:
+            self._looked = time.monotonic()
+            done = sum(len(self.plan.shards[part]) for part in self.deal.of_others())
+            if done:
+                self.progress.elsewhere(done)
 
     def compute(self, parts: Iterator[int]) -> None:
         """Score the records of some parts and write each part as soon as it is whole."""
@@ -303,6 +323,7 @@ class _Work:
                 if opened[part].whole:
                     self._write(part, opened.pop(part))
                 self.claim.watch()
+                self.look_at_others()
                 limit.check(self.tried, self.failed, outcome.reason)
         self.signals.raise_if_received()
 

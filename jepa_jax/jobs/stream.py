@@ -21,8 +21,15 @@ from jepa_jax.errors import JobError, OutOfMemoryError
 from jepa_jax.images.decoding import Decoded
 from jepa_jax.jobs.columns import RecordScores, record_columns, why_no_score
 from jepa_jax.jobs.devices import Step
+from jepa_jax.jobs.machine import cores
 from jepa_jax.scoring.programs import Program
 from jepa_jax.scoring.readings import ScoreResult
+
+LONG_ENOUGH = 10.0
+"""Seconds of a run that tell something of its bottleneck: in shorter ones the workers' start is much of it."""
+
+BUSY = 0.8
+"""Share of the time in which a device that decoding keeps supplied is busy at least."""
 
 
 @dataclass
@@ -35,7 +42,7 @@ class Outcome:
 
 
 class DeviceClock:
-    """How long the device was at work.
+    """How long the device was at work, and what it still has to do.
 
     The time begins with the first batch on the device: what was compiled before is left out.
     """
@@ -43,24 +50,39 @@ class DeviceClock:
     def __init__(self):
         self._busy = 0.0
         self._begun: float | None = None
-        self._running, self._since = 0, 0.0
+        self._running: list[tuple[float, int]] = []  # since when, how many images
+        self._since = 0.0
+        self._queued: list[int] = []
+        self._took: float | None = None
         self._lock = threading.Lock()
+
+    def expect(self, images: int) -> None:
+        """A batch of so many images is handed over, and begins once the device is free."""
+        with self._lock:
+            self._queued.append(images)
 
     def run(self, step: Step, images: np.ndarray) -> ScoreResult:
         """Score a batch."""
-        self._count(1)
-        try:
-            return step(images)
-        finally:
-            self._count(-1)
-
-    def _count(self, change: int) -> None:
-        """One batch more or less on the device: what several do at the same time counts once."""
         with self._lock:
-            now = time.monotonic()
-            self._begun = self._begun or now
-            self._busy += now - self._since if self._running else 0.0
-            self._running, self._since = self._running + change, now
+            begun = self._now()
+            own = begun, self._queued.pop(0) if self._queued else len(images)
+            self._begun = self._begun or begun
+            self._running.append(own)
+        try:
+            result = step(images)
+            self._took = time.monotonic() - begun
+            return result
+        finally:
+            with self._lock:
+                self._now()
+                self._running.remove(own)
+
+    def _now(self) -> float:
+        """The time; what several batches do at the same time counts once."""
+        now = time.monotonic()
+        self._busy += now - self._since if self._running else 0.0
+        self._since = now
+        return now
 
     @property
     def share(self) -> float:
@@ -71,6 +93,33 @@ class DeviceClock:
     def seconds(self) -> float:
         """Since the first batch went to the device."""
         return max(1e-3, time.monotonic() - self._begun) if self._begun is not None else 1e-3
+
+    def verdict(self, workers: int) -> str:
+        """In words, that decoding was the bottleneck of a run with so many workers, and what helps; else nothing."""
+        if self.seconds < LONG_ENOUGH or self.share >= BUSY:
+            return ""
+        there = cores()
+        remedy = (
+            f"more --workers than {workers} would help, of {there} cores"
+            if max(1, workers) < there
+            else f"all {there} cores of this machine may decode already, with --workers {workers}"
+        )
+        return f"Decoding was the bottleneck: the device was busy {self.share:.0%} of the time; {remedy}."
+
+    def under_way(self) -> str:
+        """In words: the batches that the device has been given, and how long they take."""
+        with self._lock:
+            running, queued, took = list(self._running), list(self._queued), self._took
+        batches = len(running) + len(queued)
+        if not batches:
+            return "the record in hand, for nothing is on the device"
+        images = sum(count for _, count in running) + sum(queued)
+        words = "the batch on the device" if batches == 1 else f"the {batches} batches on the device"
+        if took is None:
+            return f"{words} ({images} images, the first ones: how long they take is not known)"
+        now, rounds = time.monotonic(), -(-len(queued) // max(1, len(running)))
+        rest = max((took - (now - begun) for begun, _ in running), default=0.0)
+        return f"{words} ({images} images, about {max(1.0, rest + rounds * took):.0f} s)"
 
 
 def score_stream(
@@ -105,6 +154,7 @@ def score_stream(
             np.concatenate([record.inputs for record in pending if record.inputs is not None], out=images[:used])
             images[used:] = images[used - 1]
             waiting = [dataclasses.replace(record, inputs=None) for record in pending]  # its images are copied
+            clock.expect(used)
             in_flight.append((waiting, device.submit(score, images, len(pending))))
             pending.clear()
 

@@ -107,6 +107,7 @@ class Deal:
         self._ended = threading.Event()
         self._beating = threading.Thread(target=self._show_life, name="alive", daemon=True)
         self._mine: set[int] = set()
+        self._told: set[int] = set()
 
     def __enter__(self) -> Deal:
         if self._missing:
@@ -134,6 +135,12 @@ class Deal:
         written = self._written()
         self._missing = [part for part in self._missing if part not in written]
         return bool(self._missing)
+
+    def of_others(self) -> list[int]:
+        """Parts that other processes have written since this was asked last."""
+        found = sorted((self._written() & set(self._dealt)) - self._mine - self._told)
+        self._told.update(found)
+        return found
 
     @property
     def alone(self) -> bool:

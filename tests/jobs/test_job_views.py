@@ -14,7 +14,7 @@ from rich.console import Console
 
 import jepa_jax as jj
 from jepa_jax.analysis import evaluate, read_table
-from jepa_jax.cli.reporting import print_dry_run
+from jepa_jax.cli.dry_run import print_dry_run
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.images.decoding import InputRecipe

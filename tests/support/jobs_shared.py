@@ -26,8 +26,14 @@ class Silent:
     def start(self, total: int, done: int) -> None:
         """Nothing to show."""
 
+    def doing(self, what: str) -> None:
+        """Nothing to show."""
+
     def advance(self, scored: int, failed: int, device_busy: float) -> None:
         """Nothing to show."""
+
+    def elsewhere(self, records: int) -> None:
+        """Say nothing."""
 
     def note(self, message: str) -> None:
         pass

@@ -22,6 +22,9 @@ class Quiet:
     def start(self, *_: object, **__: object) -> None:
         """Nothing to show."""
 
+    def doing(self, what: str) -> None:
+        """Nothing to show."""
+
     def advance(self, *_: object, **__: object) -> None:
         """Nothing to show."""
 

@@ -1,0 +1,82 @@
+"""What `jepa-jax score --dry-run` says."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from jepa_jax.cli.progress import duration
+from jepa_jax.images.views import Views
+from jepa_jax.jobs.dry_run import DryRun
+from jepa_jax.jobs.pilot import Pilot
+
+
+def print_dry_run(console: Console, plan: DryRun) -> None:
+    """The plan of a job, a line per fact."""
+    facts = Table(show_header=False, box=None)
+    facts.add_row("records", f"{plan.records:,}, of which {plan.records_missing:,} are to be scored")
+    if plan.recipe.views is not None:
+        facts.add_row("views", _about_views(plan.recipe.views, plan.recipe.plain))
+    facts.add_row("parts", f"{plan.shards:,}, of which {plan.shards_missing:,} are to be written")
+    facts.add_row("processes", f"{plan.processes}, each {plan.devices} devices and {plan.batch_size} images a step")
+    facts.add_row("host memory", f"{plan.host_bytes / 1e6:,.0f} MB of decoded images, per process")
+    facts.add_row("rows per pass", f"{plan.rows_per_pass or 'all'} of one image's Jacobian")
+    device = "not known here" if plan.device_bytes is None else f"{plan.device_bytes / 1e6:,.0f} MB"
+    facts.add_row("device memory", f"{device} per process: parameters, images and intermediates")
+    facts.add_row("first compile", f"{plan.compile_seconds:.1f} s")
+    if plan.pilot is not None:
+        _add_pilot(facts, plan, plan.pilot)
+    console.print(facts)
+    console.print("Nothing was written.")
+
+
+def _add_pilot(facts: Table, plan: DryRun, pilot: Pilot) -> None:
+    facts.add_row("pilot", f"{pilot.records:,} records, some of them again; {pilot.failed:.1%} failed")
+    alone = "no record could be decoded" if pilot.device is None else f"{pilot.device:,.3g} images/s"
+    facts.add_row("decoding alone", f"{pilot.decoding:,.3g} images/s with {_workers(pilot.workers)}")
+    facts.add_row("device alone", alone)
+    facts.add_row("both together", f"{pilot.both:,.3g} images/s, as the job runs")
+    facts.add_row("time", f"{duration(plan.seconds)} after compiling ({plan.seconds / 3600:,.3g} h){_assumed(plan)}")
+    facts.add_row("bottleneck", f"{pilot.bottleneck}: {what_would_help(plan, pilot)}")
+    read = "" if pilot.picture_bytes is None else f"{_bytes(pilot.picture_bytes * plan.records_missing)} to read, "
+    each = "" if pilot.picture_bytes is None else f"{pilot.picture_bytes:,.0f} bytes a record and "
+    written = plan.row_bytes * plan.records_missing * (1 - pilot.failed)
+    facts.add_row("bytes", f"{read}{_bytes(written)} to write: {each}{plan.row_bytes:.0f} bytes a row")
+
+
+def what_would_help(plan: DryRun, pilot: Pilot) -> str:
+    """A remedy for the bottleneck, in words."""
+    needed = pilot.workers_needed
+    if pilot.device is None:
+        return "see why the records fail first"
+    if pilot.bottleneck == "device":
+        if needed < pilot.workers:
+            return f"decoding keeps up; --workers {needed} would do"
+        return "decoding keeps up; more devices or a lower --precision would help, more --workers would not"
+    most = max(1, plan.cores - plan.on_processor)
+    if needed <= most:
+        return f"--workers {needed} would keep the device busy"
+    if max(1, pilot.workers) < most:
+        return f"--workers {most} would help, though it takes {needed} to keep the device busy"
+    return f"all {plan.cores} cores are taken, and {needed} workers would keep the device busy: more cores would help"
+
+
+def _assumed(plan: DryRun) -> str:
+    if plan.processes == 1:
+        return ", of one process"
+    return f"; {plan.processes} processes, each taken to be as fast as this one"
+
+
+def _workers(count: int) -> str:
+    return {0: "a thread", 1: "1 worker"}.get(count, f"{count} workers")
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.2f} MB"
+
+
+def _about_views(views: Views, plain: bool) -> str:
+    low, high = views.recipe.scale
+    recoloured = ", recoloured" if views.recipe.jitter or views.recipe.grey else ""
+    itself = "; and the image itself, for its columns" if plain else ""
+    return f"{views.count} of each image by seed {views.seed}, crops of {low:.0%} to {high:.0%}{recoloured}{itself}"
