@@ -51,6 +51,18 @@ def test_score_writes_a_table_a_manifest_and_the_failures(checkpoint: Path, pict
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"]
 
 
+def test_several_inputs_make_one_table(checkpoint: Path, pictures: Path, tmp_path: Path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(1).integers(0, 256, (2, 40, 50, 3), np.uint8))
+    output = ("--model", checkpoint, "--output", tmp_path / "out", "--score-only")
+    done = run("score", pictures / "0.png", tmp_path / "a.npy", *output)
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(tmp_path / "out" / "part-00000-of-00001.parquet")
+    assert table["key"].to_pylist() == ["0.png", "a.npy/0", "a.npy/1"]
+    done = run("score", pictures, tmp_path / "a.npy", "--column", "image", *output)
+    assert done.returncode == 2
+    assert "a folder of images has no columns or other parts" in done.stderr
+
+
 def test_a_random_sample_is_scored_and_resumed_as_itself(checkpoint: Path, pictures: Path, tmp_path: Path):
     command = ("score", pictures, "--model", checkpoint, "--output", tmp_path / "out", "--score-only", "--limit")
     for _ in range(2):  # the second finds it done

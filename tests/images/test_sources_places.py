@@ -147,6 +147,15 @@ def test_several_inputs_are_one(folder: Path, monkeypatch: pytest.MonkeyPatch):
     assert [some.read(i) for i in range(2)] == [again.read(source.keys.index(key)) for key in some.keys]
 
 
+def test_images_that_a_shell_has_named_are_those_of_the_pattern(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    source, pattern = open_sources(["in/0.png", "in/1.png", "in/2.png"]), open_source("in/*.png")
+    assert (list(source.keys), places(source)) == (list(pattern.keys), places(pattern))
+    assert list(open_source(source.name).keys) == list(source.keys)
+    many = [folder / f"in/{i}.png" for i in range(3)] + [folder / "in"]
+    assert open_sources(many).keys[0] == "0.png"
+
+
 def test_inputs_of_the_same_name_are_told_apart(folder: Path):
     (folder / "b/in").mkdir(parents=True)
     (folder / "b/in/0.png").write_bytes(picture(9))

@@ -10,7 +10,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.array_record import ARRAY_RECORD
 from jepa_jax.images.sources.arrays import ARRAYS, holds_pictures
 from jepa_jax.images.sources.folder import FOLDER, IMAGES, Contents, is_image, look_through, records_of
-from jepa_jax.images.sources.joined import AND, joined, separate
+from jepa_jax.images.sources.joined import AND, joined, require_apart, separate
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.listing import LISTING, is_table, lists_others
 from jepa_jax.images.sources.patterns import expand
@@ -88,6 +88,8 @@ def open_source(path: PathLike) -> Records:
 def open_sources(paths: Sequence[PathLike], column: str | None = None) -> Records:
     """The records of one or more inputs; of several, the input's name stands before the key.
 
+    Images by their names are one input, as if a pattern had named them: a shell that expands it changes no key.
+
     Args:
         paths: the inputs; see `open_source`.
         column: of the pictures or their paths, in each of them: what else stands behind ``::``.
@@ -101,8 +103,9 @@ def open_sources(paths: Sequence[PathLike], column: str | None = None) -> Record
     if len(names) == 1:
         return open_source(names[0])
     in_full = list(map(name_in_full, names))
-    if len(set(in_full)) < len(in_full):
-        joined(in_full, [])  # which refuses it, before any is looked through
+    require_apart(in_full)
+    if IMAGES.are_files(in_full) and all(map(os.path.isfile, in_full)):
+        return IMAGES.open(AND.join(in_full), in_full)
     return joined(in_full, list(map(open_source, names)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -66,25 +67,29 @@ class _Places:
         return file_of(self.parts[which], within)
 
 
-def joined(names: Sequence[str], parts: Sequence[Records]) -> Records:
-    """The records of several inputs.
-
-    Args:
-        names: of the inputs, in full.
-        parts: their records.
-
-    Raises:
-        ArgumentError: an input is given twice, or cannot be told from others in one line.
-    """
-    if twice := next((name for name in names if names.count(name) > 1), None):
+def require_apart(names: Sequence[str]) -> None:
+    """Raise ArgumentError where an input is given twice, or its name cannot stand among others."""
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise ArgumentError(f"input {text_key(twice)} is given twice; give each input once.")
     if unclear := next((name for name in names if AND in name), None):
         raise ArgumentError(
             f"input {text_key(unclear)} has {AND!r} in its name, which stands between inputs: rename it, or score it "
             "by itself."
         )
+
+
+def joined(names: Sequence[str], parts: Sequence[Records]) -> Records:
+    """The records of several inputs.
+
+    Args:
+        names: of the inputs, in full; see `require_apart`.
+        parts: their records.
+
+    Raises:
+        ArgumentError: their records' keys cannot be told apart.
+    """
     labels = _labels(names)
-    keys = [key for label, part in zip(labels, parts, strict=True) for key in _below(f"{label}/", part.keys)]
+    keys = [key for label, part in zip(labels, parts, strict=True) for key in _below(label, part.keys)]
     if len(set(keys)) < len(keys):
         raise ArgumentError(f"inputs {' and '.join(labels)} give records the same keys; score them one by one.")
     places = _Places(tuple(parts))
@@ -102,8 +107,11 @@ def joined(names: Sequence[str], parts: Sequence[Records]) -> Records:
 
 
 def _below(label: str, keys: Sequence[str]) -> Sequence[str]:
-    """Keys with a label before them, where they do not begin with it themselves as those of a table's rows do."""
-    return keys if all(key.startswith(label) for key in keys) else [label + key for key in keys]
+    """Keys with a label before them, where it says more than they do themselves."""
+    if len(keys) == 1 and f"/{label}".endswith(f"/{keys[0]}"):  # one image
+        return [label]
+    before = f"{label}/"
+    return keys if all(key.startswith(before) for key in keys) else [before + key for key in keys]
 
 
 def separate(name: str) -> list[str]:
