@@ -60,6 +60,7 @@ def by_ray(folder: str) -> dict[str, float]:
         BatchScorer,
         fn_constructor_kwargs={"column": "bytes", "keep": ["path"]},
         compute=ray.data.ActorPoolStrategy(size=WORKERS),
+        num_cpus=0.5,  # of each: the tasks that read need some as well
         batch_size=256,
         batch_format="pyarrow",
     )

@@ -323,7 +323,9 @@ def test_ray_data_with_two_workers(
 ):
     files = ray_data.read_binary_files(str(pictures), include_paths=True, override_num_blocks=4)
     arguments = {"model": str(model), "column": "bytes", "keep": ["path"], "batch_size": BATCH}
-    actors = files.map_batches(jj.BatchScorer, fn_constructor_kwargs=arguments, concurrency=2, batch_size=7)
+    actors = files.map_batches(
+        jj.BatchScorer, fn_constructor_kwargs=arguments, concurrency=2, num_cpus=0.5, batch_size=7
+    )
     as_tables = files.map_batches(jj.BatchScorer(**arguments), batch_format="pyarrow", batch_size=7)
     for scored in (actors, as_tables):
         rows = sorted(scored.take_all(), key=lambda row: row["path"])
