@@ -16,7 +16,6 @@ from conversion_files import edit_json, edit_tensors
 from safetensors.torch import save_file
 
 import jepa_jax as jj
-from convert_weights import convert
 from convert_weights.convert import read_source
 from convert_weights.export import export
 from jepa_jax.encoders import EncoderSpec, find_spec
@@ -39,7 +38,7 @@ def read_official(state: State, folder: Path, gated: bool = False) -> jj.Encoder
     """The encoder in a state dict, under the name of the small one."""
     file = folder / "weights.safetensors"
     save_file(state, file)
-    with mock.patch.object(convert, "find_spec", lambda _: small(gated)):
+    with mock.patch("convert_weights.convert.find_spec", lambda _: small(gated)):
         return read_source(file, "dinov3-tiny").encoder
 
 
