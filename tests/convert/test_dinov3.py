@@ -38,7 +38,7 @@ def read_official(state: State, folder: Path, gated: bool = False) -> jj.Encoder
     """The encoder in a state dict, under the name of the small one."""
     file = folder / "weights.safetensors"
     save_file(state, file)
-    with mock.patch("convert_weights.convert.find_spec", lambda _: small(gated)):
+    with mock.patch("convert_weights.convert.find_spec", return_value=small(gated)):
         return read_source(file, "dinov3-tiny").encoder
 
 
