@@ -32,7 +32,6 @@ MODELS = {
     "dinov2-small": "DINOv2 S/14",
     "dinov2-with-registers-giant": "DINOv2 g/14, registers",
     "dinov3-small": "DINOv3 S/16",
-    "dinov3-huge-plus": "DINOv3 H+/16",
     "ijepa-vith14-1k": "I-JEPA H/14",
     "metaclip-b32-400m": "CLIP, MetaCLIP B/32",
 }
