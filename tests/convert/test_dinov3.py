@@ -13,7 +13,6 @@ import pytest
 import torch
 import torch_families as families
 from conversion_files import edit_json, edit_tensors
-from safetensors.torch import save_file
 
 import jepa_jax as jj
 from convert_weights.convert import read_source
@@ -36,8 +35,8 @@ def small(gated: bool = False) -> EncoderSpec:
 
 def read_official(state: State, folder: Path, gated: bool = False) -> jj.Encoder:
     """The encoder in a state dict, under the name of the small one."""
-    file = folder / "weights.safetensors"
-    save_file(state, file)
+    file = folder / "weights.pth"
+    torch.save(state, file)
     with mock.patch("convert_weights.convert.find_spec", return_value=small(gated)):
         return read_source(file, "dinov3-tiny").encoder
 
