@@ -20,7 +20,7 @@ from convert_weights.export import export
 from jepa_jax.encoders import EncoderSpec, find_spec
 from jepa_jax.encoders.parameters import named_arrays
 
-SHAPE: dict[str, Any] = {"width": 24, "heads": 3, "depth": 2, "mlp_width": 40, "patch_size": 16, "image_size": 224}
+SHAPE: dict[str, Any] = {"width": 36, "heads": 3, "depth": 2, "mlp_width": 40, "patch_size": 16, "image_size": 224}
 PERIODS = "rope_embed.periods"
 MASK = "blocks.1.attn.qkv.bias_mask"
 State = dict[str, torch.Tensor]
@@ -84,14 +84,14 @@ def test_positions_are_not_resized(tmp_path: Path):
 
 
 WRONG_STATES: dict[str, tuple[Callable[[State], Any], str]] = {
-    "other periods": (lambda s: s.update({PERIODS: s[PERIODS] * 1.01}), "does not hold the 2 periods"),
-    "fewer periods": (lambda s: s.update({PERIODS: s[PERIODS][:1]}), "does not hold the 2 periods"),
+    "other periods": (lambda s: s.update({PERIODS: s[PERIODS] * 1.01}), "does not hold the 3 periods"),
+    "fewer periods": (lambda s: s.update({PERIODS: s[PERIODS][:1]}), "does not hold the 3 periods"),
     "a mask that is not set": (lambda s: s.update({MASK: s[MASK] * torch.nan}), "a mask leaves keys a bias"),
-    "a mask that lets keys through": (lambda s: s.update({MASK: torch.ones(72)}), "a mask leaves keys a bias"),
+    "a mask that lets keys through": (lambda s: s.update({MASK: torch.ones(108)}), "a mask leaves keys a bias"),
     "no mask": (lambda s: s.pop(MASK), f"1 missing ({MASK})"),
-    "a norm of its own for class tokens": (lambda s: s.update({"cls_norm.weight": torch.ones(24)}), "1 unknown"),
-    "position embeddings": (lambda s: s.update({"pos_embed": torch.ones(1, 197, 24)}), "1 unknown (pos_embed)"),
-    "other registers": (lambda s: s.update({"storage_tokens": torch.ones(1, 3, 24)}), "expected (1, 4, 24)"),
+    "a norm of its own for class tokens": (lambda s: s.update({"cls_norm.weight": torch.ones(36)}), "1 unknown"),
+    "position embeddings": (lambda s: s.update({"pos_embed": torch.ones(1, 197, 36)}), "1 unknown (pos_embed)"),
+    "other registers": (lambda s: s.update({"storage_tokens": torch.ones(1, 3, 36)}), "expected (1, 4, 36)"),
 }
 
 
@@ -121,9 +121,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("mlp_bias", False, "mlp_bias is False; only True"),
         ("proj_bias", False, "proj_bias is False; only True"),
         ("key_bias", True, "2 missing (layer.0.attention.k_proj.bias"),
-        ("num_attention_heads", 4, "make heads of 6; a rotary embedding needs a multiple of 4"),
+        ("num_attention_heads", 4, "make heads of 9; a rotary embedding needs a multiple of 4"),
         ("num_register_tokens", 0, "the configuration has no register tokens; set num_register_tokens"),
-        ("num_register_tokens", 3, "expected (1, 3, 24)"),
+        ("num_register_tokens", 3, "expected (1, 3, 36)"),
         ("rope_theta", 1.0, "rotary_base=1.0 must be greater than 1"),
         ("rope_theta", "100", "rope_theta is '100', expected a number"),
         ("image_size", [224, 224], "image_size is [224, 224], expected a whole number"),
@@ -144,6 +144,6 @@ def test_a_configuration_that_is_none(field: str, value: Any, expected: str, fol
 
 def test_a_tensor_too_many(tmp_path: Path):
     folder = families.save_folder(families.random_dinov3(**SHAPE), tmp_path / "folder")
-    edit_tensors(folder, lambda tensors: tensors.update({"head.weight": torch.ones(2, 24)}))
+    edit_tensors(folder, lambda tensors: tensors.update({"head.weight": torch.ones(2, 36)}))
     with pytest.raises(jj.CheckpointError, match=r"1 unknown \(head.weight\)"):
         read_source(folder)
