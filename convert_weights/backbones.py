@@ -45,6 +45,7 @@ IN_MEMORY = {
         (r"\.attention\.v_proj\.", ".attention.attention.value."),
         (r"\.attention\.o_proj\.", ".attention.output.dense."),
     ),
+    "dinov3": ((r"^model\.layer\.", "layer."),),
     "ijepa": (
         (r"\blayers\.(\d+)\.attention\.q_proj\.", r"encoder.layer.\1.attention.attention.query."),
         (r"\blayers\.(\d+)\.attention\.k_proj\.", r"encoder.layer.\1.attention.attention.key."),

@@ -7,12 +7,14 @@ import dataclasses
 import gc
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from convert_weights import (
     clip_huggingface,
     dinov2_huggingface,
     dinov2_official,
+    dinov3_huggingface,
+    dinov3_official,
     ijepa_huggingface,
     ijepa_official,
     openai_clip,
@@ -52,17 +54,21 @@ SourceFormat = Literal["huggingface", "official", "openclip", "openai"]
 
 HUGGING_FACE = {
     model_type: family
-    for family in (dinov2_huggingface, ijepa_huggingface, clip_huggingface)
+    for family in (dinov2_huggingface, dinov3_huggingface, ijepa_huggingface, clip_huggingface)
     for model_type in family.MODEL_TYPES
 }
 """``model_type`` of a config.json to the file that knows it."""
 
 STATE_DICTS = {
     "dinov2": {"official": dinov2_official},
+    "dinov3": {"official": dinov3_official},
     "ijepa": {"official": ijepa_official},
     "clip": {"openclip": openclip, "openai": openai_clip},
 }
 """Family to the formats of its state dicts, each with the file that knows it; the first is the usual one."""
+
+EXAMINED = {module: module.examined for module in (dinov3_huggingface, dinov3_official)}
+"""Formats in which tensors that an encoder does not keep tell of its architecture, or could contradict it."""
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
 
@@ -172,6 +178,7 @@ def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype
     check_depth(vit, reader, f"{config.path}: num_hidden_layers")
     rows = family.table(vit)
     reader, head = bare_backbone(with_file_names(reader, family.FAMILY), rows, config, model_type)
+    vit = _examined(family, vit, reader)
     known = _known_spec(vit, name, config.path)
     default = known.preprocess if known else family.default_recipe(vit)
     recipe = folder_recipe(folder, config, default)
@@ -186,6 +193,10 @@ def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype
         kernel_dtype=kernel_dtype,
     )
     return compared(spec, reader, rows, family.LEFT_OUT | head, f"huggingface:{model_type}", recipe.origin)
+
+
+def _examined(module: Any, vit: ViTSpec, reader: TensorReader) -> ViTSpec:
+    return EXAMINED[module](vit, reader) if module in EXAMINED else vit
 
 
 def _open(folder: Path, files: WeightFiles) -> TensorReader:
@@ -235,7 +246,8 @@ def _read_state_dict(
             f"source {path} is no file of OpenCLIP; name the encoder: --model with one of {', '.join(ENCODERS)}."
         )
     module = formats[source_format]
-    spec = dataclasses.replace(spec, kernel_dtype=kernel_dtype)
+    vit = _examined(module, spec.vit, reader)
+    spec = dataclasses.replace(spec, vit=vit, kernel_dtype=kernel_dtype)
     recipe = f"that of {spec.name}: a file has none"
     return compared(spec, reader, module.table(spec.vit), module.LEFT_OUT, f"{source_format}:{spec.family}", recipe)
 

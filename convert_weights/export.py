@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from convert_weights import clip_huggingface, dinov2_huggingface, ijepa_huggingface
+from convert_weights import clip_huggingface, dinov2_huggingface, dinov3_huggingface, ijepa_huggingface
 from convert_weights.processors import to_preprocessor_config
 from convert_weights.tables import export_tensors
 from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import ArgumentError
 
-FAMILIES = {family.FAMILY: family for family in (dinov2_huggingface, ijepa_huggingface, clip_huggingface)}
+FAMILIES = {
+    family.FAMILY: family for family in (dinov2_huggingface, dinov3_huggingface, ijepa_huggingface, clip_huggingface)
+}
 """Family to the file that knows its Hugging Face format."""
 
 
@@ -32,7 +34,7 @@ def export(encoder: Encoder, output: Path) -> None:
     Raises:
         ArgumentError: the folder holds something already, or the family has no Hugging Face format.
     """
-    family = _family(encoder.spec)
+    family, config = _family(encoder.spec), to_huggingface_config(encoder.spec)
     if output.exists() and any(output.iterdir()):
         raise ArgumentError(f"output directory {output} is not empty; name a new one.")
     output.mkdir(parents=True, exist_ok=True)
@@ -42,7 +44,7 @@ def export(encoder: Encoder, output: Path) -> None:
     _write_json(
         output / "preprocessor_config.json", to_preprocessor_config(encoder.spec.preprocess, family.IMAGE_PROCESSOR)
     )
-    _write_json(output / "config.json", to_huggingface_config(encoder.spec))
+    _write_json(output / "config.json", config)
     save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
 
 

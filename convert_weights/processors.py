@@ -53,6 +53,7 @@ _CLIP = Processor({"shortest_edge": 224}, CLIP_MEAN, CLIP_STD, 3, True, _SQUARE,
 PROCESSORS = {
     "CLIPImageProcessor": _CLIP,
     "BitImageProcessor": _CLIP,
+    "DINOv3ViTImageProcessor": Processor(_SQUARE, PreprocessSpec.mean, PreprocessSpec.std, 2, False, None, True),
     "ViTImageProcessor": Processor(_SQUARE, HALF, HALF, 2, False, None, True),
 }
 """Classes by name, to which ``Fast`` or ``Pil`` may be appended; the old ``...FeatureExtractor`` are the same."""
@@ -62,6 +63,7 @@ OF_MODEL_TYPE = {
     "clip_vision_model": "CLIPImageProcessor",
     "dinov2": "BitImageProcessor",
     "dinov2_with_registers": "BitImageProcessor",
+    "dinov3_vit": "DINOv3ViTImageProcessor",
     "ijepa": "ViTImageProcessor",
 }
 """The class where no file names one, as ``AutoImageProcessor`` has it."""

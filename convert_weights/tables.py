@@ -20,9 +20,11 @@ from jepa_jax.encoders.parameters import Params, named_arrays, parameter_shapes
 from jepa_jax.encoders.specs import KernelDtype
 from jepa_jax.errors import CheckpointError
 
-Layout = Literal["values", "linear", "patches"]
+Layout = Literal["values", "linear", "patches", "masked"]
 """``values``: the same numbers in the same order, axes of length 1 aside; several sources one after another.
-``linear``: [out, in] to [in, out]; several sources side by side. ``patches``: [d, 3, p, p] to [p * p * 3, d]."""
+``linear``: [out, in] to [in, out]; several sources side by side. ``patches``: [d, 3, p, p] to [p * p * 3, d].
+``masked``: biases of query, key and value, and a mask that they are multiplied with, [3d] each, to what is left of
+query and value, [2d]."""
 
 LeftOut = Mapping[str, str]
 """Source tensors that are not needed, each with the reason. A name that ends in a dot stands for all below it."""
@@ -90,7 +92,10 @@ def import_params(
         leaf = wanted[row.target]
         # A copy in float32, so that no file stays mapped for a parameter's sake.
         arrays = [reader.read(name).astype(np.float32) for name in row.sources]
-        array = to_ours(arrays, row.layout).reshape(leaf.shape)
+        try:
+            array = to_ours(arrays, row.layout).reshape(leaf.shape)
+        except CheckpointError as error:
+            raise CheckpointError(f"{reader.path}: {error} ({', '.join(row.sources)}); is it another model?") from None
         _assign(params, row.target, jnp.asarray(array.astype(leaf.dtype)))
     return params
 
@@ -110,6 +115,11 @@ def to_ours(arrays: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
     if layout == "patches":
         (kernel,) = arrays
         return kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
+    if layout == "masked":
+        query, key, value = np.split(np.prod(arrays, axis=0), 3)
+        if np.any(key != 0):
+            raise CheckpointError("a mask leaves keys a bias")
+        return np.concatenate([query, value])
     joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=0)
     return joined.T if layout == "linear" else joined
 
@@ -119,6 +129,10 @@ def to_theirs(array: np.ndarray, layout: Layout, shape: tuple[int, ...], count: 
     if layout == "patches":
         width, channels, side, _ = shape
         return [np.ascontiguousarray(array.reshape(side, side, channels, width).transpose(3, 2, 0, 1))]
+    if layout == "masked":
+        query, value = np.split(array, 2)
+        none, all_of_it = np.zeros_like(query), np.ones_like(query)
+        return [np.concatenate([query, none, value]), np.concatenate([all_of_it, none, all_of_it])]
     joined = array.T if layout == "linear" else array
     return [np.ascontiguousarray(part) for part in joined.reshape(count, *shape)]
 

@@ -15,6 +15,7 @@ from jepa_jax.encoders import identity
 from jepa_jax.errors import ArgumentError, CheckpointError
 from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.layers.positions import PositionResize
+from jepa_jax.layers.rotary import Periods
 
 Pooling = Literal["class_token", "mean_patches"]
 Activation = Literal["gelu", "quick_gelu", "swiglu"]
@@ -24,6 +25,10 @@ KernelDtype = Literal["float32", "bfloat16"]
 
 MIN_EPS = 1e-30
 """The least epsilon of a LayerNorm: below 1e-38 float32 takes it for zero."""
+
+
+MAX_ROTARY_BASE = 1e9
+"""No base of a rotary embedding comes near it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class ViTSpec:
         heads: attention heads; each has width / heads dimensions.
         patch_size: side of a square patch, pixels.
         native_image_size: side of the square image whose patch grid the position embeddings are
-            stored for, pixels (518 for DINOv2, whatever size it is used at).
+            stored for, pixels (518 for DINOv2, whatever size it is used at); where none are, the size it is used at.
         mlp_width: hidden width of the MLP (for SwiGLU, of each of its two branches).
         activation: ``gelu`` is the exact (erf) one.
         norm_eps: epsilon of every LayerNorm.
@@ -50,6 +55,10 @@ class ViTSpec:
         projection: width of a final linear map without bias (CLIP), or None.
         l2_normalize: whether the embedding is divided by its length.
         position_resize: how to resize the position embeddings to another grid.
+        rotary_base: base of the axial rotary embedding of queries and keys (DINOv3), which then stands in place of
+            position embeddings; None for these.
+        rotary_periods: how the periods of that are rounded.
+        key_bias: whether, with ``qkv_bias``, keys have a bias as well.
     """
 
     width: int
@@ -70,6 +79,9 @@ class ViTSpec:
     projection: int | None = None
     l2_normalize: bool = False
     position_resize: PositionResize = "bicubic"
+    rotary_base: float | None = None
+    rotary_periods: Periods = "exact"
+    key_bias: bool = True
 
     def __post_init__(self):
         for name in ("width", "depth", "heads", "patch_size", "native_image_size", "mlp_width"):
@@ -87,6 +99,16 @@ class ViTSpec:
             raise ArgumentError(
                 f"native_image_size={self.native_image_size} is not a multiple of patch_size={self.patch_size}."
             )
+        if self.rotary_base is not None:
+            if not 1 < self.rotary_base <= MAX_ROTARY_BASE:
+                raise ArgumentError(
+                    f"rotary_base={self.rotary_base} must be greater than 1, and at most {MAX_ROTARY_BASE:g}."
+                )
+            if self.width // self.heads % 4:
+                raise ArgumentError(
+                    f"width={self.width} and heads={self.heads} make heads of {self.width // self.heads}; a rotary "
+                    "embedding needs a multiple of 4."
+                )
         if self.pooling == "class_token" and not self.class_token:
             raise ArgumentError("pooling='class_token' needs class_token=True.")
 
@@ -112,11 +134,11 @@ class EncoderSpec:
 
     Attributes:
         name: the name that users type, such as ``dinov2-small``.
-        family: ``dinov2``, ``ijepa``, ``clip``, or ``vit`` for encoders trained by this package.
+        family: ``dinov2``, ``dinov3``, ``ijepa``, ``clip``, or ``vit`` for encoders trained by this package.
         vit: the architecture.
         preprocess: the recipe; its ``crop`` is the input size in use.
         hub_id: where the weights live on the Hugging Face hub.
-        licence: SPDX identifier of the weights' licence.
+        licence: SPDX identifier of the weights' licence, or its name where it has none.
         gaussian_embedding: whether the encoder was trained to embeddings distributed as N(0, I), so
             that ``gaussian_score`` applies.
         kernel_dtype: what the kernels are stored in. Computation is never narrower than float32.
@@ -160,6 +182,11 @@ class EncoderSpec:
         if method not in typing.get_args(PositionResize):
             raise ArgumentError(
                 f"position_resize={method!r} is unknown; use one of {typing.get_args(PositionResize)}."
+            )
+        if self.vit.rotary_base is not None:
+            raise ArgumentError(
+                f"position_resize={method!r}: {self.name!r} has a rotary embedding, which is computed for every image "
+                "size, and no position embeddings to resize; leave it out."
             )
         return dataclasses.replace(self, vit=dataclasses.replace(self.vit, position_resize=method))
 

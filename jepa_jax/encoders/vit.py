@@ -16,6 +16,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.layers import (
     MLP,
     Attention,
+    AxialRotary,
     Block,
     ClassToken,
     EntryLayer,
@@ -27,6 +28,7 @@ from jepa_jax.layers import (
     Pooling,
     Positions,
     Projection,
+    RotaryAttention,
     Sizes,
     Stack,
     SwiGLU,
@@ -45,7 +47,12 @@ def layer_norm(spec: ViTSpec) -> LayerNorm:
 
 def transformer_block(spec: ViTSpec, rngs: nnx.Rngs) -> Block:
     """A block of an architecture."""
-    attention = Attention(spec.width, spec.heads, rngs, qkv_bias=spec.qkv_bias)
+    biases = {"qkv_bias": spec.qkv_bias, "key_bias": spec.key_bias}
+    if spec.rotary_base is None:
+        attention = Attention(spec.width, spec.heads, rngs, **biases)
+    else:
+        rotary = AxialRotary(spec.prefix_tokens, spec.rotary_base, spec.rotary_periods)
+        attention = RotaryAttention(spec.width, spec.heads, rngs, rotary, **biases)
     if spec.activation == "swiglu":
         mlp = SwiGLU(spec.width, spec.mlp_width, rngs)
     else:
@@ -67,8 +74,9 @@ class ViT(nnx.Module):
             self.class_token = nnx.Param(INITIAL(rngs.params(), (spec.width,)))
         if spec.register_tokens:
             self.register_tokens = nnx.Param(INITIAL(rngs.params(), (spec.register_tokens, spec.width)))
-        positions = int(spec.class_token) + spec.native_grid**2
-        self.position_embedding = nnx.Param(INITIAL(rngs.params(), (positions, spec.width)))
+        if spec.rotary_base is None:
+            positions = int(spec.class_token) + spec.native_grid**2
+            self.position_embedding = nnx.Param(INITIAL(rngs.params(), (positions, spec.width)))
         if spec.pre_norm:
             self.pre_norm = layer_norm(spec)
         self.blocks = nnx.List([transformer_block(spec, rngs) for _ in range(spec.depth)])
@@ -91,7 +99,7 @@ class ViT(nnx.Module):
         """Every stage by name: ``tokens`` [B, N, d], ``block_0`` ..., ``normed``, ``pooled``, ``embedding`` [B, K]."""
         stages = {"tokens": self.embed(images)}
         tokens = stages["tokens"]
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self._blocks(self._grid(images))):
             tokens = stages[f"block_{i}"] = block(tokens)
         stages["normed"] = self.norm(tokens)
         pooling, *head = self.head(self._grid(images))
@@ -113,7 +121,13 @@ class ViT(nnx.Module):
         """All layers in their order, for images of so many rows and columns of patches."""
         pre_norm = [self.pre_norm] if self.spec.pre_norm else []
         tokens = self._positions(grid), *pre_norm
-        return (self.patch_embedding, *tokens, Stack(self.blocks, loops=schedule.loops), self.norm, *self.head(grid))
+        return (
+            self.patch_embedding,
+            *tokens,
+            Stack(self._blocks(grid), loops=schedule.loops),
+            self.norm,
+            *self.head(grid),
+        )
 
     def sizes(self, grid: tuple[int, int], rows: int, schedule: Schedule, products: Products) -> Sizes:
         """What the layers' costs depend on; see `Sizes`."""
@@ -121,12 +135,18 @@ class ViT(nnx.Module):
         pooling, *_ = self.head(grid)
         return Sizes(grid, tokens, pooling.active(tokens), rows, schedule, products)
 
+    def _blocks(self, grid: tuple[int, int]) -> list[Block]:
+        return [block.on(grid) for block in self.blocks]
+
     def _positions(self, grid: tuple[int, int]) -> Positions:
-        spec, native = self.spec, self.spec.native_grid
-        embedding = self.position_embedding[int(spec.class_token) :].reshape(native, native, spec.width)
-        prefix = [self.position_embedding[:0]]
+        spec, native, embedding = self.spec, self.spec.native_grid, None
+        prefix = [jnp.zeros((0, spec.width), self.norm.scale.dtype)]
         if spec.class_token:
-            prefix.append(self.class_token[None] + self.position_embedding[:1])
+            prefix.append(self.class_token[None])
+        if spec.rotary_base is None:
+            of_class, of_patches = jnp.split(self.position_embedding[...], [int(spec.class_token)])
+            embedding = of_patches.reshape(native, native, spec.width)
+            prefix[-1] = prefix[-1] + of_class
         if spec.register_tokens:
             prefix.append(self.register_tokens[...])
         return Positions(jnp.concatenate(prefix), embedding, grid, spec.position_resize)

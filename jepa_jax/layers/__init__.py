@@ -17,6 +17,8 @@ from jepa_jax.layers.pooling import ClassToken as ClassToken
 from jepa_jax.layers.pooling import MeanPatches as MeanPatches
 from jepa_jax.layers.pooling import Pooling as Pooling
 from jepa_jax.layers.positions import Positions as Positions
+from jepa_jax.layers.rotary import AxialRotary as AxialRotary
+from jepa_jax.layers.rotary import RotaryAttention as RotaryAttention
 from jepa_jax.layers.schedule import SCHEDULES as SCHEDULES
 from jepa_jax.layers.schedule import Schedule as Schedule
 from jepa_jax.layers.stack import Stack as Stack

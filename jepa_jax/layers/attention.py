@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_jax.layers.heads import AllHeads, AttentionKernels, AttentionResiduals, HeadByHead, Heads, kernel_for
-from jepa_jax.layers.layer import Cost, Layer, Sizes, kernel_pair, linear
+from jepa_jax.layers.layer import Cost, Layer, Sizes, first, kernel_pair, linear
 from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals
+from jepa_jax.layers.rotation import Rotation
 from jepa_jax.layers.schedule import Schedule
 from jepa_jax.numerics.products import Products
 
@@ -23,9 +24,12 @@ from jepa_jax.numerics.products import Products
 class Attention(Layer, nnx.Module):
     """Self-attention over all tokens."""
 
-    def __init__(self, width: int, heads: int, rngs: nnx.Rngs, qkv_bias: bool = True):
+    def __init__(self, width: int, heads: int, rngs: nnx.Rngs, qkv_bias: bool = True, key_bias: bool = True):
         self.width, self.heads = width, heads
-        self.qkv = linear(width, 3 * width, rngs, use_bias=qkv_bias)
+        self.qkv = linear(width, 3 * width, rngs, use_bias=qkv_bias and key_bias)
+        self.biased_apart = qkv_bias and not key_bias
+        if self.biased_apart:
+            self.query_value_bias = nnx.Param(jnp.zeros(2 * width))
         self.out = linear(width, width, rngs)
 
     @property
@@ -35,21 +39,33 @@ class Attention(Layer, nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """[B, N, d] -> [B, N, d]."""
-        return self._attend(self.qkv(tokens))
+        return self._attend(*self.query_key_value(tokens))
 
-    def _attend(self, qkv: jax.Array) -> jax.Array:
-        """[B, N, 3d] -> [B, N, d]."""
+    def query_key_value(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """[B, N, d] -> [B, N, H, dh] each."""
+        qkv = self.qkv(tokens)
+        if self.biased_apart:
+            of_query, of_value = jnp.split(self.query_value_bias[...], 2)
+            qkv = qkv + jnp.concatenate([of_query, jnp.zeros_like(of_query), of_value])
         qkv = qkv.reshape(*qkv.shape[:2], 3, self.heads, self.head_width)
-        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+
+    def rotation(self, dtype: jnp.dtype) -> Rotation | None:
+        """By what queries and keys are turned after their projection; here by nothing."""
+        del dtype
+        return None
+
+    def _attend(self, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        """[B, N, H, dh] each -> [B, N, d]."""
         logits = jnp.einsum("bqhd,bkhd->bhqk", query, key) * self.head_width**-0.5
         mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(logits, axis=-1), value)
         return self.out(mixed.reshape(*mixed.shape[:2], self.width))
 
     def linearize(self, tokens: jax.Array) -> tuple[jax.Array, AttentionResiduals]:
         """[N, d] -> [N, d], and `AttentionResiduals`."""
-        qkv = self.qkv(tokens)
-        query, key, value = qkv.reshape(-1, 3, self.heads, self.head_width).transpose(1, 2, 0, 3)
-        return self._attend(qkv[None])[0], AttentionResiduals(query * self.head_width**-0.5, key, value)
+        parts = self.query_key_value(tokens[None])
+        query, key, value = (part[0].transpose(1, 0, 2) for part in parts)
+        return self._attend(*parts)[0], AttentionResiduals(query * self.head_width**-0.5, key, value)
 
     def prepare(
         self, products: Products, norm: LayerNorm | None = None, layer_scale: jax.Array | None = None
@@ -76,15 +92,16 @@ class Attention(Layer, nnx.Module):
         )
         *parts, last = self.pullback_heads(residuals, outputs, products, schedule)
 
-        def inputs(*parts: Any) -> jax.Array:
-            return self.pullback_inputs(kernels, parts, None, products, schedule)
+        def inputs(rotation: Rotation | None, *parts: Any) -> jax.Array:
+            return self.pullback_inputs(kernels, parts, None, rotation, products, schedule)
 
         active, total = cotangent.shape[0], residuals.key.shape[1]
+        rotation = self.rotation(residuals.key.dtype)
         if active == total:
-            return schedule.over_tokens(inputs, *parts, keys=last)
+            return schedule.over_tokens(inputs, rotation, *parts, keys=last)
         query, value = parts
-        asked = schedule.over_tokens(inputs, value, keys=last)
-        return asked.at[:active].add(schedule.over_tokens(inputs, query))
+        asked = schedule.over_tokens(inputs, rotation, value, keys=last)
+        return asked.at[:active].add(schedule.over_tokens(inputs, first(rotation, active), query))
 
     def pullback_output(
         self, kernels: AttentionKernels, cotangent: jax.Array, products: Products, schedule: Schedule
@@ -103,12 +120,13 @@ class Attention(Layer, nnx.Module):
         kernels: AttentionKernels,
         parts: tuple[Any, ...],
         norm: NormResiduals | None,
+        rotation: Rotation | None,
         products: Products,
         schedule: Schedule,
         onto: jax.Array | None = None,
     ) -> jax.Array:
         """See `Heads.to_inputs`."""
-        return _heads(schedule).to_inputs(kernels, parts, norm, products, onto)
+        return _heads(schedule).to_inputs(kernels, parts, norm, rotation, products, onto)
 
     def cost(self, sizes: Sizes) -> Cost:
         """Over the active tokens as queries, and all as keys."""

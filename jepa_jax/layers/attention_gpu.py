@@ -19,6 +19,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jepa_jax.layers.rotation import Rotation, of_parts
+from jepa_jax.layers.rotation import rotate_back as turn_back
 from jepa_jax.layers.triton import dot, has_triton, load, power_of_two, program, rows_of, store
 from jepa_jax.numerics.products import HALF, Products
 
@@ -121,6 +123,13 @@ def _moments(
     key, value = (each - jnp.mean(each, axis=1, keepdims=True) for each in (key, value))
     both = key[..., :, None] * value[..., None, :]
     return weights @ key, weights @ value, products("hij,hjfe->hife", weights, both)
+
+
+def rotate_back(products: Products, pulled: jax.Array, rotation: Rotation) -> jax.Array:
+    """Turn queries' and keys' cotangents back in what `pullback_heads` has left, by XLA."""
+    tokens, rows, _, width = pulled.shape
+    turns = Rotation(*(turn[:, None, :, None] for turn in of_parts(rotation, 3, axis=1)))
+    return turn_back(products, pulled.reshape(tokens, rows, 3, -1, width), turns).reshape(pulled.shape)
 
 
 def to_inputs(inward: jax.Array, pulled: jax.Array, products: Products) -> jax.Array:

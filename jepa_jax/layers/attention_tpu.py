@@ -19,6 +19,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jepa_jax.layers.rotation import Rotation, of_parts
+from jepa_jax.layers.rotation import rotate_back as turn_back
 from jepa_jax.numerics.products import HALF, Products
 
 LANES = 128
@@ -94,6 +96,13 @@ def pullback_heads(
         weights.astype(cotangent.dtype),
         *map(in_lanes, (query, key, value, output)),
     )
+
+
+def rotate_back(products: Products, pulled: jax.Array, rotation: Rotation) -> jax.Array:
+    """Turn queries' and keys' cotangents back in what `pullback_heads` has left, by XLA."""
+    width = 2 * rotation.cosine.shape[-1]
+    turns = Rotation(*(turn[:, None, :, None] for turn in of_parts(rotation, 3, axis=0)))
+    return turn_back(products, pulled.reshape(*pulled.shape[:-1], -1, width), turns).reshape(pulled.shape)
 
 
 def to_inputs(inward: jax.Array, pulled: jax.Array, products: Products) -> jax.Array:

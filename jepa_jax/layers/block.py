@@ -14,6 +14,8 @@ from jepa_jax.layers.heads import AttentionKernels, AttentionResiduals
 from jepa_jax.layers.layer import Cost, Layer, Sizes, first
 from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals
 from jepa_jax.layers.mlp import MLP, MLPKernels, SwiGLU
+from jepa_jax.layers.rotary import RotaryAttention
+from jepa_jax.layers.rotation import Rotation
 from jepa_jax.layers.schedule import Schedule
 from jepa_jax.numerics.products import Products
 
@@ -51,6 +53,14 @@ class Block(Layer, nnx.Module):
         if layer_scale:
             self.layer_scale1 = nnx.Param(jnp.ones(attention.width))
             self.layer_scale2 = nnx.Param(jnp.ones(attention.width))
+
+    def on(self, grid: tuple[int, int]) -> Block:
+        """The same block for images of so many rows and columns of patches: where positions are in its attention."""
+        if not isinstance(self.attention, RotaryAttention):
+            return self
+        block = nnx.merge(*nnx.split(self))
+        block.attention = self.attention.on(grid)
+        return block
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """[B, N, d] -> [B, N, d]."""
@@ -97,19 +107,22 @@ class Block(Layer, nnx.Module):
             token = mlp.pullback_tokens(kernels.mlp, hidden, token, products, norm, onto=token)
             return token, attention.pullback_output(kernels.attention, token, products, schedule)
 
-        def through_inputs(onto: jax.Array | None, norm: NormResiduals, *parts: Any) -> jax.Array:
-            return attention.pullback_inputs(kernels.attention, parts, norm, products, schedule, onto)
+        def through_inputs(
+            onto: jax.Array | None, norm: NormResiduals, rotation: Rotation | None, *parts: Any
+        ) -> jax.Array:
+            return attention.pullback_inputs(kernels.attention, parts, norm, rotation, products, schedule, onto)
 
         cotangent, outputs = schedule.over_tokens(
             through_mlp, cotangent, first(residuals.norm2, active), first(residuals.mlp, active)
         )
         *parts, last = attention.pullback_heads(residuals.attention, outputs, products, schedule)
+        rotation = attention.rotation(residuals.attention.key.dtype)
         if active == total:
-            return schedule.over_tokens(through_inputs, cotangent, residuals.norm1, *parts, keys=last)
+            return schedule.over_tokens(through_inputs, cotangent, residuals.norm1, rotation, *parts, keys=last)
         query, value = parts
         alone = functools.partial(through_inputs, None)
-        asking = schedule.over_tokens(alone, first(residuals.norm1, active), query)
-        asked = schedule.over_tokens(alone, residuals.norm1, value, keys=last)
+        asking = schedule.over_tokens(alone, first(residuals.norm1, active), first(rotation, active), query)
+        asked = schedule.over_tokens(alone, residuals.norm1, rotation, value, keys=last)
         return products.stored(asked.at[:active].add(asking + cotangent.astype(asking.dtype)))
 
     def cost(self, sizes: Sizes) -> Cost:

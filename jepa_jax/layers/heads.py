@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from jepa_jax.layers import attention_gpu, attention_tpu
 from jepa_jax.layers.layer_norm import NormResiduals, added, pullback_folded, pullback_folded_turned
+from jepa_jax.layers.rotation import Rotation, of_parts, rotate_back
 from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.products import Products
 
@@ -70,6 +71,7 @@ class Heads(Protocol):
         kernels: AttentionKernels,
         parts: Sequence[Any],
         norm: NormResiduals | None,
+        rotation: Rotation | None,
         products: Products,
         onto: jax.Array | None = None,
     ) -> jax.Array:
@@ -79,6 +81,7 @@ class Heads(Protocol):
             kernels: of the layer.
             parts: cotangents of query, value and key; of query alone; of value and key; or `Joined` alone.
             norm: what is left of a norm whose gain is in the kernel.
+            rotation: by what these tokens' queries and keys were turned; their cotangents are turned back.
             products: takes the products.
             onto: what the result is added to, see `jepa_jax.layers.layer_norm.pullback_folded`.
         """
@@ -118,11 +121,16 @@ class HeadByHead:
         kernels: AttentionKernels,
         parts: Sequence[list[jax.Array]],
         norm: NormResiduals | None,
+        rotation: Rotation | None,
         products: Products,
         onto: jax.Array | None = None,
     ) -> jax.Array:
         """See `Heads`. The result is turned with the norm's update, not by itself."""
         joined = jnp.concatenate([head for part in parts for head in part], axis=-2)
+        if rotation is not None:
+            each = joined.reshape(*joined.shape[:-2], len(parts), len(parts[0]), -1, joined.shape[-1])
+            turns = Rotation(*(turn[..., None, :, None] for turn in of_parts(rotation, len(parts), axis=-2)))
+            joined = rotate_back(products, each, turns, axis=-2).reshape(joined.shape)
         used = used_columns(len(parts), kernels.outward.shape[0])
         pulled = products("de,...er->...dr", kernels.inward[:, used], joined)
         turned = pullback_folded_turned(norm, pulled, products, kernels.scale)
@@ -180,6 +188,7 @@ class AllHeads:
         kernels: AttentionKernels,
         parts: Sequence[jax.Array | Joined],
         norm: NormResiduals | None,
+        rotation: Rotation | None,
         products: Products,
         onto: jax.Array | None = None,
     ) -> jax.Array:
@@ -189,9 +198,18 @@ class AllHeads:
         if len(apart) < len(parts):
             (whole,) = parts
             assert isinstance(whole, Joined)
-            pulled = KERNELS[products.platform].to_inputs(kernels.inward, whole.array, products)
+            kernel, array = KERNELS[products.platform], whole.array
+            if rotation is not None:
+                array = kernel.rotate_back(products, array, rotation)
+            pulled = kernel.to_inputs(kernels.inward, array, products)
             return pullback_folded(norm, pulled, products, kernels.scale, onto)
         columns = jnp.split(kernels.inward[:, used_columns(len(parts), width)], len(parts), axis=1)
+        if rotation is not None:
+            turns = Rotation(*(turn[..., None, None, :] for turn in rotation))
+            apart = [
+                part if number == len(apart) - 2 else rotate_back(products, part, turns)  # values stand still
+                for number, part in enumerate(apart)
+            ]
         flat = (part.reshape(*part.shape[:-2], width) for part in apart)
         pulled = (products("...re,de->...rd", *pair) for pair in zip(flat, columns, strict=True))
         total = next(pulled)
@@ -232,6 +250,10 @@ class Kernel(Protocol):
 
     def pullback_heads(self, products: Products, cotangent: jax.Array, residuals: AttentionResiduals, /) -> jax.Array:
         """From A = N outputs to the array of `Joined`."""
+        ...
+
+    def rotate_back(self, products: Products, joined: jax.Array, rotation: Rotation, /) -> jax.Array:
+        """Cotangents of the turned to those of query and key, in the array of `Joined`."""
         ...
 
     def to_inputs(self, inward: jax.Array, joined: jax.Array, products: Products, /) -> jax.Array:

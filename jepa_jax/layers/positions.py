@@ -42,20 +42,22 @@ class Positions(Layer):
 
     Attributes:
         prefix: tokens that stand before the patches, [prefix, d]: class token (with its position), then registers.
-        embedding: of the native square grid, [M, M, d].
+        embedding: of the native square grid, [M, M, d]; None where positions are told elsewhere.
         grid: rows and columns of the patches.
         resize: how the embedding is fitted to the grid.
     """
 
     prefix: jax.Array
-    embedding: jax.Array
+    embedding: jax.Array | None
     grid: tuple[int, int]
     resize: PositionResize
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Patches [B, P, d] -> tokens [B, N, d]."""
-        positions = resize_positions(self.embedding, self.grid, self.resize)
-        patches = tokens + positions.reshape(-1, positions.shape[-1])
+        patches = tokens
+        if self.embedding is not None:
+            positions = resize_positions(self.embedding, self.grid, self.resize)
+            patches = tokens + positions.reshape(-1, positions.shape[-1])
         prefix = jnp.broadcast_to(self.prefix, (tokens.shape[0], *self.prefix.shape))
         return jnp.concatenate([prefix, patches], axis=1)
 
@@ -72,6 +74,8 @@ class Positions(Layer):
 
     def cost(self, sizes: Sizes) -> Cost:
         """Of resizing, where the grid is not the native one."""
+        if self.embedding is None:
+            return Cost()
         side, _, width = self.embedding.shape
         if self.grid == (side, side):
             return Cost()

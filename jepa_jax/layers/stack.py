@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,7 +39,7 @@ class Stack(Layer):
 
     heavy = True
 
-    def __init__(self, blocks: nnx.List[Block], *, loops: bool = True):
+    def __init__(self, blocks: Sequence[Block], *, loops: bool = True):
         self.blocks = blocks
         self.loops = loops
 

@@ -79,6 +79,10 @@ class MaskedPrediction:
         vit = getattr(model.encoder, "vit", None)
         if vit is None or vit.prefix_tokens or vit.projection:
             raise ArgumentError("MaskedPrediction needs a ViT of patch tokens alone, without a projection.")
+        if vit.rotary_base is not None:
+            raise ArgumentError(
+                f"rotary_base={vit.rotary_base}: MaskedPrediction needs position embeddings; leave it out."
+            )
         return vit
 
     def _predictor(self, model: Model, params: Params) -> Predictor:

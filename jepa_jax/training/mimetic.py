@@ -31,6 +31,8 @@ def mimetic(spec: ViTSpec, params: Params, seed: int) -> Params:
         qkv = block["attention"]["qkv"] | {"kernel": _float32(np.concatenate([*queries, *keys, value], axis=1))}
         attention = block["attention"] | {"qkv": qkv, "out": block["attention"]["out"] | {"kernel": _float32(out)}}
         blocks[i] = block | {"attention": attention}
+    if spec.rotary_base is not None:
+        return params | {"blocks": blocks}
     positions = np.zeros(params["position_embedding"].shape)
     positions[int(spec.class_token) :] = 0.3 * _waves(spec.native_grid, width)
     return params | {"blocks": blocks, "position_embedding": _float32(positions)}

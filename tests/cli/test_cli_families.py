@@ -81,7 +81,7 @@ def test_models_fit_a_hundred_columns():
         (line,) = [line for line in lines if line.split()[:1] == [spec.name]]
         assert spec.hub_id is None or spec.hub_id in line
         assert f" {spec.embedding_size} " in line
-    for licence in ("Apache-2.0", "MIT", "CC-BY-NC-4.0"):
+    for licence in ("Apache-2.0", "MIT", "CC-BY-NC-4.0", "DINOv3 License"):
         assert licence in done.stdout
 
 

@@ -22,6 +22,8 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     IJepaConfig,
     IJepaModel,
 )
@@ -43,6 +45,9 @@ MODELS: dict[str, tuple[Any, Callable[[], torch.nn.Module]]] = {
         Dinov2WithRegistersModel,
         lambda: reference.random_dinov2(24, 3, 2, image_size=28, registers=True, swiglu=True),
     ),
+    "dinov3": (DINOv3ViTModel, lambda: families.random_dinov3(**SHAPE)),
+    "dinov3-gated-no-registers": (DINOv3ViTModel, lambda: families.random_dinov3(**SHAPE, gated=True, registers=0)),
+    "dinov3-all-biases": (DINOv3ViTModel, lambda: families.random_dinov3(**SHAPE, biases=(True, True))),
     "ijepa": (IJepaModel, lambda: families.random_ijepa(**SHAPE)),
     "clip": (CLIPVisionModelWithProjection, lambda: families.random_clip(**SHAPE, projection=16)),
 }
@@ -92,6 +97,18 @@ ORIGINALS = {
         hidden_size=1536, num_hidden_layers=40, num_attention_heads=24, image_size=518, patch_size=14, **SWIGLU
     ),
     "dinov2-with-registers-base": Dinov2WithRegistersConfig(image_size=518, patch_size=14),
+    "dinov3-small": DINOv3ViTConfig(num_register_tokens=4),
+    "dinov3-7b": DINOv3ViTConfig(
+        hidden_size=4096,
+        num_hidden_layers=40,
+        num_attention_heads=32,
+        intermediate_size=8192,
+        num_register_tokens=4,
+        use_gated_mlp=True,
+        hidden_act="silu",
+        query_bias=False,
+        value_bias=False,
+    ),
     "ijepa-vith16-448-1k": IJepaConfig(
         hidden_size=1280,
         num_hidden_layers=32,

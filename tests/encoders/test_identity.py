@@ -64,8 +64,18 @@ class Outer:
 
 
 def of_format_1(spec: Any) -> dict[str, Any]:
-    """What format 1 wrote and hashed of a spec: every field that there was."""
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
+    """What format 1 wrote and hashed of a spec: every field that there was then."""
+
+    def there_was(value: Any) -> Any:
+        if not dataclasses.is_dataclass(value):
+            return value
+        return {name: there_was(getattr(value, name)) for name in FORMAT_1[format_1_class(value)]}
+
+    return json.loads(json.dumps(there_was(spec)))
+
+
+def format_1_class(spec: Any) -> str:
+    return next(cls.__name__ for cls in type(spec).__mro__ if cls.__name__ in FORMAT_1)
 
 
 def digest_of_format_1(encoder: Encoder) -> str:

@@ -29,8 +29,11 @@ def forgotten_programs() -> Iterator[None]:
     [(attention_gpu, Products("float16", "gpu"), 32), (attention_tpu, Products("bfloat16", "tpu"), 128)],
     ids=["gpu", "tpu"],
 )
-def test_the_jacobian_is_the_same(kernel: ModuleType, made_for: Products, width: int, monkeypatch: pytest.MonkeyPatch):
-    vit = change(depth=2, width=width, heads=2)
+@pytest.mark.parametrize("rotary_base", [None, 100.0], ids=["", "rotary"])
+def test_the_jacobian_is_the_same(
+    kernel: ModuleType, made_for: Products, width: int, rotary_base: float | None, monkeypatch: pytest.MonkeyPatch
+):
+    vit = change(depth=2, width=width, heads=2, rotary_base=rotary_base)
     encoder = Encoder(EncoderSpec("small", "dinov2", vit, PreprocessSpec(18, 16)), loud_params(vit, "float32"))
     batch = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
     expected = jj.jacobian(encoder, batch, schedule="batched", kernels="off")
@@ -43,7 +46,9 @@ def test_the_jacobian_is_the_same(kernel: ModuleType, made_for: Products, width:
     def fits(products, queries, keys):
         return kernel.fits(made_for, queries, keys)
 
-    program = SimpleNamespace(fits=fits, pullback_heads=interpreted, to_inputs=kernel.to_inputs)
+    program = SimpleNamespace(
+        fits=fits, pullback_heads=interpreted, rotate_back=kernel.rotate_back, to_inputs=kernel.to_inputs
+    )
     monkeypatch.setitem(heads.KERNELS, "cpu", program)
     assert relative(jj.jacobian(encoder, batch, schedule="batched"), expected) <= 1e-5
     # The block by which a backend is checked, and one of the encoder's two: the other is pruned to its class token.

@@ -15,6 +15,7 @@ from jepa_jax.layers import (
     MLP,
     SCHEDULES,
     Attention,
+    AxialRotary,
     Block,
     ClassToken,
     L2Normalize,
@@ -23,6 +24,7 @@ from jepa_jax.layers import (
     PatchEmbedding,
     Positions,
     Projection,
+    RotaryAttention,
     Stack,
     SwiGLU,
 )
@@ -59,9 +61,22 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "SwiGLU": (lambda: SwiGLU(WIDTH, 20, nnx.Rngs(0)), (TOKENS, WIDTH)),
     "attention": (lambda: Attention(WIDTH, 2, nnx.Rngs(0)), (TOKENS, WIDTH)),
     "attention, one wide head": (lambda: Attention(WIDTH, 1, nnx.Rngs(0), qkv_bias=False), (TOKENS, WIDTH)),
+    "rotary attention": (
+        lambda: RotaryAttention(WIDTH, 3, nnx.Rngs(0), AxialRotary(1, 100.0), key_bias=False).on((2, 3)),
+        (TOKENS, WIDTH),
+    ),
     "block": (lambda: blocks(1)[0], (TOKENS, WIDTH)),
     "block without LayerScale, SwiGLU": (
         lambda: blocks(1, layer_scale=False, activation="swiglu")[0],
+        (TOKENS, WIDTH),
+    ),
+    "stack of rotary blocks, SwiGLU": (
+        lambda: Stack(
+            [
+                block.on((3, 2))
+                for block in blocks(2, heads=1, rotary_base=9.0, rotary_periods="bfloat16", activation="swiglu")
+            ]
+        ),
         (TOKENS, WIDTH),
     ),
     "stack of blocks": (lambda: Stack(nnx.List(blocks(3))), (TOKENS, WIDTH)),

@@ -31,6 +31,7 @@ SECTION = re.compile(r"(<!-- parity: .*? -->\n).*?(<!-- end of parity -->)", re.
 MODELS = {
     "dinov2-small": "DINOv2 S/14",
     "dinov2-with-registers-giant": "DINOv2 g/14, registers",
+    "dinov3-small": "DINOv3 S/16",
     "ijepa-vith14-1k": "I-JEPA H/14",
     "metaclip-b32-400m": "CLIP, MetaCLIP B/32",
 }
@@ -96,6 +97,9 @@ def two_blocks(name: str) -> Any:
         "patch_size": vit.patch_size,
         "image_size": 4 * vit.patch_size,
     }
+    if vit.rotary_base is not None:
+        biases = vit.qkv_bias, vit.key_bias
+        return families.random_dinov3(**shape, gated=vit.activation == "swiglu", biases=biases)
     if vit.projection is None:
         return families.random_ijepa(**shape)
     return families.random_clip(**shape, projection=vit.projection, activation=vit.activation)

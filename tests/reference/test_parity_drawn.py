@@ -20,12 +20,12 @@ TOLERANCE = 1e-5  # as argued in test_parity_families
 
 
 @st.composite
-def shapes(draw: st.DrawFn) -> dict[str, Any]:
+def shapes(draw: st.DrawFn, rotary: bool = False) -> dict[str, Any]:
     """What every family's models have."""
     heads = draw(st.integers(1, 5))
     patch_size = draw(st.integers(1, 9))
     return {
-        "width": heads * draw(st.integers(2, 7)),
+        "width": heads * draw(st.sampled_from([4, 8, 12, 20]) if rotary else st.integers(2, 7)),
         "heads": heads,
         "depth": draw(st.integers(1, 3)),
         "patch_size": patch_size,
@@ -69,6 +69,19 @@ def test_ijepa(shape: dict[str, Any], patches: tuple[int, int], qkv_bias: bool, 
 def test_clip(shape: dict[str, Any], patches: tuple[int, int], projection: int, activation: str, l2_normalize: bool):
     model = families.random_clip(**shape, projection=projection, activation=activation, l2_normalize=l2_normalize)
     check(model, shape["patch_size"], patches, l2_normalize)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    shape=shapes(rotary=True),
+    patches=sizes,
+    registers=st.integers(0, 3),
+    gated=st.booleans(),
+    biases=st.sampled_from([(True, False), (True, True), (False, False)]),
+    base=st.sampled_from([100.0, 3.0, 10_000.0]),
+)
+def test_dinov3(shape: dict[str, Any], patches: tuple[int, int], **options: Any):
+    check(families.random_dinov3(**shape, **options), shape["patch_size"], patches)
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)

@@ -1,4 +1,4 @@
-"""I-JEPA and CLIP in JAX equal theirs in PyTorch: embeddings, blocks, Jacobians, scores, on random weights.
+"""I-JEPA, DINOv3 and CLIP in JAX equal theirs in PyTorch: embeddings, blocks, Jacobians, scores, on random weights.
 
 What rounding explains: one rounding is 6e-8 in float32 (1e-16 in float64), and a sum of up to 8,192 products,
 as in bigG's MLP, adds up at random to 90 of them: 6e-6 (1e-14). Float64 has three digits more in hand.
@@ -40,6 +40,8 @@ WIDE_CLIP: dict[str, Any] = {**TINY_IJEPA, "projection": 29}
 TINY = {
     "ijepa": lambda: families.random_ijepa(**TINY_IJEPA),
     "ijepa-no-qkv-bias": lambda: families.random_ijepa(**TINY_IJEPA, qkv_bias=False),
+    "dinov3": lambda: families.random_dinov3(**TINY_IJEPA | {"width": 36}),
+    "dinov3-gated-no-biases": lambda: families.random_dinov3(**TINY_IJEPA, gated=True, biases=(False, False)),
     "clip-quick-gelu": lambda: families.random_clip(**TINY_CLIP),
     "clip-gelu-normalized": lambda: families.random_clip(**TINY_CLIP, activation="gelu", l2_normalize=True),
     "clip-wide-projection": lambda: families.random_clip(**WIDE_CLIP),
@@ -48,13 +50,23 @@ TINY = {
 NULLS = {
     "ijepa": 1,
     "ijepa-no-qkv-bias": 1,
+    "dinov3": 2,
+    "dinov3-gated-no-biases": 2,
     "clip-quick-gelu": 0,
     "clip-gelu-normalized": 1,
     "clip-wide-projection": 2 + 29 - 24,
     "clip-wide-normalized": 2 + 29 - 24,
 }
-SCORED = ["ijepa", "clip-quick-gelu", "clip-gelu-normalized"]
-WIDE = ["ijepa-vith14-1k", "ijepa-vitg16-22k", "clip-l14", "openclip-bigg14-laion2b"]
+SCORED = ["ijepa", "dinov3", "dinov3-gated-no-biases", "clip-quick-gelu", "clip-gelu-normalized"]
+WIDE = [
+    "ijepa-vith14-1k",
+    "dinov3-small",
+    "dinov3-small-plus",
+    "dinov3-huge-plus",
+    "ijepa-vitg16-22k",
+    "clip-l14",
+    "openclip-bigg14-laion2b",
+]
 """Every width; CLIP's B is scored, and H has that of I-JEPA."""
 
 
@@ -69,6 +81,9 @@ def at_full_width(name: str, depth: int = 2) -> families.Embedder:
         "patch_size": vit.patch_size,
         "image_size": 4 * vit.patch_size,
     }
+    if vit.rotary_base is not None:
+        biases = vit.qkv_bias, vit.key_bias
+        return families.random_dinov3(**shape, gated=vit.activation == "swiglu", biases=biases)
     if vit.projection is None:
         return families.random_ijepa(**shape)
     return families.random_clip(**shape, projection=vit.projection, activation=vit.activation)
@@ -162,7 +177,9 @@ def test_score(name: str, tmp_path: Path):
     assert_scores(name, make_pair(TINY[name](), tmp_path / "folder", l2_normalize=name.endswith("normalized")))
 
 
-@pytest.mark.parametrize(("name", "alike"), [("clip-b32", "clip-quick-gelu"), ("ijepa-vith14-1k", "ijepa")])
+@pytest.mark.parametrize(
+    ("name", "alike"), [("clip-b32", "clip-quick-gelu"), ("ijepa-vith14-1k", "ijepa"), ("dinov3-small-plus", "dinov3")]
+)
 def test_score_at_full_width(name: str, alike: str, tmp_path: Path):
     assert_scores(alike, make_pair(at_full_width(name), tmp_path / "folder"))
     jax.clear_caches()

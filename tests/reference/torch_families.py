@@ -23,10 +23,13 @@ from transformers import (
     CLIPTextConfig,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     IJepaConfig,
     IJepaModel,
     PreTrainedModel,
 )
+from transformers.models.dinov3_vit import modeling_dinov3_vit
 
 
 class Embedder(torch.nn.Module):
@@ -119,6 +122,64 @@ def random_clip(
     return Embedder(model, lambda o: o.image_embeds)
 
 
+class RotaryEmbedder(Embedder):
+    """A DINOv3 model. `transformers` computes its angles in float32, whatever the model's dtype: here in float64."""
+
+    def forward(self, pixel_values: torch.Tensor, **options: Any) -> SimpleNamespace:
+        """As the model, at any size."""
+        model: Any = self.model
+        head_width = model.rope_embeddings.head_dim
+        steps = torch.arange(head_width // 4, dtype=torch.float64)
+        model.rope_embeddings.inv_freq = model.rope_embeddings.base ** (-4.0 * steps / head_width)
+        centres = modeling_dinov3_vit.get_patches_center_coordinates
+
+        def in_float64(rows: int, columns: int, **_: Any) -> torch.Tensor:
+            return centres(rows, columns, dtype=torch.float64, device=pixel_values.device)
+
+        with (
+            _softmax_in(pixel_values.dtype),
+            mock.patch.object(modeling_dinov3_vit, "get_patches_center_coordinates", in_float64),
+        ):
+            outputs = model(pixel_values, **options)
+        return SimpleNamespace(pooler_output=outputs.pooler_output, hidden_states=outputs.get("hidden_states"))
+
+
+def random_dinov3(
+    width: int,
+    heads: int,
+    depth: int,
+    *,
+    mlp_width: int,
+    patch_size: int,
+    image_size: int,
+    registers: int = 4,
+    gated: bool = False,
+    biases: tuple[bool, bool] = (True, False),
+    base: float = 100.0,
+    norm_eps: float = 1e-5,
+    seed: int = 0,
+) -> Embedder:
+    """A random DINOv3 encoder; ``biases`` are those of query and value, and of key."""
+    config = DINOv3ViTConfig(
+        hidden_size=width,
+        num_attention_heads=heads,
+        num_hidden_layers=depth,
+        intermediate_size=mlp_width,
+        patch_size=patch_size,
+        image_size=image_size,
+        num_register_tokens=registers,
+        use_gated_mlp=gated,
+        hidden_act="silu" if gated else "gelu",
+        query_bias=biases[0],
+        value_bias=biases[0],
+        key_bias=biases[1],
+        rope_theta=base,
+        layer_norm_eps=norm_eps,
+        attn_implementation="eager",  # pyright: ignore[reportCallIssue]
+    )
+    return RotaryEmbedder(_randomized(lambda: DINOv3ViTModel(config), seed), lambda o: o.pooler_output)
+
+
 def whole_clip(embedder: Embedder) -> CLIPModel:
     """A `CLIPModel` of two towers, whose image tower is the given one."""
     vision: Any = embedder.model.config
@@ -154,6 +215,8 @@ def _randomized(build: Callable[[], PreTrainedModel], seed: int) -> PreTrainedMo
         for name, parameter in model.named_parameters():
             parameter.copy_(_draw(name, parameter.shape, generator))
         for name, buffer in model.named_buffers():
+            if name == "rope_embeddings.inv_freq":
+                continue  # `RotaryEmbedder` computes it
             assert name.endswith("position_ids")
             buffer.copy_(torch.arange(buffer.shape[-1]).expand(buffer.shape))
     return model.eval().requires_grad_(False)
@@ -163,6 +226,8 @@ def _draw(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Ten
     """Values of one parameter, of a scale at which it matters."""
     if "norm" in name and name.endswith("weight"):
         return torch.empty(shape).uniform_(0.5, 1.5, generator=generator)
+    if name.endswith("lambda1"):
+        return torch.empty(shape).uniform_(0.3, 1.0, generator=generator)
     normal = torch.randn(shape, generator=generator)
     if len(shape) == 4:
         # Pixels vary little; strong patch weights let the tokens follow the image.
@@ -222,6 +287,48 @@ def ijepa_training_state(embedder: Embedder) -> dict[str, Any]:
         "world_size": 16,
         "lr": 1e-3,
     }
+
+
+def dinov3_state_dict(embedder: Embedder) -> dict[str, torch.Tensor]:
+    """A state dict as the official DINOv3's: biases of keys too, behind a mask, and periods as float32 numbers."""
+    model: Any = embedder.model
+    config = model.config
+    width, head_width = config.hidden_size, config.hidden_size // config.num_attention_heads
+    state: dict[str, torch.Tensor] = {
+        "cls_token": model.embeddings.cls_token,
+        "storage_tokens": model.embeddings.register_tokens,
+        "mask_token": model.embeddings.mask_token[0],
+        "rope_embed.periods": config.rope_theta ** (2 * torch.arange(head_width // 4) / (head_width // 2)),
+    }
+    mask = torch.ones(3, width)
+    mask[1] = 0
+    for i, layer in enumerate(model.model.layer):
+        attention, mlp = layer.attention, layer.mlp
+        projections = attention.q_proj, attention.k_proj, attention.v_proj
+        block = {
+            "ls1.gamma": layer.layer_scale1.lambda1,
+            "ls2.gamma": layer.layer_scale2.lambda1,
+            "attn.qkv.weight": torch.cat([part.weight for part in projections]),
+        }
+        if config.query_bias:
+            masked = torch.randn(width)  # whatever it is
+            biases = [masked if part.bias is None else part.bias for part in projections]
+            block |= {"attn.qkv.bias": torch.cat(biases), "attn.qkv.bias_mask": mask.flatten()}
+        inner = (
+            {"w1": mlp.gate_proj, "w2": mlp.up_proj, "w3": mlp.down_proj}
+            if config.use_gated_mlp
+            else {"fc1": mlp.up_proj, "fc2": mlp.down_proj}
+        )
+        modules = {"norm1": layer.norm1, "norm2": layer.norm2, "attn.proj": attention.o_proj}
+        modules |= {f"mlp.{name}": module for name, module in inner.items()}
+        for name, module in modules.items():
+            block |= {f"{name}.weight": module.weight, f"{name}.bias": module.bias}
+        state |= {f"blocks.{i}.{name}": tensor for name, tensor in block.items()}
+    for kind in ("weight", "bias"):
+        state[f"norm.{kind}"] = getattr(model.norm, kind)
+        state[f"local_cls_norm.{kind}"] = torch.randn(width)
+        state[f"patch_embed.proj.{kind}"] = getattr(model.embeddings.patch_embeddings, kind)
+    return {name: tensor.detach().float().contiguous() for name, tensor in state.items()}
 
 
 def openclip_state_dict(embedder: Embedder) -> dict[str, torch.Tensor]:

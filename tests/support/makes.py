@@ -35,6 +35,7 @@ MAKES = {
     "MLP too wide to fold": change(mlp_width=400),
     "one head wider than the sequence": change(heads=1, width=32),
     "without query, key and value biases": change(qkv_bias=False),
+    "rotary, registers, no key bias": change(rotary_base=100.0, key_bias=False, register_tokens=2),
 }
 
 
