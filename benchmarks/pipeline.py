@@ -64,6 +64,9 @@ class Alternating:
     def note(self, message: str) -> None:
         """Not needed."""
 
+    def elsewhere(self, records: int) -> None:
+        """No others."""
+
     def shard_written(self, report: ShardReport) -> None:
         """Take turns; the job's first slice, which compiles, does not count."""
         if self._since is not None and report.records_done - self._at < self.every:

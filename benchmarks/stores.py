@@ -46,7 +46,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAU
 
 def tiny_encoder() -> Encoder:
     """Small enough that the store, and not the Jacobian, decides."""
-    vit = ViTSpec(image_size=SIDE, patch_size=14, width=16, depth=1, heads=2, mlp_width=32)
+    vit = ViTSpec(native_image_size=SIDE, patch_size=14, width=16, depth=1, heads=2, mlp_width=32)
     spec = EncoderSpec("stores", "dinov2", vit, PreprocessSpec(SIDE, SIDE))
     return Encoder(spec, initialize_params(vit, seed=0))
 

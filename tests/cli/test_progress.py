@@ -170,7 +170,7 @@ def test_what_is_on_the_device_is_known():
     go.set()
     thread.join()
     assert clock.under_way() == "the batch on the device (5 images, about 1 s)"
-    clock.run(step, images)  # ty: ignore
+    clock.run(step, images)  # pyright: ignore[reportArgumentType]
     assert "nothing is on the device" in clock.under_way()
 
 

@@ -37,7 +37,7 @@ def batches(count: int, size: int, seconds: float, start: float = 0.0, noise: fl
 
 def in_pairs(events: list[Event]) -> list[Event]:
     """Two batches at a time, the second a little later."""
-    return [(events[number | 1][0] + 0.3 * (number & 1), *rest) for number, (_, *rest) in enumerate(events)]
+    return [(events[i | 1][0] + 0.3 * (i & 1), scored, failed) for i, (_, scored, failed) in enumerate(events)]
 
 
 def failing(events: list[Event], failures: Iterable[float]) -> list[Event]:

@@ -31,6 +31,9 @@ class Quiet:
     def note(self, message: str) -> None:
         pass
 
+    def elsewhere(self, records: int) -> None:
+        """No others."""
+
     def shard_written(self, *_: object, **__: object) -> None:
         """Nothing to show."""
 
