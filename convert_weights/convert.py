@@ -19,6 +19,7 @@ from convert_weights import (
     ijepa_official,
     openai_clip,
     openclip,
+    siglip_huggingface,
 )
 from convert_weights.backbones import bare_backbone, with_file_names
 from convert_weights.config import Config, shown
@@ -53,7 +54,7 @@ SourceFormat = Literal["huggingface", "official", "openclip", "openai"]
 
 HUGGING_FACE = {
     model_type: family
-    for family in (dinov2_huggingface, ijepa_huggingface, clip_huggingface)
+    for family in (dinov2_huggingface, ijepa_huggingface, clip_huggingface, siglip_huggingface)
     for model_type in family.MODEL_TYPES
 }
 """``model_type`` of a config.json to the file that knows it."""
@@ -158,6 +159,8 @@ def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype
             "same weights as a Hugging Face folder of transformers, or their authors' file."
         )
     model_type = config.text("model_type")
+    if model_type in siglip_huggingface.NOT_READ:
+        raise CheckpointError(f"{config.path}: {model_type} is {siglip_huggingface.NOT_READ[model_type]}.")
     if model_type not in HUGGING_FACE:
         raise CheckpointError(
             f"{config.path}: model_type is {shown(model_type)}; supported are {', '.join(HUGGING_FACE)}."
@@ -217,6 +220,8 @@ def _read_state_dict(
     """A file, by the spec of its encoder; None where a configuration of OpenCLIP lies beside it."""
     formats = STATE_DICTS.get(spec.family, {}) if spec else STATE_DICTS["clip"]
     if spec and not formats:
+        if spec.hub_id:
+            raise ArgumentError(f"{spec.name!r} is read from the folder of its repository, {spec.hub_id}; pass that.")
         raise ArgumentError(f"{spec.name!r} is shipped with this package, and comes in no other format.")
     if told is not None and told not in formats:
         whose = f"{spec.name!r}" if spec else f"{path}, beside which an {OPENCLIP_CONFIG} lies"

@@ -54,6 +54,7 @@ PROCESSORS = {
     "CLIPImageProcessor": _CLIP,
     "BitImageProcessor": _CLIP,
     "ViTImageProcessor": Processor(_SQUARE, HALF, HALF, 2, False, None, True),
+    "SiglipImageProcessor": Processor(_SQUARE, HALF, HALF, 3, False, None, False),
 }
 """Classes by name, to which ``Fast`` or ``Pil`` may be appended; the old ``...FeatureExtractor`` are the same."""
 
@@ -63,6 +64,8 @@ OF_MODEL_TYPE = {
     "dinov2": "BitImageProcessor",
     "dinov2_with_registers": "BitImageProcessor",
     "ijepa": "ViTImageProcessor",
+    "siglip": "SiglipImageProcessor",
+    "siglip_vision_model": "SiglipImageProcessor",
 }
 """The class where no file names one, as ``AutoImageProcessor`` has it."""
 
@@ -232,7 +235,7 @@ def to_preprocessor_config(recipe: PreprocessSpec, image_processor: str) -> dict
 
     Args:
         recipe: the preprocessing.
-        image_processor: the family's own image processor, which resizes the shorter side and cuts the middle.
+        image_processor: the family's own image processor.
     """
     square = {"height": recipe.crop, "width": recipe.crop}
     config: dict[str, Any] = {
@@ -246,7 +249,9 @@ def to_preprocessor_config(recipe: PreprocessSpec, image_processor: str) -> dict
         "image_std": list(recipe.std),
     }
     if recipe.squeeze:
-        return config | {"image_processor_type": "ViTImageProcessor", "do_center_crop": False, "size": square}
+        squeezes = PROCESSORS[image_processor].size.keys() == square.keys()
+        name = image_processor if squeezes else "ViTImageProcessor"
+        return config | {"image_processor_type": name, "do_center_crop": False, "size": square}
     return config | {
         "image_processor_type": image_processor,
         "size": {"shortest_edge": recipe.resize_shortest},

@@ -32,7 +32,7 @@ def mimetic(spec: ViTSpec, params: Params, seed: int) -> Params:
         attention = block["attention"] | {"qkv": qkv, "out": block["attention"]["out"] | {"kernel": _float32(out)}}
         blocks[i] = block | {"attention": attention}
     positions = np.zeros(params["position_embedding"].shape)
-    positions[int(spec.class_token) :] = 0.3 * _waves(spec.native_grid, width)
+    positions[spec.class_positions :] = 0.3 * _waves(spec.native_grid, width)
     return params | {"blocks": blocks, "position_embedding": _float32(positions)}
 
 
