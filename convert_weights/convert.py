@@ -37,6 +37,7 @@ from convert_weights.source import (
     open_file,
     same_architecture,
 )
+from convert_weights.timm_folder import read_timm
 from convert_weights.torch_file import TorchReader
 from jepa_jax.encoders import (
     ENCODERS,
@@ -154,10 +155,7 @@ def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype
         raise CheckpointError(f"{folder} has no {CONFIG}: it is no Hugging Face model folder.")
     config = Config.read(folder / CONFIG)
     if "model_type" not in config and "architecture" in config:
-        raise CheckpointError(
-            f"{config.path} is one of timm ({shown(config.get('architecture'))}), whose folders are not read; get the "
-            "same weights as a Hugging Face folder of transformers, or their authors' file."
-        )
+        return read_timm(config, folder, name, kernel_dtype)
     model_type = config.text("model_type")
     if model_type in siglip_huggingface.NOT_READ:
         raise CheckpointError(f"{config.path}: {model_type} is {siglip_huggingface.NOT_READ[model_type]}.")
