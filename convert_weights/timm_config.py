@@ -138,6 +138,7 @@ def _spec(config: Config, args: Config, told: Config, pooling: Pooling) -> ViTSp
             pre_norm=args.flag("pre_norm", False),
             pooling=pooling,
             position_resize="bicubic_antialias",
+            cut_edges=args.integer("img_size") % args.integer("patch_size") > 0,
             class_position=not (class_token and without_position),
             norm_after_pooling=uses_fc_norm(args, told) and pooling != "class_token",
         )

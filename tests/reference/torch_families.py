@@ -1,4 +1,4 @@
-"""The PyTorch side of the parity tests of I-JEPA, CLIP and SigLIP, and the source formats written by independent tables.
+"""The PyTorch side of the parity tests of I-JEPA, CLIP and SigLIP, and their source formats by independent tables.
 
 Built like `torch_reference`, whose functions work on these models too: each is wrapped so that what its family
 calls the embedding stands where DINOv2 has it, in ``pooler_output``.
