@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from typing import Any
@@ -43,10 +44,10 @@ def print_models(console: Console) -> None:
     """Every known encoder, a line each, under what it shares with its neighbours."""
     for title, specs in itertools.groupby(ENCODERS.values(), key=_shared_facts):
         console.print(f"[bold]{title}[/]", highlight=False)
-        table = Table(box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("name", no_wrap=True)
         table.add_column("hub id", overflow="fold")
-        for heading in ("K", "tokens", "params", "nulls", "patch", "image"):
+        for heading in ("K", "tokens", "params", "nulls", "side"):
             table.add_column(heading, justify="right", no_wrap=True)
         for spec in specs:
             table.add_row(
@@ -56,22 +57,16 @@ def print_models(console: Console) -> None:
                 str(_tokens(spec)),
                 f"{_parameter_count(spec.vit) / 1e6:,.0f}M",
                 str(null_direction_count(spec.vit)),
-                str(spec.vit.patch_size),
-                _sides(spec),
+                str(spec.image_size),
             )
         console.print(table)
         console.print()
     console.print(
-        "K: embedding size, pulled back per image. Nulls: directions that a score leaves out. Image: side of the "
-        "input, cut from a picture whose shorter side is what stands before it. A hub folder is read with the recipe "
+        "K: embedding size, pulled back per image. Nulls: directions that a score leaves out. Side: of the input, in "
+        "pixels. A hub folder is read with the recipe "
         "that lies in it. Any multiple of the patch size works as --image-size. --json has the same, and more, to "
         "compute with."
     )
-
-
-def _sides(spec: EncoderSpec) -> str:
-    recipe = spec.preprocess
-    return str(recipe.crop) if recipe.crop == recipe.resize_shortest else f"{recipe.resize_shortest}>{recipe.crop}"
 
 
 def _tokens(spec: EncoderSpec) -> int:
@@ -79,7 +74,12 @@ def _tokens(spec: EncoderSpec) -> int:
 
 
 def _parameter_count(vit: ViTSpec) -> int:
-    return sum(math.prod(leaf.shape) for _, leaf in named_arrays(parameter_shapes(vit)))
+    """Of an encoder of one block, and of so many more: a deep one takes long to trace."""
+    one, two = (
+        sum(math.prod(leaf.shape) for _, leaf in named_arrays(parameter_shapes(dataclasses.replace(vit, depth=depth))))
+        for depth in (1, 2)
+    )
+    return one + (vit.depth - 1) * (two - one)
 
 
 def _shared_facts(spec: EncoderSpec) -> str:

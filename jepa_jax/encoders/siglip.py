@@ -58,6 +58,9 @@ _PUBLISHED = {
 }
 """Generations, and the names of their checkpoints on the hub behind ``google/GENERATION-``."""
 
+_NAMES = {"base-patch16-256-multilingual": "siglip-base-multilingual", "so400m-patch16-256-i18n": "siglip-so400m-i18n"}
+"""Names that are shorter here."""
+
 _FILTERS: dict[str, Interpolation] = {"siglip": "bicubic", "siglip2": "bilinear"}
 """What the checkpoints' own ``preprocessor_config.json`` say; a folder is read with the recipe that lies in it."""
 
@@ -82,7 +85,7 @@ def siglip_vit(image_size: int, patch_size: int, **shape: Any) -> ViTSpec:
 def _encoder(generation: str, checkpoint: str) -> EncoderSpec:
     size, patch, image = checkpoint.removesuffix("-multilingual").removesuffix("-i18n").rsplit("-", 2)
     return EncoderSpec(
-        name=f"{generation}-{checkpoint}",
+        name=_NAMES.get(checkpoint, f"{generation}-{checkpoint}"),
         family="siglip",
         vit=siglip_vit(int(image), int(patch.removeprefix("patch")), **_SHAPES[size]),
         preprocess=siglip_recipe(int(image), _FILTERS[generation]),
