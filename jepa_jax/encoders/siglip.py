@@ -72,8 +72,9 @@ def siglip_recipe(image_size: int, interpolation: Interpolation = "bicubic") -> 
 
 def siglip_vit(image_size: int, patch_size: int, **shape: Any) -> ViTSpec:
     """SigLIP's architecture; what no whole patch covers of an image is left out of it, as its convolution does."""
+    described: dict[str, Any] = {"activation": "gelu_tanh", "position_resize": "bicubic"} | shape
     return ViTSpec(
-        **{"activation": "gelu_tanh", "position_resize": "bicubic"} | shape,
+        **described,
         patch_size=patch_size,
         native_image_size=image_size,
         class_token=False,

@@ -87,6 +87,7 @@ class AttentionPool(Layer, nnx.Module):
 
     def _ask(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Attention weights [B, N, H] and values [B, N, H, dh]."""
+        assert self.qkv.bias is not None
         kernel, bias = self.qkv.kernel[...], self.qkv.bias[...]
         asking = tokens @ kernel[:, self.width :] + bias[self.width :]
         key, value = (part.reshape(*tokens.shape[:2], self.heads, -1) for part in jnp.split(asking, 2, axis=-1))
@@ -94,6 +95,7 @@ class AttentionPool(Layer, nnx.Module):
 
     def _query(self) -> jax.Array:
         """The probe's queries, scaled, [H, dh]."""
+        assert self.qkv.bias is not None
         kernel, bias = self.qkv.kernel[:, : self.width], self.qkv.bias[: self.width]
         query = (self.probe[...] @ kernel + bias).reshape(self.heads, -1)
         return query * query.shape[-1] ** -0.5

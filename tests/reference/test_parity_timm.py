@@ -116,7 +116,7 @@ def test_another_size(tmp_path: Path):
         ({"model_args": {"reg_tokens": 4}}, "registers have positions"),
         ({"model_args": {"act_layer": "relu"}}, "act_layer is 'relu', expected one of gelu"),
         ({"model_args": {"depth": -1}}, "depth is -1, expected a whole number"),
-        ({"model_args": {}}, "expected"),
+        ({"model_args": {}}, "image_size=28 is not a multiple of the patch size"),
         ({"pretrained_cfg": {"crop_pct": 2}}, "crop_pct is 2, expected a number"),
         ({"pretrained_cfg": {"crop_mode": "border"}}, "crop_mode is 'border'"),
         ({"pretrained_cfg": {"input_size": [3, 28, 42]}}, "input_size is .*sides of a square"),

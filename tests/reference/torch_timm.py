@@ -111,7 +111,7 @@ class VisionTransformer(nn.Module):
         self.args = args = DEFAULTS | changes
         width, self.grid = args["embed_dim"], args["img_size"] // args["patch_size"]
         self.prefix = int(args["class_token"]) + args["reg_tokens"]
-        self.patch_embed = nn.Module()
+        self.patch_embed: Any = nn.Module()
         self.patch_embed.proj = nn.Conv2d(3, width, args["patch_size"], args["patch_size"], bias=not args["pre_norm"])
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if args["class_token"] else None
         self.reg_token = nn.Parameter(torch.zeros(1, args["reg_tokens"], width)) if args["reg_tokens"] else None
