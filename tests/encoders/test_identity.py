@@ -64,8 +64,11 @@ class Outer:
 
 
 def of_format_1(spec: Any) -> dict[str, Any]:
-    """What format 1 wrote and hashed of a spec: every field that there was."""
-    return json.loads(json.dumps(dataclasses.asdict(spec)))
+    """What format 1 wrote and hashed of a spec: every field that there was then."""
+    plain = json.loads(json.dumps(dataclasses.asdict(spec)))
+    if "vit" in plain:
+        plain["vit"] = {name: plain["vit"][name] for name in FORMAT_1["ViTSpec"]}
+    return plain
 
 
 def digest_of_format_1(encoder: Encoder) -> str:
