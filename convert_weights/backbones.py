@@ -56,6 +56,7 @@ IN_MEMORY = {
         (r"\blayers\.(\d+)\.", r"encoder.layer.\1."),
     ),
     "clip": (),
+    "siglip": ((r"^vision_model\.", ""),),
 }
 """By family: what stands for what in names, in memory and in files."""
 

@@ -102,6 +102,10 @@ class Config:
             if name in self._data and self._data[name] is None:
                 raise CheckpointError(f"{self.path}: {self._within}{name} is None; give a value, or leave it out.")
 
+    def has(self, name: str) -> bool:
+        """Whether a field is there, if only to say null."""
+        return name in self._data
+
     def __contains__(self, name: str) -> bool:
         return self._data.get(name) is not None
 

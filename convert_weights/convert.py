@@ -19,6 +19,7 @@ from convert_weights import (
     ijepa_official,
     openai_clip,
     openclip,
+    siglip_huggingface,
 )
 from convert_weights.backbones import bare_backbone, with_file_names
 from convert_weights.config import Config, shown
@@ -36,6 +37,7 @@ from convert_weights.source import (
     open_file,
     same_architecture,
 )
+from convert_weights.timm_folder import read_timm
 from convert_weights.torch_file import TorchReader
 from jepa_jax.encoders import (
     ENCODERS,
@@ -54,7 +56,7 @@ SourceFormat = Literal["huggingface", "official", "openclip", "openai"]
 
 HUGGING_FACE = {
     model_type: family
-    for family in (dinov2_huggingface, dinov3_huggingface, ijepa_huggingface, clip_huggingface)
+    for family in (dinov2_huggingface, dinov3_huggingface, ijepa_huggingface, clip_huggingface, siglip_huggingface)
     for model_type in family.MODEL_TYPES
 }
 """``model_type`` of a config.json to the file that knows it."""
@@ -158,11 +160,10 @@ def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype
         raise CheckpointError(f"{folder} has no {CONFIG}: it is no Hugging Face model folder.")
     config = Config.read(folder / CONFIG)
     if "model_type" not in config and "architecture" in config:
-        raise CheckpointError(
-            f"{config.path} is one of timm ({shown(config.get('architecture'))}), whose folders are not read; get the "
-            "same weights as a Hugging Face folder of transformers, or their authors' file."
-        )
+        return read_timm(config, folder, name, kernel_dtype)
     model_type = config.text("model_type")
+    if model_type in siglip_huggingface.NOT_READ:
+        raise CheckpointError(f"{config.path}: {model_type} is {siglip_huggingface.NOT_READ[model_type]}.")
     if model_type not in HUGGING_FACE:
         raise CheckpointError(
             f"{config.path}: model_type is {shown(model_type)}; supported are {', '.join(HUGGING_FACE)}."
@@ -227,6 +228,8 @@ def _read_state_dict(
     """A file, by the spec of its encoder; None where a configuration of OpenCLIP lies beside it."""
     formats = STATE_DICTS.get(spec.family, {}) if spec else STATE_DICTS["clip"]
     if spec and not formats:
+        if spec.hub_id:
+            raise ArgumentError(f"{spec.name!r} is read from the folder of its repository, {spec.hub_id}; pass that.")
         raise ArgumentError(f"{spec.name!r} is shipped with this package, and comes in no other format.")
     if told is not None and told not in formats:
         whose = f"{spec.name!r}" if spec else f"{path}, beside which an {OPENCLIP_CONFIG} lies"

@@ -13,14 +13,21 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from convert_weights import clip_huggingface, dinov2_huggingface, dinov3_huggingface, ijepa_huggingface
+from convert_weights import (
+    clip_huggingface,
+    dinov2_huggingface,
+    dinov3_huggingface,
+    ijepa_huggingface,
+    siglip_huggingface,
+)
 from convert_weights.processors import to_preprocessor_config
 from convert_weights.tables import export_tensors
 from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import ArgumentError
 
 FAMILIES = {
-    family.FAMILY: family for family in (dinov2_huggingface, dinov3_huggingface, ijepa_huggingface, clip_huggingface)
+    family.FAMILY: family
+    for family in (dinov2_huggingface, dinov3_huggingface, ijepa_huggingface, clip_huggingface, siglip_huggingface)
 }
 """Family to the file that knows its Hugging Face format."""
 

@@ -9,7 +9,7 @@
 |                         | `pytorch_model.bin.index.json`, and the shards that it names      |                |
 | `open_clip_config.json` | `open_clip_model.safetensors`                                     | OpenCLIP       |
 |                         | `open_clip_pytorch_model.bin`                                     |                |
-| `config.json` of timm   | `model.safetensors`, `pytorch_model.bin`: refused, not read       | timm           |
+| `config.json` of timm   | `model.safetensors`, `pytorch_model.bin`                          | timm           |
 
 Where both descriptions are there, `config.json` counts. A folder is searched as it lies; of a repository each file is
 fetched when the table comes to it, so that nothing is fetched that is not read.

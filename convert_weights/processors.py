@@ -55,6 +55,7 @@ PROCESSORS = {
     "BitImageProcessor": _CLIP,
     "DINOv3ViTImageProcessor": Processor(_SQUARE, PreprocessSpec.mean, PreprocessSpec.std, 2, False, None, True),
     "ViTImageProcessor": Processor(_SQUARE, HALF, HALF, 2, False, None, True),
+    "SiglipImageProcessor": Processor(_SQUARE, HALF, HALF, 3, False, None, False),
 }
 """Classes by name, to which ``Fast`` or ``Pil`` may be appended; the old ``...FeatureExtractor`` are the same."""
 
@@ -65,6 +66,8 @@ OF_MODEL_TYPE = {
     "dinov2_with_registers": "BitImageProcessor",
     "dinov3_vit": "DINOv3ViTImageProcessor",
     "ijepa": "ViTImageProcessor",
+    "siglip": "SiglipImageProcessor",
+    "siglip_vision_model": "SiglipImageProcessor",
 }
 """The class where no file names one, as ``AutoImageProcessor`` has it."""
 
@@ -234,7 +237,7 @@ def to_preprocessor_config(recipe: PreprocessSpec, image_processor: str) -> dict
 
     Args:
         recipe: the preprocessing.
-        image_processor: the family's own image processor, which resizes the shorter side and cuts the middle.
+        image_processor: the family's own image processor.
     """
     square = {"height": recipe.crop, "width": recipe.crop}
     config: dict[str, Any] = {
@@ -248,7 +251,9 @@ def to_preprocessor_config(recipe: PreprocessSpec, image_processor: str) -> dict
         "image_std": list(recipe.std),
     }
     if recipe.squeeze:
-        return config | {"image_processor_type": "ViTImageProcessor", "do_center_crop": False, "size": square}
+        squeezes = PROCESSORS[image_processor].size.keys() == square.keys()
+        name = image_processor if squeezes else "ViTImageProcessor"
+        return config | {"image_processor_type": name, "do_center_crop": False, "size": square}
     return config | {
         "image_processor_type": image_processor,
         "size": {"shortest_edge": recipe.resize_shortest},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec
-from jepa_jax.encoders.function import null_direction_count
+from jepa_jax.encoders import Encoder
 from jepa_jax.errors import printable
 from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Summary
@@ -75,43 +73,6 @@ def print_conversion(console: Console, source: Any, encoder: Encoder, output: Pa
         for row in source.rows:
             tensors.add_row(row.target, "\n".join(row.sources), str(row.shape), row.layout)
         console.print(tensors)
-
-
-def print_models(console: Console) -> None:
-    """Every known encoder, a line each, under what it shares with its neighbours."""
-    for title, specs in itertools.groupby(ENCODERS.values(), key=_shared_facts):
-        console.print(f"[bold]{title}[/]", highlight=False)
-        table = Table(box=None, pad_edge=False)
-        table.add_column("name", no_wrap=True)
-        table.add_column("hub id", overflow="fold")
-        for heading in ("K", "nulls", "patch", "resize", "crop"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for spec in specs:
-            table.add_row(
-                spec.name,
-                spec.hub_id or "(its authors' file alone)",
-                str(spec.embedding_size),
-                str(null_direction_count(spec.vit)),
-                str(spec.vit.patch_size),
-                str(spec.preprocess.resize_shortest),
-                str(spec.preprocess.crop),
-            )
-        console.print(table)
-        console.print()
-    console.print(
-        "K: embedding size, pulled back per image. Nulls: directions that a score leaves out. Resize: of the shorter "
-        "side. A hub folder is read with the recipe that lies in it. Any multiple of the patch size works as "
-        "--image-size."
-    )
-
-
-def _shared_facts(spec: EncoderSpec) -> str:
-    recipe = spec.preprocess
-    mean, std = (" ".join(f"{value:.3f}" for value in values) for values in (recipe.mean, recipe.std))
-    return (
-        f"{spec.family}, {spec.licence}, {spec.vit.pooling}: {recipe.interpolation}{' squeeze' * recipe.squeeze}, "
-        f"mean {mean}, std {std}"
-    )
 
 
 def print_diagnosis(console: Console) -> bool:

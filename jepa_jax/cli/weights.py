@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -66,8 +67,15 @@ def export(
 
 
 @app.command()
-def models() -> None:
+def models(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON list, an object for each, instead of the table.")
+    ] = False,
+) -> None:
     """List every encoder that is known by name."""
-    from jepa_jax.cli.reporting import print_models
+    from jepa_jax.cli.models import known_models, print_models
 
-    print_models(console)
+    if as_json:
+        print(json.dumps(known_models(), indent=2))
+    else:
+        print_models(console)

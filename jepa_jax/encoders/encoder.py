@@ -31,7 +31,7 @@ class Encoder:
     def __init__(self, spec: EncoderSpec, params: Params):
         check_params(spec.vit, params)
         scale = np.asarray(params["norm"]["scale"])
-        if not np.all(np.isfinite(scale) & (scale != 0)):
+        if spec.vit.pooling != "attention" and not np.all(np.isfinite(scale) & (scale != 0)):
             raise CheckpointError(
                 f"norm.scale of {spec.name!r} has {int(np.sum(~np.isfinite(scale) | (scale == 0)))} values that "
                 "are zero or not finite: its embedding has dead dimensions, and its score is not defined."

@@ -39,7 +39,7 @@ class EncoderFunction:
     @property
     def averages_tokens(self) -> bool:
         """Whether the embedding is a mean over tokens."""
-        return POOLINGS[self.vit.pooling].averages
+        return self.vit.pooling != "attention" and POOLINGS[self.vit.pooling].averages
 
     @property
     def depth(self) -> int:
@@ -82,7 +82,7 @@ def null_direction_count(spec: ViTSpec) -> int:
         module = build_module(shallow, params)
         token = jnp.zeros((1, spec.width), module.norm.scale.dtype)
         nulls = no_null_directions(token)
-        for layer in [module.norm, *module.head((1, 1))]:
+        for layer in module.after_blocks((1, 1)):
             token, _ = layer.linearize(token)
             nulls = layer.null_directions(nulls, token)
         return nulls.shared

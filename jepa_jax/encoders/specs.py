@@ -17,8 +17,8 @@ from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.layers.positions import PositionResize
 from jepa_jax.layers.rotary import Periods
 
-Pooling = Literal["class_token", "mean_patches"]
-Activation = Literal["gelu", "quick_gelu", "swiglu"]
+Pooling = Literal["class_token", "mean_patches", "attention"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"]
 
 KernelDtype = Literal["float32", "bfloat16"]
 """Dtypes that kernels may be stored in; every other parameter is stored in float32."""
@@ -43,7 +43,7 @@ class ViTSpec:
         native_image_size: side of the square image whose patch grid the position embeddings are
             stored for, pixels (518 for DINOv2, whatever size it is used at); where none are, the size it is used at.
         mlp_width: hidden width of the MLP (for SwiGLU, of each of its two branches).
-        activation: ``gelu`` is the exact (erf) one.
+        activation: ``gelu`` is the exact (erf) one, ``gelu_tanh`` the one near it by a hyperbolic tangent.
         norm_eps: epsilon of every LayerNorm.
         register_tokens: DINOv2's registers: extra tokens without a position.
         class_token: whether a class token stands before the patches.
@@ -51,7 +51,7 @@ class ViTSpec:
         qkv_bias: whether query, key and value projections have a bias.
         patch_bias: whether the patch projection has one.
         pre_norm: whether tokens are LayerNormed before the first block (CLIP).
-        pooling: which tokens become the embedding, after the final LayerNorm.
+        pooling: which tokens become the embedding, after the final LayerNorm; ``attention`` asks all (SigLIP).
         projection: width of a final linear map without bias (CLIP), or None.
         l2_normalize: whether the embedding is divided by its length.
         position_resize: how to resize the position embeddings to another grid.
@@ -59,6 +59,10 @@ class ViTSpec:
             position embeddings; None for these.
         rotary_periods: how the periods of that are rounded.
         key_bias: whether, with ``qkv_bias``, keys have a bias as well.
+        cut_edges: whether what no whole patch covers, at the right and below, is left out of an image (SigLIP's so400m
+            at 384 pixels has patches of 14) rather than refused.
+        class_position: whether the class token has a position.
+        norm_after_pooling: whether the final LayerNorm stands behind the pooling (timm's ``fc_norm``).
     """
 
     width: int
@@ -82,6 +86,9 @@ class ViTSpec:
     rotary_base: float | None = None
     rotary_periods: Periods = "exact"
     key_bias: bool = True
+    cut_edges: bool = False
+    class_position: bool = True
+    norm_after_pooling: bool = False
 
     def __post_init__(self):
         for name in ("width", "depth", "heads", "patch_size", "native_image_size", "mlp_width"):
@@ -95,7 +102,9 @@ class ViTSpec:
             raise ArgumentError(f"norm_eps={self.norm_eps} must lie between {MIN_EPS:g} and 1.")
         if self.width % self.heads:
             raise ArgumentError(f"width={self.width} is not a multiple of heads={self.heads}.")
-        if self.native_image_size % self.patch_size:
+        if self.native_image_size < self.patch_size or (
+            self.native_image_size % self.patch_size and not self.cut_edges
+        ):
             raise ArgumentError(
                 f"native_image_size={self.native_image_size} is not a multiple of patch_size={self.patch_size}."
             )
@@ -111,6 +120,10 @@ class ViTSpec:
                 )
         if self.pooling == "class_token" and not self.class_token:
             raise ArgumentError("pooling='class_token' needs class_token=True.")
+        if self.pooling == "attention" and self.norm_after_pooling:
+            raise ArgumentError("pooling='attention' has norm_after_pooling=False: a norm of its own follows it.")
+        if self.pooling == "attention" and (self.heads < 2 or self.activation == "swiglu"):
+            raise ArgumentError("pooling='attention' needs two heads or more, and an MLP that is not 'swiglu'.")
 
     @property
     def embedding_size(self) -> int:
@@ -127,6 +140,11 @@ class ViTSpec:
         """Tokens that stand before the patches: class token and registers."""
         return int(self.class_token) + self.register_tokens
 
+    @property
+    def class_positions(self) -> int:
+        """Position embeddings that stand before those of the patches: the class token's, or none."""
+        return int(self.class_token and self.class_position)
+
 
 @dataclass(frozen=True)
 class EncoderSpec:
@@ -134,7 +152,8 @@ class EncoderSpec:
 
     Attributes:
         name: the name that users type, such as ``dinov2-small``.
-        family: ``dinov2``, ``dinov3``, ``ijepa``, ``clip``, or ``vit`` for encoders trained by this package.
+        family: ``dinov2``, ``dinov3``, ``ijepa``, ``clip``, ``siglip``, ``timm``, or ``vit`` for encoders trained by
+            this package.
         vit: the architecture.
         preprocess: the recipe; its ``crop`` is the input size in use.
         hub_id: where the weights live on the Hugging Face hub.
@@ -154,7 +173,7 @@ class EncoderSpec:
     kernel_dtype: KernelDtype = "float32"
 
     def __post_init__(self):
-        if self.image_size % self.vit.patch_size:
+        if self.image_size < self.vit.patch_size or (self.image_size % self.vit.patch_size and not self.vit.cut_edges):
             near = max(1, round(self.image_size / self.vit.patch_size)) * self.vit.patch_size
             raise ArgumentError(
                 f"image_size={self.image_size} is not a multiple of the patch size of {self.name!r} "

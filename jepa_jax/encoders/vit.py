@@ -16,6 +16,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.layers import (
     MLP,
     Attention,
+    AttentionPool,
     AxialRotary,
     Block,
     ClassToken,
@@ -38,6 +39,7 @@ from jepa_jax.layers.schedule import Schedule
 from jepa_jax.numerics.products import Products
 
 POOLINGS: dict[PoolingName, type[Pooling]] = {"class_token": ClassToken, "mean_patches": MeanPatches}
+"""Those without parameters; ``attention`` has some, and is a part of the encoder."""
 
 
 def layer_norm(spec: ViTSpec) -> LayerNorm:
@@ -60,6 +62,13 @@ def transformer_block(spec: ViTSpec, rngs: nnx.Rngs) -> Block:
     return Block((layer_norm(spec), layer_norm(spec)), attention, mlp, spec.layer_scale)
 
 
+def attention_pool(spec: ViTSpec, rngs: nnx.Rngs) -> AttentionPool:
+    """SigLIP's head of an architecture; its MLP is as wide as a block's."""
+    assert spec.activation != "swiglu"  # the spec refuses it
+    mlp = MLP(spec.width, spec.mlp_width, spec.activation, rngs)
+    return AttentionPool(spec.width, spec.heads, layer_norm(spec), mlp, rngs)
+
+
 class ViT(nnx.Module):
     """Vision transformer from images to embeddings.
 
@@ -75,12 +84,14 @@ class ViT(nnx.Module):
         if spec.register_tokens:
             self.register_tokens = nnx.Param(INITIAL(rngs.params(), (spec.register_tokens, spec.width)))
         if spec.rotary_base is None:
-            positions = int(spec.class_token) + spec.native_grid**2
+            positions = spec.class_positions + spec.native_grid**2
             self.position_embedding = nnx.Param(INITIAL(rngs.params(), (positions, spec.width)))
         if spec.pre_norm:
             self.pre_norm = layer_norm(spec)
         self.blocks = nnx.List([transformer_block(spec, rngs) for _ in range(spec.depth)])
         self.norm = layer_norm(spec)
+        if spec.pooling == "attention":
+            self.attention_pool = attention_pool(spec, rngs)
         if spec.projection:
             self.projection = Projection(spec.width, spec.projection, rngs)
 
@@ -102,12 +113,12 @@ class ViT(nnx.Module):
         for i, block in enumerate(self._blocks(self._grid(images))):
             tokens = stages[f"block_{i}"] = block(tokens)
         stages["normed"] = self.norm(tokens)
-        pooling, *head = self.head(self._grid(images))
-        token = pooling(stages["normed"])
-        stages["pooled"] = token[:, 0]
-        for layer in head:
-            token = layer(token)
-        stages["embedding"] = token[:, 0]
+        for layer in self._pooled(self._grid(images)):
+            tokens = layer(tokens)
+        stages["pooled"] = tokens[:, 0]
+        for layer in self._head():
+            tokens = layer(tokens)
+        stages["embedding"] = tokens[:, 0]
         return stages
 
     def embed(self, images: jax.Array) -> jax.Array:
@@ -125,15 +136,13 @@ class ViT(nnx.Module):
             self.patch_embedding,
             *tokens,
             Stack(self._blocks(grid), loops=schedule.loops),
-            self.norm,
-            *self.head(grid),
+            *self.after_blocks(grid),
         )
 
     def sizes(self, grid: tuple[int, int], rows: int, schedule: Schedule, products: Products) -> Sizes:
         """What the layers' costs depend on; see `Sizes`."""
         tokens = self.spec.prefix_tokens + grid[0] * grid[1]
-        pooling, *_ = self.head(grid)
-        return Sizes(grid, tokens, pooling.active(tokens), rows, schedule, products)
+        return Sizes(grid, tokens, self._pooling(grid).active(tokens), rows, schedule, products)
 
     def _blocks(self, grid: tuple[int, int]) -> list[Block]:
         return [block.on(grid) for block in self.blocks]
@@ -144,18 +153,32 @@ class ViT(nnx.Module):
         if spec.class_token:
             prefix.append(self.class_token[None])
         if spec.rotary_base is None:
-            of_class, of_patches = jnp.split(self.position_embedding[...], [int(spec.class_token)])
+            of_class, of_patches = jnp.split(self.position_embedding[...], [spec.class_positions])
             embedding = of_patches.reshape(native, native, spec.width)
-            prefix[-1] = prefix[-1] + of_class
+            if spec.class_positions:
+                prefix[-1] = prefix[-1] + of_class
         if spec.register_tokens:
             prefix.append(self.register_tokens[...])
         return Positions(jnp.concatenate(prefix), embedding, grid, spec.position_resize)
 
-    def head(self, grid: tuple[int, int]) -> tuple[Pooling, *tuple[Layer, ...]]:
-        """From LayerNormed tokens to the embedding."""
-        pooling = POOLINGS[self.spec.pooling](self.spec.prefix_tokens, grid[0] * grid[1])
+    def after_blocks(self, grid: tuple[int, int]) -> tuple[Layer, ...]:
+        """From the last block's tokens to the embedding."""
+        return (*self._pooled(grid), *self._head())
+
+    def _pooled(self, grid: tuple[int, int]) -> tuple[Layer, ...]:
+        """To the one token that is pooled, through the final LayerNorm."""
+        pooling = self._pooling(grid)
+        # Behind the norm, the one token that there is is taken: all null directions are its own.
+        return (pooling, self.norm, ClassToken(0, 1)) if self.spec.norm_after_pooling else (self.norm, pooling)
+
+    def _pooling(self, grid: tuple[int, int]) -> Pooling | AttentionPool:
+        if self.spec.pooling == "attention":
+            return self.attention_pool
+        return POOLINGS[self.spec.pooling](self.spec.prefix_tokens, grid[0] * grid[1])
+
+    def _head(self) -> tuple[Layer, ...]:
         projection = [self.projection] if self.spec.projection else []
-        return (pooling, *projection, *([L2Normalize()] if self.spec.l2_normalize else []))
+        return (*projection, *([L2Normalize()] if self.spec.l2_normalize else []))
 
     def _grid(self, images: jax.Array) -> tuple[int, int]:
         _check_images(images, self.spec)
@@ -170,8 +193,12 @@ def _check_images(images: jax.Array, spec: ViTSpec) -> None:
         )
     if len(shape) != 4 or shape[-1] != 3:
         raise ArgumentError(f"images have shape {shape}; they must be [B, H, W, 3], channels last.")
-    if shape[1] % p or shape[2] % p or not shape[1] or not shape[2]:
+    if min(shape[1], shape[2]) < p or (not spec.cut_edges and (shape[1] % p or shape[2] % p)):
         raise ArgumentError(
             f"images are {shape[1]} x {shape[2]} pixels, which is no multiple of the patch size {p}; "
             "resize or crop them (Encoder.preprocess does)."
+        )
+    if spec.pooling == "attention" and shape[1] // p * (shape[2] // p) < 2:
+        raise ArgumentError(
+            f"images are {shape[1]} x {shape[2]} pixels, one patch of {p}: pooling by attention needs two or more."
         )

@@ -1,6 +1,7 @@
 """One file a layer: forward, what the way back needs, the way back for many rows at once, and what both cost."""
 
 from jepa_jax.layers.attention import Attention as Attention
+from jepa_jax.layers.attention_pool import AttentionPool as AttentionPool
 from jepa_jax.layers.block import Block as Block
 from jepa_jax.layers.head import L2Normalize as L2Normalize
 from jepa_jax.layers.head import Projection as Projection

@@ -28,7 +28,7 @@ from jepa_jax.layers.layer import Cost, Sizes, TokenLayer, activation_derivative
 from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals, pullback_folded
 from jepa_jax.numerics.products import Products
 
-Activation = Literal["gelu", "quick_gelu"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 
 
 class MLPKernels(NamedTuple):
@@ -147,7 +147,7 @@ def _raised(hidden: int) -> int:
 
 
 class MLP(HiddenLayer):
-    """Two layers with a GELU between them: the exact one (erf), or OpenAI's ``quick_gelu``."""
+    """Two layers with a GELU between them: the exact one (erf), ``gelu_tanh`` near it, or OpenAI's ``quick_gelu``."""
 
     def __init__(self, width: int, hidden: int, activation: Activation, rngs: nnx.Rngs):
         self.activation = activation
@@ -162,7 +162,7 @@ class MLP(HiddenLayer):
         """[..., h] -> [..., h]."""
         if self.activation == "quick_gelu":
             return hidden * jax.nn.sigmoid(1.702 * hidden)
-        return jax.nn.gelu(hidden, approximate=False)
+        return jax.nn.gelu(hidden, approximate=self.activation == "gelu_tanh")
 
 
 class SwiGLU(HiddenLayer):

@@ -37,11 +37,12 @@ class PatchEmbedding(EntryLayer, nnx.Module):
         self.projection = linear(3 * patch_size**2, width, rngs, use_bias=use_bias)
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """[B, H, W, 3] -> [B, rows, columns, d]."""
+        """[B, H, W, 3] -> [B, rows, columns, d]; what no whole patch covers, right and below, is left out."""
         batch, height, width, channels = images.shape
         p = self.patch_size
-        patches = images.reshape(batch, height // p, p, width // p, p, channels)
-        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // p, width // p, p * p * channels)
+        rows, columns = height // p, width // p
+        patches = images[:, : rows * p, : columns * p].reshape(batch, rows, p, columns, p, channels)
+        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows, columns, p * p * channels)
         return self.projection(patches)
 
     def linearize(self, tokens: jax.Array) -> tuple[jax.Array, tuple[()]]:
@@ -69,10 +70,12 @@ class PatchEmbedding(EntryLayer, nnx.Module):
         return pixels if kernels.scale is None else pixels * kernels.scale
 
     def to_input(self, transpose: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """[P, 3pp, R] to images [R, H, W, 3]."""
+        """[P, 3pp, R] to images [R, H, W, 3], zero where no patch is."""
         p = self.patch_size
-        patches = transpose.reshape(shape[0] // p, shape[1] // p, p, p, 3, -1)
-        return patches.transpose(5, 0, 2, 1, 3, 4).reshape(-1, *shape)
+        rows, columns = shape[0] // p, shape[1] // p
+        patches = transpose.reshape(rows, columns, p, p, 3, -1)
+        images = patches.transpose(5, 0, 2, 1, 3, 4).reshape(-1, rows * p, columns * p, 3)
+        return jnp.pad(images, ((0, 0), (0, shape[0] - rows * p), (0, shape[1] - columns * p), (0, 0)))
 
     def cost(self, sizes: Sizes) -> Cost:
         """Over the patches, in the compact form."""

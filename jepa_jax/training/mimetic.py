@@ -34,7 +34,7 @@ def mimetic(spec: ViTSpec, params: Params, seed: int) -> Params:
     if spec.rotary_base is not None:
         return params | {"blocks": blocks}
     positions = np.zeros(params["position_embedding"].shape)
-    positions[int(spec.class_token) :] = 0.3 * _waves(spec.native_grid, width)
+    positions[spec.class_positions :] = 0.3 * _waves(spec.native_grid, width)
     return params | {"blocks": blocks, "position_embedding": _float32(positions)}
 
 

@@ -81,6 +81,14 @@ def test_models_fit_a_hundred_columns():
         (line,) = [line for line in lines if line.split()[:1] == [spec.name]]
         assert spec.hub_id is None or spec.hub_id in line
         assert f" {spec.embedding_size} " in line
+    listed = json.loads(run("models", "--json").stdout)
+    assert [model["name"] for model in listed] == list(ENCODERS)
+    found = {model["name"]: model for model in listed}
+    # As transformers counts them.
+    assert found["dinov2-small"]["parameters"] == 22_056_192
+    so400m = found["siglip-so400m-patch14-384"]
+    assert (so400m["K"], so400m["tokens"], so400m["null_directions"]) == (1152, 729, 0)
+    assert (so400m["hub_id"], so400m["licence"]) == ("google/siglip-so400m-patch14-384", "Apache-2.0")
     for licence in ("Apache-2.0", "MIT", "CC-BY-NC-4.0", "DINOv3 License"):
         assert licence in done.stdout
 

@@ -26,6 +26,8 @@ from transformers import (
     DINOv3ViTModel,
     IJepaConfig,
     IJepaModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
 )
 
 import jepa_jax as jj
@@ -50,6 +52,7 @@ MODELS: dict[str, tuple[Any, Callable[[], torch.nn.Module]]] = {
     "dinov3-all-biases": (DINOv3ViTModel, lambda: families.random_dinov3(**SHAPE, biases=(True, True))),
     "ijepa": (IJepaModel, lambda: families.random_ijepa(**SHAPE)),
     "clip": (CLIPVisionModelWithProjection, lambda: families.random_clip(**SHAPE, projection=16)),
+    "siglip": (SiglipVisionModel, lambda: families.random_siglip(**SHAPE | {"image_size": 30})),
 }
 
 
@@ -126,6 +129,15 @@ ORIGINALS = {
         patch_size=14,
         hidden_act="gelu",
         projection_dim=1280,
+    ),
+    "siglip2-base-patch16-224": SiglipVisionConfig(),
+    "siglip-so400m-patch14-384": SiglipVisionConfig(
+        hidden_size=1152,
+        num_hidden_layers=27,
+        num_attention_heads=16,
+        intermediate_size=4304,
+        image_size=384,
+        patch_size=14,
     ),
 }
 """The configurations as they are published, by name."""

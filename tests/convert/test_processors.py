@@ -19,6 +19,7 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPProcessor,
     CLIPTokenizer,
+    SiglipImageProcessorPil,
     ViTImageProcessorPil,
 )
 
@@ -32,6 +33,7 @@ CLASSES = {
     "CLIPImageProcessor": CLIPImageProcessorPil,
     "BitImageProcessor": BitImageProcessorPil,
     "ViTImageProcessor": ViTImageProcessorPil,
+    "SiglipImageProcessor": SiglipImageProcessorPil,
 }
 
 
@@ -43,6 +45,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
         "dinov2": reference.random_dinov2(24, 3, 1, image_size=28),
         "dinov2_with_registers": reference.random_dinov2(24, 3, 1, image_size=28, registers=True),
         "ijepa": families.random_ijepa(**SHAPE),
+        "siglip": families.whole_siglip(families.random_siglip(**SHAPE)),
     }
     return {name: families.save_folder(model, tmp_path_factory.mktemp(name)) for name, model in models.items()}
 
@@ -115,6 +118,12 @@ def test_defaults_are_those_of_the_class(name: str):
         ("ijepa", {"size": 56, "default_to_square": None, "do_center_crop": True, "crop_size": 56}),
         ("clip", {"size": 56, "default_to_square": True, "do_center_crop": False}),
         ("ijepa", {"size": 60, "default_to_square": False, "do_center_crop": True, "crop_size": 56}),
+        ("siglip", {}),
+        ("siglip", {"size": {"height": 56, "width": 56}, "resample": 2, "do_convert_rgb": None}),
+        (
+            "siglip",
+            {"image_processor_type": "SiglipImageProcessorFast", "size": [61, 61], "image_mean": [0.1, 0.2, 0.3]},
+        ),
         ("dinov2", {"do_normalize": False}),
         ("dinov2", {"image_mean": 0.4, "image_std": 0.3}),
         ("dinov2", {"resample": 2, "do_convert_rgb": None, "data_format": "channels_first", "device": None}),
@@ -170,7 +179,7 @@ def test_recipe_of_a_whole_processor(originals: Mapping[str, Path], pictures: li
 @pytest.mark.parametrize(
     ("recipe", "match"),
     [
-        ({"image_processor_type": "SiglipImageProcessor"}, r"'SiglipImageProcessor'; known are CLIPImageProcessor"),
+        ({"image_processor_type": "Siglip2ImageProcessor"}, r"'Siglip2ImageProcessor'; known are CLIPImageProcessor"),
         ({"image_processor_type": 3}, "image_processor_type is 3, expected a string"),
         ({"do_resize": False}, "do_resize is False; only True"),
         ({"do_rescale": False}, "do_rescale is False; only True"),

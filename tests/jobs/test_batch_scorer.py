@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image

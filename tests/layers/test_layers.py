@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from makes import change, relative
 
-from jepa_jax.encoders.vit import transformer_block
+from jepa_jax.encoders.vit import attention_pool, transformer_block
 from jepa_jax.layers import (
     MLP,
     SCHEDULES,
@@ -35,6 +35,7 @@ from jepa_jax.numerics.precision import Precision, working_dtype
 from jepa_jax.numerics.products import Products
 
 TOKENS, WIDTH = 7, 12
+ODD = change(width=WIDTH, heads=3, mlp_width=20, activation="gelu_tanh")
 EXACT = Products("float64", "cpu")
 
 # Float64, and at most some hundred terms in a sum: some tens of rounding units of 1e-16.
@@ -57,6 +58,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "layer norm": (lambda: LayerNorm(WIDTH, 1e-6), (TOKENS, WIDTH)),
     "layer norm, large epsilon": (lambda: LayerNorm(WIDTH, 0.5), (TOKENS, WIDTH)),
     "MLP": (lambda: MLP(WIDTH, 20, "gelu", nnx.Rngs(0)), (TOKENS, WIDTH)),
+    "MLP, GELU by tanh": (lambda: MLP(WIDTH, 20, "gelu_tanh", nnx.Rngs(0)), (TOKENS, WIDTH)),
     "MLP, quick GELU": (lambda: MLP(WIDTH, 20, "quick_gelu", nnx.Rngs(0)), (TOKENS, WIDTH)),
     "SwiGLU": (lambda: SwiGLU(WIDTH, 20, nnx.Rngs(0)), (TOKENS, WIDTH)),
     "attention": (lambda: Attention(WIDTH, 2, nnx.Rngs(0)), (TOKENS, WIDTH)),
@@ -84,6 +86,7 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "positions": (positions, (TOKENS, WIDTH)),
     "class token": (lambda: ClassToken(1, TOKENS - 1), (TOKENS, WIDTH)),
     "mean over patches": (lambda: MeanPatches(2, TOKENS - 2), (TOKENS, WIDTH)),
+    "attention pool": (lambda: attention_pool(ODD, nnx.Rngs(0)), (TOKENS, WIDTH)),
     "projection": (lambda: Projection(WIDTH, 5, nnx.Rngs(0)), (1, WIDTH)),
     "division by the length": (L2Normalize, (1, WIDTH)),
 }

@@ -1,4 +1,4 @@
-"""I-JEPA, DINOv3 and CLIP in JAX equal theirs in PyTorch: embeddings, blocks, Jacobians, scores, on random weights.
+"""I-JEPA, DINOv3, CLIP and SigLIP in JAX equal theirs in PyTorch: embeddings, blocks, Jacobians, scores.
 
 What rounding explains: one rounding is 6e-8 in float32 (1e-16 in float64), and a sum of up to 8,192 products,
 as in bigG's MLP, adds up at random to 90 of them: 6e-6 (1e-14). Float64 has three digits more in hand.
@@ -36,6 +36,8 @@ FLOAT32_SCORE_TOLERANCE = 0.01
 
 TINY_IJEPA: dict[str, Any] = {"width": 24, "heads": 3, "depth": 2, "mlp_width": 40, "patch_size": 14, "image_size": 56}
 TINY_CLIP: dict[str, Any] = {**TINY_IJEPA, "projection": 16}
+# Patches of 14 in 61 pixels: five at the edges are left out.
+TINY_SIGLIP: dict[str, Any] = {**TINY_IJEPA, "image_size": 61}
 WIDE_CLIP: dict[str, Any] = {**TINY_IJEPA, "projection": 29}
 TINY = {
     "ijepa": lambda: families.random_ijepa(**TINY_IJEPA),
@@ -46,6 +48,8 @@ TINY = {
     "clip-gelu-normalized": lambda: families.random_clip(**TINY_CLIP, activation="gelu", l2_normalize=True),
     "clip-wide-projection": lambda: families.random_clip(**WIDE_CLIP),
     "clip-wide-normalized": lambda: families.random_clip(**WIDE_CLIP, l2_normalize=True),
+    "siglip": lambda: families.random_siglip(**TINY_SIGLIP),
+    "siglip-normalized": lambda: families.random_siglip(**TINY_SIGLIP, l2_normalize=True),
 }
 NULLS = {
     "ijepa": 1,
@@ -56,8 +60,11 @@ NULLS = {
     "clip-gelu-normalized": 1,
     "clip-wide-projection": 2 + 29 - 24,
     "clip-wide-normalized": 2 + 29 - 24,
+    "siglip": 0,
+    "siglip-normalized": 1,
 }
-SCORED = ["ijepa", "dinov3", "dinov3-gated-no-biases", "clip-quick-gelu", "clip-gelu-normalized"]
+SCORED = ["ijepa", "dinov3", "dinov3-gated-no-biases", "clip-quick-gelu", "clip-gelu-normalized", "siglip"]
+SCORED += ["siglip-normalized"]
 WIDE = [
     "ijepa-vith14-1k",
     "dinov3-small",
@@ -66,6 +73,8 @@ WIDE = [
     "ijepa-vitg16-22k",
     "clip-l14",
     "openclip-bigg14-laion2b",
+    "siglip-so400m-patch14-384",
+    "siglip2-giant-opt-patch16-256",
 ]
 """Every width; CLIP's B is scored, and H has that of I-JEPA."""
 
@@ -81,6 +90,8 @@ def at_full_width(name: str, depth: int = 2) -> families.Embedder:
         "patch_size": vit.patch_size,
         "image_size": 4 * vit.patch_size,
     }
+    if vit.pooling == "attention":
+        return families.random_siglip(**shape)
     if vit.rotary_base is not None:
         biases = vit.qkv_bias, vit.key_bias
         return families.random_dinov3(**shape, gated=vit.activation == "swiglu", biases=biases)
@@ -178,7 +189,13 @@ def test_score(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("name", "alike"), [("clip-b32", "clip-quick-gelu"), ("ijepa-vith14-1k", "ijepa"), ("dinov3-small-plus", "dinov3")]
+    ("name", "alike"),
+    [
+        ("clip-b32", "clip-quick-gelu"),
+        ("ijepa-vith14-1k", "ijepa"),
+        ("dinov3-small-plus", "dinov3"),
+        ("siglip-base-patch16-224", "siglip"),
+    ],
 )
 def test_score_at_full_width(name: str, alike: str, tmp_path: Path):
     assert_scores(alike, make_pair(at_full_width(name), tmp_path / "folder"))
@@ -218,8 +235,18 @@ def test_null_directions(tiny: tuple[str, Pair]):
     assert np.all(left <= (pair.encoder.spec.vit.norm_eps if name.startswith("clip-wide") else 1e-14))
 
 
-@pytest.mark.parametrize("name", ["ijepa", "clip-quick-gelu"])
-@pytest.mark.parametrize("size", [(56, 56), (42, 84)], ids=["native", "not-square"])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("ijepa", (56, 56)),
+        ("ijepa", (42, 84)),
+        ("clip-quick-gelu", (56, 56)),
+        ("clip-quick-gelu", (42, 84)),
+        ("siglip", (61, 61)),
+        ("siglip", (47, 90)),
+    ],
+    ids=str,
+)
 def test_other_sizes(name: str, size: tuple[int, int], tmp_path: Path):
     model: Any = TINY[name]()
     encoder = jj.load_encoder(families.save_folder(model, tmp_path))

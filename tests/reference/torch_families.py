@@ -1,4 +1,4 @@
-"""The PyTorch side of the parity tests of I-JEPA and CLIP, and the source formats written by independent tables.
+"""The PyTorch side of the parity tests of I-JEPA, CLIP and SigLIP, and their source formats by independent tables.
 
 Built like `torch_reference`, whose functions work on these models too: each is wrapped so that what its family
 calls the embedding stands where DINOv2 has it, in ``pooler_output``.
@@ -28,6 +28,10 @@ from transformers import (
     IJepaConfig,
     IJepaModel,
     PreTrainedModel,
+    SiglipConfig,
+    SiglipModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
 )
 from transformers.models.dinov3_vit import modeling_dinov3_vit
 
@@ -206,6 +210,45 @@ def whole_clip(embedder: Embedder) -> CLIPModel:
     return model
 
 
+def random_siglip(
+    width: int,
+    heads: int,
+    depth: int,
+    *,
+    mlp_width: int,
+    patch_size: int,
+    image_size: int,
+    l2_normalize: bool = False,
+    norm_eps: float = 1e-6,
+    seed: int = 0,
+) -> Embedder:
+    """A random SigLIP image tower, embedding by its head."""
+    config = SiglipVisionConfig(
+        hidden_size=width,
+        num_attention_heads=heads,
+        num_hidden_layers=depth,
+        intermediate_size=mlp_width,
+        patch_size=patch_size,
+        image_size=image_size,
+        layer_norm_eps=norm_eps,
+        attn_implementation="eager",  # pyright: ignore[reportCallIssue]
+    )
+    model = _randomized(lambda: SiglipVisionModel(config), seed)
+    if l2_normalize:
+        return Embedder(model, lambda o: functional.normalize(o.pooler_output, dim=-1))
+    return Embedder(model, lambda o: o.pooler_output)
+
+
+def whole_siglip(embedder: Embedder) -> SiglipModel:
+    """A `SiglipModel` of two towers, whose image tower is the given one."""
+    vision: Any = embedder.model.config
+    text: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 50}
+    text |= {"intermediate_size": 32, "max_position_embeddings": 8, "bos_token_id": 48, "eos_token_id": 49}
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision.to_dict()))
+    model.vision_model.load_state_dict(embedder.model.state_dict())
+    return model
+
+
 def _randomized(build: Callable[[], PreTrainedModel], seed: int) -> PreTrainedModel:
     with torch.device("meta"):  # nothing is allocated or initialised, as every parameter is drawn below
         model = build()
@@ -234,7 +277,7 @@ def _draw(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Ten
         return normal * 4.0 / math.sqrt(math.prod(shape[1:]))
     if name.endswith("bias"):
         return normal * 0.2
-    if name.endswith("weight") and "position" not in name:
+    if name.endswith(("weight", "in_proj_weight")) and "position" not in name:
         return normal / math.sqrt(shape[1])
     return normal  # class token, positions
 

@@ -31,6 +31,12 @@ MAKES = {
         pre_norm=True, projection=10, layer_scale=False, patch_bias=False, activation="quick_gelu"
     ),
     "projection wider than the tokens, normalised": change(pre_norm=True, projection=30, l2_normalize=True),
+    "attention pool over cut edges": change(
+        pooling="attention", class_token=False, activation="gelu_tanh", layer_scale=False, cut_edges=True
+    ),
+    "class token without a position, norm after the mean": change(
+        class_position=False, pooling="mean_patches", norm_after_pooling=True, register_tokens=1
+    ),
     "one block": change(depth=1),
     "MLP too wide to fold": change(mlp_width=400),
     "one head wider than the sequence": change(heads=1, width=32),
