@@ -1,7 +1,7 @@
-"""Images unlike those that a predictor was fitted on: a distance of features, and what share of familiar ones have it.
+"""Images unlike those that a predictor was fitted on: a distance of features, and how rare it is among familiar ones.
 
-The distance is Mahalanobis' in the model of probabilistic PCA (Tipping and Bishop 1999): r directions have variances of
-their own, and all others share what is left of the variance,
+The distance is Mahalanobis' in the model of probabilistic PCA (Tipping and Bishop 1999): r directions have variances
+of their own, and all others share what is left of the variance,
 
     d = sum_k c_k^2 / v_k + (|z|^2 - |c|^2) / v_rest        c = directions z, of standardised features z,
 
@@ -55,9 +55,7 @@ def fit_distance(standardised: np.ndarray) -> tuple[Distance, np.ndarray]:
     """
     count, width = standardised.shape
     kept = max(1, min(DIRECTIONS, count // 8, width - 1))
-    values, vectors = np.linalg.eigh(
-        standardised @ standardised.T / count
-    )  # n x n: there are more features than images
+    values, vectors = np.linalg.eigh(standardised @ standardised.T / count)  # n x n: features are often more
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
     floor = max(values[0], 1e-12) * 1e-10
     variances = np.maximum(values[:kept], floor)

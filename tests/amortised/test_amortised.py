@@ -1,4 +1,4 @@
-"""Amortised scores: features are those of a plain forward pass, promises hold, and what is stored is the same again."""
+"""Amortised scores: features are those of a plain forward pass, promises hold, what is stored is the same again."""
 
 import json
 from pathlib import Path
