@@ -155,7 +155,7 @@ def test_a_promised_recall_is_kept(between: tuple[float, float]):
         shares.append(np.mean(rows))
         failed += np.mean(rows[tail]) < 0.9
     assert failed <= binom.ppf(1 - 1e-6, draws, 0.1)
-    assert np.mean(shares) < 0.5  # and by no means by scoring everything
+    assert np.mean(shares) < 0.65  # of a band with two edges; of one end a third: by no means everything
 
 
 def test_a_sample_too_small_promises_nothing_and_says_what_it_takes():
