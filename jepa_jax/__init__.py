@@ -17,6 +17,8 @@ from jepa_jax.errors import JobError as JobError
 from jepa_jax.errors import OutOfMemoryError as OutOfMemoryError
 
 if TYPE_CHECKING:  # the table below, for editors and type checkers
+    from jepa_jax.amortised import Amortised as Amortised
+    from jepa_jax.amortised import fit_amortised as fit_amortised
     from jepa_jax.batch_scorer import BatchScorer as BatchScorer
     from jepa_jax.encoders import Encoder as Encoder
     from jepa_jax.jacobian import jacobian as jacobian
@@ -34,6 +36,8 @@ _import_lazily(
     __name__,
     {
         "BatchScorer": "jepa_jax.batch_scorer",
+        "Amortised": "jepa_jax.amortised",
+        "fit_amortised": "jepa_jax.amortised",
         "Encoder": "jepa_jax.encoders",
         "jacobian": "jepa_jax.jacobian",
         "load_encoder": "jepa_jax.loading",

@@ -172,6 +172,7 @@ class _Engine:
             options.save_dtype,
             not options.score.spectrum,
             options.views,
+            placed=False,
         )
         self.schema = pa.schema([field for field in table if field.name != "key"] + [FAILURE])
         self._options = options

@@ -22,6 +22,7 @@ HOUSE = [
     {"jacobian"},
     {"spectrum"},
     {"scoring"},
+    {"amortised"},
     {"loading"},
     {"jobs"},
     {"batch_scorer"},

@@ -183,7 +183,7 @@ def make_plan(
     if write and old is not None and old.get("complete") and (again or missing):
         write_manifest(directory, manifest)  # before anything is taken away: readers must not take it for complete
     if write:
-        writer.discard(again)
+        writer.discard([*again, *writer.foreign])
         _drop_superseded(pinned, size, writer)
     return Plan(pinned, shards, sorted({*missing, *again}), writer, manifest, tuple(notes))
 

@@ -134,6 +134,7 @@ class Deal:
         """Whether parts are missing still."""
         written = self._written()
         self._missing = [part for part in self._missing if part not in written]
+        self._mine.difference_update(self._missing)  # somebody has removed them since: once more
         return bool(self._missing)
 
     def of_others(self) -> list[int]:
@@ -158,6 +159,8 @@ class Deal:
         if create(path, data):
             return True
         holder = self._holder_of(path)
+        if holder is not None and holder.token == self._holder.token:
+            return True
         if (holder is not None and not self._is_gone(holder)) or part in self._written():
             return False
         write_whole(path, data)

@@ -97,6 +97,7 @@ class PartWriter:
         self.format_version = format_version
         self._scores = parts_folder(directory, format_version)
         self._failures = directory / "_failures"
+        self.foreign: list[int] = []
         self._job = None if job is None else job.encode()
         self._run = None if run is None else run.encode()
         marks = {key: value for key, value in ((_JOB, self._job), (_RUN, self._run)) if value is not None}
@@ -114,7 +115,7 @@ class PartWriter:
         return self._shards_in(self._scores)
 
     def missing(self) -> list[int]:
-        """Shards without a part of this job, in order: what another job wrote is written over."""
+        """Shards without a part of this job, in order; those that another job wrote are remembered as ``foreign``."""
         paths = [
             (shard, folder / self.name(shard))
             for folder in (self._scores, self._failures)
@@ -123,6 +124,7 @@ class PartWriter:
         with ThreadPoolExecutor(_AT_ONCE) as pool:  # a store answers many at once
             ours = list(pool.map(lambda entry: self._may_be_ours(entry[1]), paths))
         foreign = {shard for (shard, _), own in zip(paths, ours, strict=True) if not own}
+        self.foreign = sorted(foreign & self.written())
         present = self.written() - foreign
         return [shard for shard in range(self.shards) if shard not in present]
 

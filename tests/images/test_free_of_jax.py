@@ -18,7 +18,7 @@ from jepa_jax.images.worker import Worker
 
 HEAVY = {"jax", "jaxlib", "flax", "orbax", "pyarrow", "torch", "tensorflow", "tensorflow_datasets", "array_record"}
 ROOM = Path(jepa_jax.__file__).parent / "images"
-BESIDE = {"jepa_jax.errors", "jepa_jax.parquet"}
+BESIDE = {"jepa_jax.errors", "jepa_jax.parquet", "jepa_jax.paths"}
 """What stands above the room."""
 
 MODULES = f"import sys; raise RuntimeError(' '.join(sys.modules.keys() & {HEAVY | {'jepa_jax.images.decoding'}}))"

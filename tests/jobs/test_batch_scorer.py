@@ -135,7 +135,7 @@ def test_arrays_of_pixels_have_the_scores_of_the_files_they_are_of(
 def test_further_columns_and_views_are_the_jobs(model: Path, pictures: Path, tmp_path: Path):
     options = JobOptions(views=3, seed=1, columns=("embedding",), save_dtype="float16", batch_size=12)
     run_job(jj.load_encoder(model, image_size=28), open_source(pictures), tmp_path / "out", Silent(), options)
-    rows = table(tmp_path / "out").to_pylist()
+    rows = table(tmp_path / "out").drop_columns(["place", "bytes"]).to_pylist()
     scorer = jj.BatchScorer(
         model, keep=["key"], image_size=28, save=["embedding"], save_dtype="float16", views=3, seed=1, key="key",
         batch_size=12,
