@@ -92,7 +92,7 @@ def read(directory: str | os.PathLike[str], encoder: Encoder) -> tuple[dict[str,
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{folder / ARRAYS} cannot be read ({_said(error)}); fit it again.") from error
     wanted = {f"{part}.{field}" for part, fields in PARTS.items() for field in fields}
-    settings = dict(zip(SETTINGS, values, strict=True))
+    settings: dict[str, Any] = dict(zip(SETTINGS, values, strict=True))
     if arrays.keys() != wanted or _digest(of_encoder, settings, arrays) != written:
         raise CheckpointError(f"{folder} does not hold what its digest says; fit it again.")
     return settings, {part: {name: arrays[f"{part}.{name}"] for name in fields} for part, fields in PARTS.items()}

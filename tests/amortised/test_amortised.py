@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from makes import MAKES, PLAIN, TOLERANCE, loud_params, relative
@@ -50,7 +51,9 @@ def made_up(encoder: Encoder, count: int, seed: int = 0) -> tuple[np.ndarray, np
 def test_features_are_the_moments_of_a_plain_forward_pass(make: str):
     encoder, images = encoder_of(MAKES[make]), drawn(3)
     with jax.default_matmul_precision("highest"):
-        stages = {name: np.asarray(value) for name, value in encoder.module().intermediates(images).items()}
+        stages = {
+            name: np.asarray(value) for name, value in encoder.module().intermediates(jnp.asarray(images)).items()
+        }
     expected = []
     for number in range(encoder.spec.vit.depth):
         tokens = stages[f"block_{number}"].astype(np.float64)
@@ -60,7 +63,7 @@ def test_features_are_the_moments_of_a_plain_forward_pass(make: str):
     expected = np.concatenate([*expected, stages["embedding"]], axis=1)
     found = features(encoder, images)
     assert (found.dtype, found.shape) == (np.float32, (3, feature_count(encoder)))
-    assert relative(found, expected.astype(np.float32)) < TOLERANCE["float32"]
+    assert relative(jnp.asarray(found), jnp.asarray(expected, jnp.float32)) < TOLERANCE["float32"]
 
 
 def test_features_are_streamed_in_batches_of_any_size(encoder: Encoder):
@@ -266,7 +269,7 @@ def test_refusals_name_the_argument(encoder: Encoder, head: Amortised):
         ((encoder, None, scores[:40]), {"features": found[:40]}, "images: 40 are too few"),
     ):
         with pytest.raises(jj.ArgumentError, match=message):
-            fit_amortised(*arguments, **options)
+            fit_amortised(*arguments, **options)  # pyright: ignore[reportArgumentType]
     for refused, message in (
         (lambda: head.escalate(share=0), "share=0"),
         (lambda: head.escalate(tail="low"), "tail='low'"),  # pyright: ignore[reportArgumentType]
