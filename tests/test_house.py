@@ -14,6 +14,7 @@ PACKAGE = ROOT / "jepa_jax"
 # neighbours.
 HOUSE = [
     {"errors", "_version", "_log_level", "_lazy"},
+    {"paths"},
     {"parquet", "batch_kinds"},
     {"images"},
     {"numerics"},

@@ -30,6 +30,7 @@ from jepa_jax.jobs.shards import OpenShard, default_shard_size
 from jepa_jax.jobs.stopping import StopSignals
 from jepa_jax.jobs.stream import DeviceClock, compile_step, score_stream
 from jepa_jax.jobs.team import POLL, Deal, Team
+from jepa_jax.jobs.upgrade import require_same_scores, upgrades
 from jepa_jax.jobs.writer import OLD_LAYOUT, PartWriter
 from jepa_jax.parquet import parquet_bytes
 from jepa_jax.paths import AnyPath, PathLike, write_whole
@@ -146,6 +147,7 @@ def make_plan(
         if write:
             old = begin(directory, manifest)  # another job's, if it was faster
     notes: list[str] = []
+    changed: dict[str, list[str]] = {}
     if old is not None:
         pinned = pin_records(directory, source, old, write, options.extend)
         size = options.shard_size or old["pinned"].get("shard_size") or default_shard_size(len(source.keys))
@@ -154,14 +156,26 @@ def make_plan(
             encoder, first, options, size, old.get("noise"), old.get("format_version", OLD_LAYOUT)
         )
         manifest["job"] = old.get("job")
-        manifest |= {name: old[name] for name in ("extensions",) if name in old}
-        require_same(directory, old, manifest)
+        manifest |= {name: old[name] for name in ("extensions", "upgrades") if name in old}
+        changed = upgrades(old, manifest)
+        require_same(
+            directory, old, manifest | {"pinned": manifest["pinned"] | {n: v for n, (v, _) in changed.items()}}
+        )
     version = manifest["format_version"]
     schema = _schema(encoder, options, version)
 
     def writer_of(pinned: Pinned) -> PartWriter:
         return PartWriter(directory, len(pinned.shards(size)), schema, manifest["job"], version, team.run)
 
+    if old is not None and changed:
+        record = require_same_scores(encoder, pinned.source, writer_of(pinned), options, old.get("noise"), changed)
+        notes.append(
+            f"Libraries have changed since the job began ({changed}); {record['rows_compared']} finished rows differ "
+            f"by {record['largest_difference_nats']:.2g} nats at most."
+        )
+        manifest["upgrades"] = [*old.get("upgrades", []), record]
+        if write:
+            write_manifest(directory, manifest)
     if options.extend and old is not None:
         if version == OLD_LAYOUT:
             raise JobError(

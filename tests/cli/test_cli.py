@@ -44,7 +44,7 @@ def test_score_writes_a_table_a_manifest_and_the_failures(checkpoint: Path, pict
     assert "3 images scored, 1 failed" in done.stdout
     table = pq.read_table(tmp_path / "out" / "scores" / "part-00000.parquet")
     scores = ["score", "score_error", "precision", "listing_score", "log_volume_rank"]
-    assert table.column_names == ["key", *scores, "embedding"]
+    assert table.column_names == ["key", "place", "bytes", *scores, "embedding"]
     assert table["key"].to_pylist() == ["0.png", "1.png", "2.png"]
     failures = pq.read_table(tmp_path / "out" / "failures.parquet").to_pylist()
     assert [f["key"] for f in failures] == ["broken.png"]
@@ -56,7 +56,7 @@ def test_several_inputs_make_one_table(checkpoint: Path, pictures: Path, tmp_pat
     output = ("--model", checkpoint, "--output", tmp_path / "out", "--score-only")
     done = run("score", pictures / "0.png", tmp_path / "a.npy", *output)
     assert done.returncode == 0, done.stderr
-    table = pq.read_table(tmp_path / "out" / "part-00000-of-00001.parquet")
+    table = pq.read_table(tmp_path / "out" / "scores" / "part-00000.parquet")
     assert table["key"].to_pylist() == ["0.png", "a.npy/0", "a.npy/1"]
     done = run("score", pictures, tmp_path / "a.npy", "--column", "image", *output)
     assert done.returncode == 2

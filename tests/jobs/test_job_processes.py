@@ -85,10 +85,10 @@ def test_processes_and_devices_write_the_table_of_one(
         require_equal(table(output), expected)
         assert failures(output) == failures(tmp_path / "1")
         assert "60 images scored, 1 failed" in done.stdout
-        # Every process wrote its share, and said so in a line per part.
+        # Every part was written once, by whoever was ready, and said so in a line.
         parts = re.findall(r'"part": "(part-\d+.parquet)".*"process": (\d)', done.stderr)
         assert sorted(part for part, _ in parts) == sorted(path.name for path in (output / "scores").glob("part-*"))
-        assert {process for _, process in parts} == {str(i) for i in range(count)}
+        assert {process for _, process in parts} <= {str(i) for i in range(count)}
 
 
 def test_explicit_processes_come_together(pictures: Path, checkpoint: Path, compiled: dict[str, str], tmp_path: Path):

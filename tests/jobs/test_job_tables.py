@@ -84,7 +84,7 @@ def test_every_reader_sees_one_table(output: Path, tmp_path: Path):
     }
     assert os.listdir(output / "_claims") == []
     assert load_dataset("parquet", data_dir=folder, cache_dir=str(tmp_path))["train"]["key"][:] == expected
-    assert [row["place"] for row in frames["Polars"]] == [str(output.parent / "in" / key) for key in expected]
+    assert all(Path(row["place"]).is_file() and row["place"].endswith(row["key"]) for row in frames["Polars"])
     for name, rows in frames.items():
         assert [row["key"] for row in rows] == expected, name
         for column in ("score", "listing_score", "embedding", "singular_values"):

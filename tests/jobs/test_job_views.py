@@ -78,7 +78,7 @@ def test_a_job_combines_the_views_as_the_library_does(pictures: Path, finished: 
 def test_the_table_says_what_its_columns_are(finished: Path):
     schema = table(finished).schema
     assert schema.names == [
-        *("key", "score", "views_standard_error", "effective_views", "score_error", "precision"),
+        *("key", "place", "bytes", "score", "views_standard_error", "effective_views", "score_error", "precision"),
         *("listing_score", "log_volume_rank", "embedding", "singular_values"),
     ]
     docs = {field.name: field.metadata[b"doc"].decode() for field in schema}
