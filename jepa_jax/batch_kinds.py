@@ -45,7 +45,7 @@ def batch_of(batch: Any) -> Batch:
     if isinstance(batch, pa.Table):
         return _Arrow(batch)
     table = getattr(batch, "pa_table", None)
-    if isinstance(table, pa.Table):
+    if table is not None and isinstance(table, pa.Table):
         return _Arrow(table.replace_schema_metadata(None), formatted=batch)
     if isinstance(batch, Mapping):
         return _Columns(batch)
