@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -148,7 +148,7 @@ class _Trial:
         self.tried = self.failed = 0
         self.start_seconds = 0.0
 
-    def _decoded(self) -> Iterator[Decoded]:
+    def _decoded(self) -> Generator[Decoded, None, None]:
         workers, ahead = self._options.workers, 2 * self._step.records
         indices = spread(self._missing)
         recipe = self._step.recipe
