@@ -55,9 +55,9 @@ class Job:
 
 
 JOBS = {
-    "jepa-tiny": Job("jepa-tiny", None, 1500, 64, 2),
+    "jepa-tiny": Job("jepa-tiny", None, 400, 64, 2),
     "vit-s-112": Job("dinov2-small", 112, 12, 256, 1),
-    "decoding": Job("jepa-tiny", None, 250, 2500, 1),
+    "decoding": Job("jepa-tiny", None, 150, 5000, 1),
 }
 
 

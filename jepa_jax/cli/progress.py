@@ -150,14 +150,15 @@ class ConsoleProgress:
         return ", ".join([*parts, f"device busy {self._busy:.0%}"])
 
     def _lines(self) -> Group:
-        """Two lines, which fit any terminal."""
+        """Two lines, which fit any terminal; one where no records are counted."""
         width = self.console.width
         row = Table.grid(padding=(0, 1))
         done = self._before + (self._rates.done if self._rates else 0)
         bar = ProgressBar(max(1, self._total), done, width=max(4, min(BAR, width - 40)))
         row.add_row("scoring", bar, Text(self._counts(), no_wrap=True))
         facts = self.line() if self._what else self._facts()
-        return Group(row, Text(f"  {facts}", no_wrap=True, overflow="ellipsis", style="progress.data.speed"))
+        words = Text(f"  {facts}", no_wrap=True, overflow="ellipsis", style="progress.data.speed")
+        return Group(row, words) if self._total else Group(words)
 
     def _say(self, message: str) -> None:
         self._spoke, self._news = self._clock(), False

@@ -17,7 +17,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.parquet import parquet_bytes
 
 DECODED = 240.0
-"""Pictures of 500 x 375 pixels that a core decodes and resizes to 224 in a second, as JPEGs; seen on an AMD EPYC."""
+"""Pictures of 500 x 375 pixels that a core decodes and resizes to 224 in a second, JPEGs; measured on an AMD EPYC."""
 
 PICTURE = 110_000
 """Bytes of such a picture, as in ImageNet."""
