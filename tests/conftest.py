@@ -16,7 +16,7 @@ from development_data import SHARED_DATA
 from exhaustive import is_exhaustive
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-pytest.register_assert_rewrite("conversion_files", "local_hub")  # before a test imports them
+pytest.register_assert_rewrite("conversion_files", "dataset_hub", "local_hub")  # before a test imports them
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

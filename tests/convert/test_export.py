@@ -39,6 +39,7 @@ from convert_weights.tables import Layout, to_ours, to_theirs
 from jepa_jax.encoders import ENCODERS, EncoderSpec, PreprocessSpec
 
 SHAPE: dict[str, Any] = {"width": 24, "heads": 3, "depth": 2, "mlp_width": 40, "patch_size": 14, "image_size": 28}
+EDGED: dict[str, Any] = SHAPE | {"image_size": 30}
 MASK_TOKEN = "embeddings.mask_token"
 
 MODELS: dict[str, tuple[Any, Callable[[], torch.nn.Module]]] = {
@@ -52,7 +53,7 @@ MODELS: dict[str, tuple[Any, Callable[[], torch.nn.Module]]] = {
     "dinov3-all-biases": (DINOv3ViTModel, lambda: families.random_dinov3(**SHAPE, biases=(True, True))),
     "ijepa": (IJepaModel, lambda: families.random_ijepa(**SHAPE)),
     "clip": (CLIPVisionModelWithProjection, lambda: families.random_clip(**SHAPE, projection=16)),
-    "siglip": (SiglipVisionModel, lambda: families.random_siglip(**SHAPE | {"image_size": 30})),
+    "siglip": (SiglipVisionModel, lambda: families.random_siglip(**EDGED)),
 }
 
 

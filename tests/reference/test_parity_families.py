@@ -36,13 +36,14 @@ FLOAT32_SCORE_TOLERANCE = 0.01
 
 TINY_IJEPA: dict[str, Any] = {"width": 24, "heads": 3, "depth": 2, "mlp_width": 40, "patch_size": 14, "image_size": 56}
 TINY_CLIP: dict[str, Any] = {**TINY_IJEPA, "projection": 16}
+TINY_DINOV3: dict[str, Any] = {**TINY_IJEPA, "width": 36}
 # Patches of 14 in 61 pixels: five at the edges are left out.
 TINY_SIGLIP: dict[str, Any] = {**TINY_IJEPA, "image_size": 61}
 WIDE_CLIP: dict[str, Any] = {**TINY_IJEPA, "projection": 29}
 TINY = {
     "ijepa": lambda: families.random_ijepa(**TINY_IJEPA),
     "ijepa-no-qkv-bias": lambda: families.random_ijepa(**TINY_IJEPA, qkv_bias=False),
-    "dinov3": lambda: families.random_dinov3(**TINY_IJEPA | {"width": 36}),
+    "dinov3": lambda: families.random_dinov3(**TINY_DINOV3),
     "dinov3-gated-no-biases": lambda: families.random_dinov3(**TINY_IJEPA, gated=True, biases=(False, False)),
     "clip-quick-gelu": lambda: families.random_clip(**TINY_CLIP),
     "clip-gelu-normalized": lambda: families.random_clip(**TINY_CLIP, activation="gelu", l2_normalize=True),
