@@ -18,7 +18,7 @@ from jepa_jax.jobs.forecast import bytes_of_a_row
 from jepa_jax.jobs.machine import cores
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pilot import SECONDS, Pilot, run_pilot
-from jepa_jax.jobs.runner import make_plan
+from jepa_jax.jobs.plan import make_plan
 from jepa_jax.jobs.stream import compile_step
 from jepa_jax.jobs.team import Team
 from jepa_jax.numerics.platforms import platform_of

@@ -110,14 +110,14 @@ class Deal:
         self._told: set[int] = set()
 
     def __enter__(self) -> Deal:
-        if self._missing:
+        if self._dealt:
             make_folder(self._folder)
             write_whole(self._alive(self._holder.token), b"0")
             self._beating.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._missing:
+        if self._dealt:
             self._ended.set()
             self._beating.join()
             with contextlib.suppress(Exception):  # whatever ended the job is what is told
