@@ -37,7 +37,7 @@ from jepa_jax.jobs.machine import describe
 
 BUCKET = "bucket"
 SHARDS = 10
-SIDE = 28
+SIDE = 14
 DISTINCT = 256
 """Pictures that differ; each stands many times in the tars, under keys of its own."""
 
