@@ -203,8 +203,9 @@ _family: list[psutil.Process] = []
 def _memory(pid: int) -> int:
     """Resident bytes of the largest process of a job; the family is remembered, to be killed as a whole."""
     try:
-        _family[:] = psutil.Process(pid).children(recursive=True)
-        return max((member.memory_info().rss for member in _family), default=0)
+        parent = psutil.Process(pid)
+        _family[:] = [parent, *parent.children(recursive=True)]
+        return max(member.memory_info().rss for member in _family)
     except psutil.NoSuchProcess:
         return 0
 
