@@ -299,7 +299,8 @@ def test_a_hundred_thousand_rows_stay_small(scored_sets: dict[str, Path], tmp_pa
             "singular_values": pa.FixedSizeListArray.from_arrays(pa.array(spectra.ravel()), size),
         }
     )
-    pq.write_table(table, directory / "part-00000-of-00001.parquet")
+    (directory / "scores").mkdir()
+    pq.write_table(table, directory / "scores" / "part-00000.parquet")
     reader = ImageReader(Repeated(), {key: i for i, key in enumerate(keys)}, SPEC.preprocess)
     page = build_report([read_table(directory)], readers={"big": reader})
     assert len(page.encode()) < 20e6

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import shutil
 from collections.abc import Mapping
@@ -29,6 +31,8 @@ from jepa_jax.encoders import PreprocessSpec
 
 SHAPE: dict[str, Any] = {"width": 24, "heads": 3, "depth": 1, "mlp_width": 40, "patch_size": 14, "image_size": 28}
 HALF = (0.5, 0.5, 0.5)
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
 CLASSES = {
     "CLIPImageProcessor": CLIPImageProcessorPil,
     "BitImageProcessor": BitImageProcessorPil,
@@ -75,7 +79,7 @@ def assert_as_transformers(folder: Path, pictures: list[Image.Image], processor:
         np.testing.assert_allclose(encoder.preprocess([picture]), theirs, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", PROCESSORS)
+@pytest.mark.parametrize("name", CLASSES)
 def test_defaults_are_those_of_the_class(name: str):
     theirs, ours = CLASSES[name](), PROCESSORS[name]
     found = {
@@ -94,6 +98,28 @@ def test_defaults_are_those_of_the_class(name: str):
     assert theirs.do_normalize
     assert not theirs.do_pad
     assert theirs.rescale_factor == 1 / 255
+
+
+def test_dinov3s_defaults_are_those_in_its_source():
+    """Its class needs Torchvision, so that its text is read: what is not there is the base class's, off or none."""
+    spec = importlib.util.find_spec("transformers.models.dinov3_vit")
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse((Path(spec.origin).parent / "image_processing_dinov3_vit.py").read_text())
+    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and "Processor" in node.name)
+    theirs = {ast.unparse(n.targets[0]): ast.unparse(n.value) for n in body if isinstance(n, ast.Assign)}
+    assert theirs == {
+        "resample": "PILImageResampling.BILINEAR",
+        "image_mean": "IMAGENET_DEFAULT_MEAN",
+        "image_std": "IMAGENET_DEFAULT_STD",
+        "size": "{'height': 224, 'width': 224}",
+        "do_resize": "True",
+        "do_rescale": "True",
+        "do_normalize": "True",
+    }
+    ours = PROCESSORS["DINOv3ViTImageProcessor"]
+    assert (ours.size, ours.mean, ours.std) == ({"height": 224, "width": 224}, *IMAGENET)
+    assert (ours.resample, ours.center_crop, ours.crop_size) == (Image.Resampling.BILINEAR, False, None)
 
 
 # At an absent field the class decides, whichever family's encoder it is.
