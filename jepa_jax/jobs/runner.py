@@ -60,7 +60,7 @@ def run_job(
         plan = make_plan(encoder, source, directory, options, write=True, team=team)
         for note in plan.notes:
             progress.note(note)
-        with Deal(directory, plan.missing, team, plan.writer.written) as deal:
+        with Deal(directory, plan.missing, team, plan.writer.written, plan.writer.is_written) as deal:
             _score_missing(encoder, plan, options, progress, team, deal, signals)
             if deal.alone:
                 progress.note(

@@ -12,7 +12,7 @@ A part that was claimed and never written is taken over by whoever has nothing e
 has ended or, on this machine, was killed; after `LOST_AFTER` seconds where another machine shows no sign of life. That
 is also how a lost process is noticed: its work is done by the others, and it costs them what it had in hand, at most
 the parts that were open. A part may be computed twice (by a process that was only thought lost): both write the same.
-It takes two small requests per part, and one per process every `BEAT` seconds.
+It takes three small requests per part, and one per process every `BEAT` seconds.
 """
 
 from __future__ import annotations
@@ -95,11 +95,20 @@ class Deal:
         missing: parts without a file, in order.
         team: this process among the others.
         written: names the parts that have a file by now.
+        is_written: whether one has; by default as ``written`` names it.
     """
 
-    def __init__(self, directory: AnyPath, missing: Sequence[int], team: Team, written: Callable[[], set[int]]):
+    def __init__(
+        self,
+        directory: AnyPath,
+        missing: Sequence[int],
+        team: Team,
+        written: Callable[[], set[int]],
+        is_written: Callable[[int], bool] | None = None,
+    ):
         self._folder = directory / CLAIMS
         self._team, self._written = team, written
+        self._is_written = is_written or (lambda part: part in written())
         self._dealt = tuple(missing)
         self._missing = list(missing)
         self._holder = Holder(team.index, socket.gethostname(), os.getpid(), secrets.token_hex(6))
@@ -157,7 +166,10 @@ class Deal:
         path = self._folder / f"part-{part:05d}.json"
         data = json.dumps(vars(self._holder)).encode()
         if create(path, data):
-            return True
+            if not self._is_written(part):
+                return True
+            remove(path)  # it was done, and its claim removed with the whole job's
+            return False
         holder = self._holder_of(path)
         if holder is not None and holder.token == self._holder.token:
             return True

@@ -114,6 +114,10 @@ class PartWriter:
         """Shards with a part, whoever wrote it."""
         return self._shards_in(self._scores)
 
+    def is_written(self, shard: int) -> bool:
+        """Whether a shard has a part, whoever wrote it."""
+        return (self._scores / self.name(shard)).exists()
+
     def missing(self) -> list[int]:
         """Shards without a part of this job, in order; those that another job wrote are remembered as ``foreign``."""
         paths = [

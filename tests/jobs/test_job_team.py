@@ -64,6 +64,18 @@ def test_every_part_is_dealt_once_whoever_asks_next(count: int, tmp_path: Path, 
     assert list((tmp_path / CLAIMS).iterdir()) == []
 
 
+def test_a_process_that_comes_late_to_a_finished_job_computes_nothing(tmp_path: Path):
+    parts = Table(5)
+    with (
+        Deal(tmp_path, parts.missing(), Team(0, 2), parts.written) as first,
+        Deal(tmp_path, parts.missing(), Team(1, 2), parts.written) as late,
+    ):
+        parts.writer |= dict.fromkeys(first.now(), "first")
+        first.clear()
+        assert list(late.now()) == []
+        assert not late.anything_left()
+
+
 def test_own_parts_come_first_and_the_others_from_the_end():
     assert Team(1, 3).order([0, 1, 2, 4, 5, 7, 9]) == [1, 4, 7, 9, 5, 2, 0]
 
