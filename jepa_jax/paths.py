@@ -37,10 +37,13 @@ WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 _NO_LINKS = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV))
 
-_LATER = frozenset(
-    "SlowDown ServiceUnavailable InternalError RequestTimeout RequestTimeTooSkewed Throttling 429 500 502 503".split()
+TRY_LATER = frozenset((408, 429, 502, 503, 504))
+"""What a server answers when it, and not what was asked for, is in trouble."""
+
+_LATER = frozenset(map(str, TRY_LATER)) | frozenset(
+    "SlowDown ServiceUnavailable InternalError RequestTimeout RequestTimeTooSkewed Throttling 500".split()
 )
-"""Codes of answers after which the same request may succeed; the stores' packages try some of them again."""
+"""Codes of stores' answers after which the same request may succeed; their packages try some of them again."""
 
 TEMPORARY = f".{socket.gethostname()}-{os.getpid()}.tmp"
 """Ending of this process's temporary files, which begin with a dot."""
@@ -182,18 +185,16 @@ def create(path: AnyPath, data: bytes) -> bool:
     """
     if is_remote(path):
         store, name = store_of(path)
-        with contextlib.suppress(TypeError, ValueError, NotImplementedError):  # this store knows no conditional put
-            try:
-                patiently(lambda: store.pipe_file(name, data, mode="create"))
-            except FileExistsError:
-                pass
-            except (TypeError, ValueError, NotImplementedError):
-                raise
-            except Exception as error:  # every store's package has errors of its own
-                raise _cannot_be_written(path, error) from error
-            # An answer may have been lost, and the request sent again: what stands there tells.
-            return read_bytes(path) == data
-        return _write_and_see(path, data)
+        try:
+            patiently(lambda: store.pipe_file(name, data, mode="create"))
+        except FileExistsError:
+            pass
+        except (TypeError, ValueError, NotImplementedError):  # this store knows no conditional put
+            return _write_and_see(path, data)
+        except Exception as error:  # every store's package has errors of its own
+            raise _cannot_be_written(path, error) from error
+        # An answer may have been lost, and the request sent again: what stands there tells.
+        return read_bytes(path) == data
     with _temporary_beside(path, data) as temporary:
         try:
             os.link(temporary, path)

@@ -14,6 +14,7 @@ from PIL import TiffImagePlugin
 from jepa_jax.errors import ImageError
 from jepa_jax.images.headers.samples import channels_in_words, refused
 from jepa_jax.images.headers.tiff import tags_described
+from jepa_jax.paths import TRY_LATER
 
 OF_THE_MACHINE = frozenset(
     (
@@ -33,9 +34,6 @@ OF_THE_MACHINE = frozenset(
     )
 )
 """Errors of a machine that is out of file handles or memory, or of a disk or network that is away: no image's own."""
-
-TRY_LATER = frozenset((408, 429, 502, 503, 504))
-"""What a web server answers when it, and not the picture, is in trouble."""
 
 WEB_LIBRARIES = frozenset(("httpx", "httpx2", "requests"))
 """Which the hub's client uses, by its version."""

@@ -115,7 +115,9 @@ def encoded(manifest: dict[str, Any]) -> bytes:
 
 def require_same(directory: AnyPath, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Refuse to resume a job whose table would differ, naming every difference."""
-    before, now = ({"noise": one.get("noise")} | one["pinned"] for one in (old, new))
+    before, now = (
+        {"noise": one.get("noise"), "extensions": one.get("extensions") or []} | one["pinned"] for one in (old, new)
+    )
     differences = [
         f"{name}: {before.get(name)!r} there, {now.get(name)!r} now"
         for name in sorted({*before, *now})

@@ -99,6 +99,23 @@ def test_an_extension_that_was_killed_goes_on(folder: Path, tmp_path: Path):
     assert len(table(output)) == 19
 
 
+def test_a_job_that_is_extended_while_it_runs_stops(folder: Path, tmp_path: Path):
+    """Else its end would write a manifest that knows nothing of the extension."""
+    output = tmp_path / "out"
+
+    class Meddling(Silent):
+        def shard_written(self, report) -> None:
+            if not self.reports:
+                self.reports.append(report)
+                for path in pictures_in(tmp_path / "more", 4, seed=1).iterdir():
+                    shutil.move(path, folder / f"new-{path.name}")
+                run_job(tiny_encoder(), open_source(folder), output, Silent(), EXTEND)
+
+    with pytest.raises(jj.JobError, match=r"belongs to another job \(extensions: .*which stops"):
+        run_job(tiny_encoder(), open_source(folder), output, Meddling(), OPTIONS)
+    assert run_job(tiny_encoder(), open_source(folder), output, Silent(), OPTIONS).records == 14
+
+
 def test_positions_tell_nothing_apart(tmp_path: Path):
     import numpy as np
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jobs_shared import Silent, tiny_encoder
+from makes import TINY
 from PIL import Image
 from rich.console import Console
 
 from jepa_jax.cli.dry_run import print_dry_run, what_would_help
+from jepa_jax.images import InputRecipe
 from jepa_jax.images.pipeline import MOST_WORKERS, default_workers
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.dry_run import DryRun, dry_run
@@ -39,7 +41,18 @@ def test_seconds_are_of_batches_that_are_filled_up():
 
 
 def test_the_bottleneck_and_what_helps():
-    plan = DryRun(*[1] * 7, None, 1, None, None, 1.0, 10.0, PILOT, cores=16, on_processor=False)  # type: ignore
+    plan = DryRun(
+        *(1, 1, 1, 1, 1, 1, 1),
+        recipe=InputRecipe(TINY.preprocess),
+        host_bytes=1,
+        rows_per_pass=None,
+        device_bytes=None,
+        compile_seconds=1.0,
+        row_bytes=10.0,
+        pilot=PILOT,
+        cores=16,
+        on_processor=False,
+    )
     assert PILOT.bottleneck == "decoding"
     assert what_would_help(plan, PILOT) == "--workers 5 would keep the device busy"
     few = dataclasses.replace(plan, cores=4)

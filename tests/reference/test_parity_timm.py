@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def test_the_reference_is_timm(kind: str):
     args = {name: value for name, value in model.args.items() if name not in ("eps", "gated")}
     if model.args["gated"]:
         args |= {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
-    norm: Any = lambda width: torch.nn.LayerNorm(width, eps=model.args["eps"])  # noqa: E731
+    norm: Any = functools.partial(torch.nn.LayerNorm, eps=model.args["eps"])
     theirs = timm.models.VisionTransformer(num_classes=0, norm_layer=norm, **args).double().eval()
     theirs.load_state_dict(model.state_dict())
     images = torch.randn(2, 3, 28, 28, dtype=torch.float64)

@@ -17,7 +17,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.images.layouts import misread
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.npy import Header, RowReader, read_header, read_values, require_bytes
-from jepa_jax.images.sources.places import WITHIN, row_place
+from jepa_jax.images.sources.places import row_place
 from jepa_jax.images.sources.records import Records
 from jepa_jax.paths import AnyPath, is_remote, to_path
 
@@ -78,7 +78,7 @@ def open_arrays(name: str, files: Sequence[str], array: str | None = None) -> Re
     else:
         with _opened(file) as stream, zipfile.ZipFile(stream) as members:
             array, pictures = _read_member(name, members, array)
-            place = f"{path}{WITHIN}{array}"
+            place = f"{path}{PART}{array}"
     places = partial(_position_in, place)
     keys, rows = _positions(len(pictures)), _Rows(pictures)
     return Records(name, keys, rows, picture_of, (path,), positional=True, places=places)

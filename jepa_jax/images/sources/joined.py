@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.names import text_key
+from jepa_jax.images.sources.places import Chained
 from jepa_jax.images.sources.records import Reader, Records, Unusable, file_of
 
 AND = " + "
@@ -32,22 +32,12 @@ class JoinedReader:
         return self.readers[which](within)
 
 
-@dataclass(frozen=True)
-class _Locators(Sequence):
-    """All inputs' locators, each made when it is asked for."""
+class _Locators(Chained):
+    """All inputs' locators."""
 
-    parts: Sequence[Sequence[Any]]
-    ends: Sequence[int]
-
-    def __len__(self) -> int:
-        return self.ends[-1]
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
-        which = bisect_right(self.ends, index)
-        locator = self.parts[which][index - (self.ends[which - 1] if which else 0)]
+    def item(self, which: int, within: int) -> Any:
+        """An input's own locator, behind the input's number."""
+        locator = self.parts[which][within]
         return locator if isinstance(locator, Unusable) else (which, locator)
 
 

@@ -8,11 +8,9 @@ from importlib.util import find_spec
 
 from jepa_jax.errors import ArgumentError, JepaJaxError
 from jepa_jax.images.reasons import of_the_machine, sentence
+from jepa_jax.images.sources.names import PART as PART
 from jepa_jax.images.sources.names import text_key
 from jepa_jax.images.sources.records import Records
-
-PART = "::"
-"""Stands between an input and which part of it is meant: ``shard-*.tar::jpg``, ``list.csv::image_path``."""
 
 
 @dataclass(frozen=True)

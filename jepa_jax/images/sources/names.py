@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+PART = "::"
+"""Between an input, or a file, and which part of it is meant: ``shard-*.tar::jpg``, ``list.csv::image_path``."""
+
 _NO_TEXT = re.compile("[\n\r\ud800-\udfff]")
 """What a key on one line of UTF-8 cannot hold: line breaks, and bytes that are no UTF-8, as Python has them."""
 

@@ -8,10 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jepa_jax.images.sources.names import is_text
-
-WITHIN = "::"
-"""Stands between a file and what of it is meant."""
+from jepa_jax.images.sources.names import PART, is_text
 
 
 def file_place(path: str) -> str | None:
@@ -24,7 +21,7 @@ def file_place(path: str) -> str | None:
 def part_place(path: str, part: str) -> str | None:
     """A part of a file: ``/full/path.tar::MEMBER``."""
     place = file_place(path)
-    return None if place is None or not is_text(part) else f"{place}{WITHIN}{part}"
+    return None if place is None or not is_text(part) else f"{place}{PART}{part}"
 
 
 def row_place(locator: tuple[str, int]) -> str | None:
@@ -34,15 +31,15 @@ def row_place(locator: tuple[str, int]) -> str | None:
 
 
 @dataclass(frozen=True)
-class Rows(Sequence):
-    """Locators (file, number of the row in it), each made when it is asked for.
+class Chained(Sequence):
+    """Several sequences as one, whose items are made when they are asked for.
 
     Attributes:
-        files: in their order.
-        ends: number of the first row behind each file, over all.
+        parts: the sequences, or what stands for each.
+        ends: number of the first item behind each, over all.
     """
 
-    files: Sequence[str]
+    parts: Sequence[Any]
     ends: Sequence[int]
 
     def __len__(self) -> int:
@@ -52,5 +49,17 @@ class Rows(Sequence):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        file = bisect_right(self.ends, index)
-        return self.files[file], index - (self.ends[file - 1] if file else 0)
+        which = bisect_right(self.ends, index)
+        return self.item(which, index - (self.ends[which - 1] if which else 0))
+
+    def item(self, which: int, within: int) -> Any:
+        """An item of one of the sequences."""
+        raise NotImplementedError
+
+
+class Rows(Chained):
+    """Locators (file, number of the row in it) of several files."""
+
+    def item(self, which: int, within: int) -> tuple[str, int]:
+        """A row of a file."""
+        return self.parts[which], within

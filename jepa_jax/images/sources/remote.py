@@ -12,8 +12,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from jepa_jax.errors import ArgumentError, ImageError
-from jepa_jax.images.reasons import TRY_LATER
-from jepa_jax.paths import patiently, store_of, to_path
+from jepa_jax.paths import TRY_LATER, patiently, store_of, to_path
 
 MAX_BYTES = 2**30
 """An encoded image that is larger is refused unread (1 GiB)."""

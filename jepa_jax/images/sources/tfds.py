@@ -13,7 +13,6 @@ from jepa_jax.errors import ArgumentError, JepaJaxError
 from jepa_jax.images.reasons import sentence
 from jepa_jax.images.sources.array_record import whole
 from jepa_jax.images.sources.kind import PART, Package, SourceKind, of_the_machine
-from jepa_jax.images.sources.places import WITHIN
 from jepa_jax.images.sources.records import Records, full_path, unique_records
 from jepa_jax.paths import to_path
 
@@ -121,7 +120,7 @@ class _NumberInSplit:
     def __call__(self, index: int) -> str | None:
         for split, within in self.numbers:
             if index < len(within):
-                return f"{PREFIX}{self.dataset}/{split}{WITHIN}{within[index]}"
+                return f"{PREFIX}{self.dataset}/{split}{PART}{within[index]}"
             index -= len(within)
         return None
 
