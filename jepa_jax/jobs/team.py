@@ -8,8 +8,8 @@ then takes what is left of the others', from the end. Before a part is begun, a 
     _claims/part-00003.json   process, machine and token of whoever computes part 3; only one can create it
     _claims/alive-TOKEN       a number that its process counts up every few seconds, and removes when it ends
 
-A part that was claimed and never written is taken over by whoever has nothing else to do: at once where its process
-has ended or, on this machine, was killed; after `LOST_AFTER` seconds where another machine shows no sign of life. That
+A part that was claimed and never written is taken over by whoever has nothing else to do: at once where its job has
+ended or, on this machine, its process was killed; else after `LOST_AFTER` seconds without a sign of life. That
 is also how a lost process is noticed: its work is done by the others, and it costs them what it had in hand, at most
 the parts that were open. A part may be computed twice (by a process that was only thought lost): both write the same.
 It takes three small requests per part, and one per process every `BEAT` seconds.
@@ -43,6 +43,10 @@ LOST_AFTER = 60.0
 
 POLL = 1.0
 """Seconds between two looks at what the others have written."""
+
+
+_at_work: set[str] = set()
+"""Tokens of this very process's own: a claim of its number with another token is of an earlier process."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +125,14 @@ class Deal:
     def __enter__(self) -> Deal:
         if self._dealt:
             make_folder(self._folder)
+            _at_work.add(self._holder.token)
             write_whole(self._alive(self._holder.token), b"0")
             self._beating.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._dealt:
+            _at_work.discard(self._holder.token)
             self._ended.set()
             self._beating.join()
             with contextlib.suppress(Exception):  # whatever ended the job is what is told
@@ -186,7 +192,10 @@ class Deal:
 
     def _is_gone(self, holder: Holder) -> bool:
         if holder.machine == self._holder.machine:
-            return holder.pid == os.getpid() or not runs(holder.pid)
+            here = holder.pid == os.getpid()
+            if not (holder.token in _at_work if here else runs(holder.pid)):
+                return True
+        # Its process may live on, as a notebook's does, when its job has ended.
         try:
             sign = read_bytes(self._alive(holder.token))
         except FileNotFoundError:

@@ -39,13 +39,16 @@ class Work:
     ):
         self.plan, self.step, self.options, self.progress = plan, step, options, progress
         self.team, self.claim, self.deal, self.signals = team, claim, deal, signals
-        self._looked = time.monotonic()
+        self._looked, self._waiting = time.monotonic(), False
         self.clock, self.faults = DeviceClock(), Faults(plan.source)
         signals.waiting_for = self.clock.under_way
         self.tried = self.failed = 0
 
     def wait(self) -> None:
-        """Give the others a moment."""
+        """Give the others a moment, and say so the first time."""
+        if not self._waiting:
+            self.progress.note("What is left is in other processes' hands; waiting for them.")
+        self._waiting = True
         deadline = time.monotonic() + POLL
         while time.monotonic() < deadline:
             self.signals.raise_if_received()

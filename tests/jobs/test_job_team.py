@@ -127,6 +127,23 @@ def test_a_process_that_was_killed_here_leaves_its_parts_to_the_next(tmp_path: P
         assert list(deal.now()) == [0, 1]
 
 
+def test_a_job_that_ended_in_a_process_that_lives_on_leaves_its_parts(tmp_path: Path):
+    """As in a notebook: the process is there, its job's sign of life is not."""
+    parts = Table(2)
+    (tmp_path / CLAIMS).mkdir()
+    holder = {"process": 0, "machine": team.socket.gethostname(), "pid": os.getppid(), "token": "ended"}
+    (tmp_path / CLAIMS / "part-00000.json").write_text(json.dumps(holder))
+    holder |= {"pid": os.getpid(), "token": "of an earlier process of this number"}
+    (tmp_path / CLAIMS / "part-00001.json").write_text(json.dumps(holder))
+    (tmp_path / CLAIMS / f"alive-{holder['token']}").write_text("7")  # it was killed
+    with Deal(tmp_path, parts.missing(), Team(), parts.written) as deal:
+        assert list(deal.now()) == [0, 1]
+        (tmp_path / CLAIMS / "part-00000.json").write_text(json.dumps(holder | {"pid": os.getppid(), "token": "busy"}))
+        (tmp_path / CLAIMS / "alive-busy").write_text("1")
+        assert deal.anything_left()
+        assert list(deal.now()) == [1]  # of a living process at work it keeps away
+
+
 def test_a_process_that_waits_for_another_heeds_a_signal(tmp_path: Path):
     source = open_source(pictures_in(tmp_path / "in", 4))
     claims = tmp_path / "out" / CLAIMS
