@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.jobs import JobOptions, open_source, run_job
+from jepa_jax.jobs.manifest import read_manifest
 
 OPTIONS = JobOptions(batch_size=4, shard_size=4)
 EXTEND = dataclasses.replace(OPTIONS, extend=True)
@@ -103,16 +106,27 @@ def test_a_job_that_is_extended_while_it_runs_stops(folder: Path, tmp_path: Path
     """Else its end would write a manifest that knows nothing of the extension."""
     output = tmp_path / "out"
 
-    class Meddling(Silent):
-        def shard_written(self, report) -> None:
-            if not self.reports:
-                self.reports.append(report)
+    def extend() -> None:
+        run_job(tiny_encoder(), open_source(folder), output, Silent(), EXTEND)
+
+    # Beside the job: an extension waits for the parts that the job has in hand.
+    with ThreadPoolExecutor(1) as beside:
+        extending: list[Future[None]] = []
+
+        class Meddling(Silent):
+            def shard_written(self, report) -> None:
+                if extending:
+                    return
                 for path in pictures_in(tmp_path / "more", 4, seed=1).iterdir():
                     shutil.move(path, folder / f"new-{path.name}")
-                run_job(tiny_encoder(), open_source(folder), output, Silent(), EXTEND)
+                extending.append(beside.submit(extend))
+                while not (read_manifest(output) or {}).get("extensions"):
+                    assert not extending[0].done() or not extending[0].exception()
+                    time.sleep(0.02)
 
-    with pytest.raises(jj.JobError, match=r"belongs to another job \(extensions: .*which stops"):
-        run_job(tiny_encoder(), open_source(folder), output, Meddling(), OPTIONS)
+        with pytest.raises(jj.JobError, match=r"belongs to another job \(extensions: .*which stops"):
+            run_job(tiny_encoder(), open_source(folder), output, Meddling(), OPTIONS)
+        extending[0].result(120)
     assert run_job(tiny_encoder(), open_source(folder), output, Silent(), OPTIONS).records == 14
 
 
