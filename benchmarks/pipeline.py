@@ -29,7 +29,7 @@ from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec, fin
 from jepa_jax.encoders.drawn import random_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
-from jepa_jax.jobs.devices import Step, default_batch_size
+from jepa_jax.jobs.devices import ExactStep, default_batch_size
 from jepa_jax.jobs.machine import describe
 from jepa_jax.scoring.options import ScoreOptions
 
@@ -45,7 +45,7 @@ SPEC = EncoderSpec(
 class Alternating:
     """A progress that interrupts the job after every so many records, and lets the bare engine run instead."""
 
-    def __init__(self, step: Step, images: np.ndarray, every: int, seconds: float):
+    def __init__(self, step: ExactStep, images: np.ndarray, every: int, seconds: float):
         self.step, self.images, self.every, self.seconds = step, images, every, seconds
         self.job_records, self.job_seconds = 0, 0.0
         self.engine_rates: list[float] = []
@@ -88,7 +88,7 @@ def make_pictures(folder: Path, count: int, size: tuple[int, int] = (80, 64)) ->
         coarse.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i:05d}.jpg")
 
 
-def engine_rate(step: Step, images: np.ndarray, seconds: float) -> float:
+def engine_rate(step: ExactStep, images: np.ndarray, seconds: float) -> float:
     """Images per second of the step alone on one batch, of which one is always queued behind the running one."""
     running = step(images)
     jax.block_until_ready(running)
@@ -121,7 +121,7 @@ def _measure(folder: Path, output: Path, workers: int, seconds: float, model: st
     encoder = random_encoder(find_spec(model)) if model else small_encoder()
     score = ScoreOptions(spectrum=model is None)
     batch = default_batch_size(encoder.spec) if model else BATCH
-    step, source = Step(encoder, JobOptions(score), batch), open_source(folder)
+    step, source = ExactStep(encoder, JobOptions(score), batch), open_source(folder)
     # A turn's last batch counts as the engine's: turns of few batches would be all edge.
     every = max(4 * step.batch_size, len(source.keys) // 12)
     options = JobOptions(score, batch_size=step.batch_size, workers=workers, shard_size=every // 2 if model else None)

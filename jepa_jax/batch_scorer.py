@@ -25,11 +25,11 @@ from jepa_jax.errors import ArgumentError, JobError, OutOfMemoryError
 from jepa_jax.images.cells import picture_locators, read_picture
 from jepa_jax.images.decoding import Decoded, decode_record
 from jepa_jax.images.sources.records import Records, Unusable, read_file
-from jepa_jax.jobs.devices import Step, default_batch_size
+from jepa_jax.jobs.devices import ExactStep, default_batch_size
 from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.schema import SaveDtype, score_schema
-from jepa_jax.jobs.stream import DeviceClock, Outcome, compile_step, score_stream
+from jepa_jax.jobs.stream import DeviceClock, Outcome, get_ready, score_stream
 from jepa_jax.loading import load_encoder
 from jepa_jax.numerics.precision import AskedPrecision
 from jepa_jax.scoring.options import ScoreOptions
@@ -176,7 +176,7 @@ class _Engine:
         )
         self.schema = pa.schema([field for field in table if field.name != "key"] + [FAILURE])
         self._options = options
-        self._step = Step(encoder, options, options.batch_size or default_batch_size(spec))
+        self._step = ExactStep(encoder, options, options.batch_size or default_batch_size(spec))
 
     def table(self, keys: Sequence[str], locators: Sequence[Any], column: str) -> pa.Table:
         """The scores of pictures, a row for each."""
@@ -196,7 +196,7 @@ class _Engine:
         if not any_there:
             return
         try:
-            compile_step(self._step)
+            get_ready(self._step)
             yield from score_stream(decoded, self._step, self._options.columns, self._clock)
         except JobError as error:
             if not isinstance(error.__cause__, OutOfMemoryError | MemoryError):
@@ -225,7 +225,7 @@ class _InTurn(DeviceClock):
         super().__init__()
         self._turns = threading.Semaphore(at_once)
 
-    def run(self, step: Step, images: np.ndarray) -> Any:
+    def run(self, step: ExactStep, images: np.ndarray) -> Any:
         """Score a batch when it is its turn."""
         with self._turns:
             return super().run(step, images)

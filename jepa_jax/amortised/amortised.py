@@ -22,6 +22,9 @@ from jepa_jax.errors import ArgumentError, CheckpointError
 FIT_SHARE = 0.7
 """Of the scored images the predictor is fitted on; the others calibrate."""
 
+ALARM_RATE = 0.05
+"""Share of familiar images that may be called unfamiliar."""
+
 LEAST_FIT = 32
 """Images that a fit takes. So few predict little, which the intervals say."""
 
@@ -58,7 +61,7 @@ class Settings:
     """
 
     coverage: float = 0.9
-    alarm_rate: float = 0.05
+    alarm_rate: float = ALARM_RATE
     seed: int = 0
 
 
@@ -176,7 +179,7 @@ class Amortised:
         return stored.digest(self)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write it to a new directory: amortised.json and arrays.safetensors. The encoder is named, not stored.
+        """Write it to a new directory: amortised.json and arrays-DIGEST.safetensors. The encoder is named, not stored.
 
         Raises:
             ArgumentError: the directory holds something already.
@@ -220,7 +223,7 @@ def fit_amortised(
     *,
     features: np.ndarray | None = None,
     coverage: float = 0.9,
-    alarm_rate: float = 0.05,
+    alarm_rate: float = ALARM_RATE,
     seed: int = 0,
 ) -> Amortised:
     """Learn to predict an encoder's exact scores from one forward pass.
@@ -292,6 +295,14 @@ def _exact(scores: np.ndarray | jax.Array) -> np.ndarray:
 
 def _split(count: int, coverage: float, alarm_rate: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the images that fit, and of those that calibrate."""
+    require_enough(count, coverage, alarm_rate)
+    fitting = int(FIT_SHARE * count)
+    order = np.random.default_rng(seed).permutation(count)
+    return order[:fitting], order[fitting:]
+
+
+def require_enough(count: int, coverage: float, alarm_rate: float = ALARM_RATE) -> None:
+    """Raise ArgumentError where so many images are too few to fit and to calibrate on."""
     calibrating = max(least_calibration(coverage), math.ceil(1 / alarm_rate) - 1)
     fitting = int(FIT_SHARE * count)
     if fitting < LEAST_FIT or count - fitting < calibrating:
@@ -300,8 +311,6 @@ def _split(count: int, coverage: float, alarm_rate: float, seed: int) -> tuple[n
             f"images: {count} are too few for coverage={coverage} and alarm_rate={alarm_rate}; score {needed} of them "
             "exactly at least, or better 2,000."
         )
-    order = np.random.default_rng(seed).permutation(count)
-    return order[:fitting], order[fitting:]
 
 
 def _quantiles(tail: Tail | tuple[float, float], share: float) -> tuple[float, float]:

@@ -63,9 +63,8 @@ def feature_stream(encoder: Encoder, batches: Iterable[np.ndarray]) -> Iterator[
     size = BATCH[platform]
 
     def compute(part: np.ndarray) -> np.ndarray:
-        with jax.default_matmul_precision("highest"):
-            found = _features(encoder.function, encoder.params, jnp.asarray(filled(part, size), jnp.float32))
-        return cut(np.asarray(found), len(part))
+        images = jnp.asarray(filled(part, size), jnp.float32)
+        return cut(compute_features(encoder.function, encoder.params, images), len(part))
 
     with ThreadPoolExecutor(THREADS[platform]) as threads:
         for batch in batches:
@@ -73,6 +72,12 @@ def feature_stream(encoder: Encoder, batches: Iterable[np.ndarray]) -> Iterator[
             parts = [batch[start : start + size] for start in range(0, len(batch), size)]
             if parts:
                 yield np.concatenate(list(threads.map(compute, parts)))
+
+
+def compute_features(function: EncoderFunction, params: Params, images: jax.Array) -> np.ndarray:
+    """Features [B, F] of one batch, where its images and the parameters are."""
+    with jax.default_matmul_precision("highest"):
+        return np.asarray(_features(function, params, images))
 
 
 def require_encoder(encoder: object) -> None:

@@ -1,7 +1,10 @@
 """An amortised score on disk: arrays as safetensors, beside a description in JSON whose digest covers all of it.
 
 DIR/amortised.json        format version, encoder (name and digest), settings, digest; written last
-DIR/arrays.safetensors    every array, by the names of parts and fields: ridge.weights, calibration.exact ...
+DIR/arrays-DIGEST.safetensors
+                          every array, by the names of parts and fields: ridge.weights, calibration.exact ...
+
+Where several processes write one at the same time, the first description stands, and names its arrays.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ import dataclasses
 import hashlib
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +20,13 @@ import numpy as np
 from jepa_jax._version import __version__
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.paths import AnyPath, create, is_remote, make_folder, names_in, read_bytes, to_path, write_whole
 
 if TYPE_CHECKING:
     from jepa_jax.amortised.amortised import Amortised
 
 FORMAT_VERSION = 1
-DESCRIPTION, ARRAYS = "amortised.json", "arrays.safetensors"
+DESCRIPTION = "amortised.json"
 PARTS = {
     "standard": ("mean", "deviation"),
     "ridge": ("weights", "intercept", "penalty"),
@@ -42,21 +45,34 @@ def digest(head: Amortised) -> str:
 
 def write(head: Amortised, directory: str | os.PathLike[str]) -> None:
     """See `Amortised.save`."""
+    folder = to_path(directory)
+    if names_in(folder) or (not is_remote(folder) and folder.is_file()):
+        raise ArgumentError(f"directory {folder} is not empty; name a new one.")
+    write_first(head, folder)
+
+
+def stands(folder: AnyPath) -> bool:
+    """Whether a folder holds one."""
+    return DESCRIPTION in names_in(folder)
+
+
+def write_first(head: Amortised, folder: AnyPath) -> bool:
+    """Write it where none stands, and say whether it does now; another process may have been faster."""
     from safetensors.numpy import save
 
-    folder = Path(directory)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArgumentError(f"directory {folder} is not empty; name a new one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ARRAYS).write_bytes(save(_arrays(head)))
+    make_folder(folder)
+    digest = head.digest
+    arrays = f"arrays-{digest[:12]}.safetensors"
+    write_whole(folder / arrays, save(_arrays(head)))
     description = {
         "format_version": FORMAT_VERSION,
         "jepa_jax_version": __version__,
         "encoder": {"name": head.encoder.spec.name, "digest": head.encoder.digest},
         "settings": dataclasses.asdict(head.settings),
-        "digest": head.digest,
+        "arrays": arrays,
+        "digest": digest,
     }
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    return create(folder / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
 
 def read(directory: str | os.PathLike[str], encoder: Encoder) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -68,13 +84,13 @@ def read(directory: str | os.PathLike[str], encoder: Encoder) -> tuple[dict[str,
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    folder = Path(directory)
+    folder = to_path(directory)
     try:
-        description = json.loads((folder / DESCRIPTION).read_text())
+        description = json.loads(read_bytes(folder / DESCRIPTION))
         version = description["format_version"]
         fitted, settings, written = description["encoder"], description["settings"], description["digest"]
         name, of_encoder = fitted["name"], fitted["digest"]
-        values = [settings[name] for name in SETTINGS]
+        values, path = [settings[name] for name in SETTINGS], folder / str(description["arrays"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder / DESCRIPTION} cannot be read ({_said(error)}); fit it again.") from error
     if version != FORMAT_VERSION:
@@ -88,9 +104,11 @@ def read(directory: str | os.PathLike[str], encoder: Encoder) -> tuple[dict[str,
             f"{encoder.spec.name} ({encoder.digest[:12]}); give the same one, or fit another."
         )
     try:
-        arrays = load((folder / ARRAYS).read_bytes())
+        if path.parent != folder:
+            raise ValueError("it names arrays outside its folder")
+        arrays = load(read_bytes(path))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / ARRAYS} cannot be read ({_said(error)}); fit it again.") from error
+        raise CheckpointError(f"{path} cannot be read ({_said(error)}); fit it again.") from error
     wanted = {f"{part}.{field}" for part, fields in PARTS.items() for field in fields}
     settings: dict[str, Any] = dict(zip(SETTINGS, values, strict=True))
     if arrays.keys() != wanted or _digest(of_encoder, settings, arrays) != written:

@@ -93,7 +93,7 @@ class ConsoleProgress:
 
     def start(self, total: int, done: int) -> None:
         """See `jobs.Progress`."""
-        self._total, self._before = total, done
+        self._total, self._before, self._rates = total, done, None  # a job of several stages starts once for each
         if done:
             self.note(f"Resuming: {done:,} of {total:,} records were done before.")
 

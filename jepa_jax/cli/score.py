@@ -7,13 +7,17 @@ import dataclasses
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jepa_jax.cli.app import NOTHING_SCORED, app, console, errors
 from jepa_jax.images.sources import accepted
 from jepa_jax.numerics.precision import AskedPrecision
+
+if TYPE_CHECKING:
+    from jepa_jax.encoders import Encoder
+    from jepa_jax.jobs import Amortise
 
 
 class ColumnChoice(StrEnum):
@@ -38,6 +42,21 @@ class PositionChoice(StrEnum):
     bicubic_antialias = "bicubic_antialias"
 
 
+class MethodChoice(StrEnum):
+    """Values of --method."""
+
+    exact = "exact"
+    amortised = "amortised"
+
+
+class TailChoice(StrEnum):
+    """Values of --tail."""
+
+    lowest = "lowest"
+    highest = "highest"
+
+
+AMORTISED = "Amortised scores"
 SEVERAL = "Several processes"
 ROBUST = "What happens when"
 
@@ -119,6 +138,54 @@ def score(
             "--dry-run", help="Print the plan, compile, and try some records: rates, hours, bytes; write nothing."
         ),
     ] = False,
+    method: Annotated[
+        MethodChoice,
+        typer.Option(
+            help="Amortised: predict most scores from one forward pass; a sample and a tail are exact.",
+            rich_help_panel=AMORTISED,
+        ),
+    ] = MethodChoice.exact,
+    exact_sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Images drawn at random to be scored exactly, which the predictor is fitted on; by default 2,000.",
+            rich_help_panel=AMORTISED,
+        ),
+    ] = None,
+    sample_seed: Annotated[
+        int | None, typer.Option(help="Of the draw; by default 0.", rich_help_panel=AMORTISED)
+    ] = None,
+    predictor: Annotated[
+        str | None,
+        typer.Option(help="Use this one, of an earlier job: its folder predictor.", rich_help_panel=AMORTISED),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of exact scores within score_low to score_high; by default 0.9.", rich_help_panel=AMORTISED
+        ),
+    ] = None,
+    escalate: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of images then scored exactly, from the tail on; by default 0.02.", rich_help_panel=AMORTISED
+        ),
+    ] = None,
+    tail: Annotated[
+        TailChoice | None, typer.Option(help="Which are escalated; by default the lowest.", rich_help_panel=AMORTISED)
+    ] = None,
+    between: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Escalate those between two quantiles of the predictions.", rich_help_panel=AMORTISED),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            help="Escalate as many as find this share of the exact tail, which is --escalate of all images.",
+            rich_help_panel=AMORTISED,
+        ),
+    ] = None,
     max_failures: Annotated[
         str | None,
         typer.Option(
@@ -162,12 +229,23 @@ def score(
     from jepa_jax.images.sources import open_sources
     from jepa_jax.images.sources.keys import read_keys
     from jepa_jax.images.sources.records import text_key
-    from jepa_jax.jobs import JobInterrupted, JobOptions, run_job
+    from jepa_jax.jobs import JobInterrupted, JobOptions, run_amortised, run_job
     from jepa_jax.jobs.dry_run import dry_run as try_out
     from jepa_jax.jobs.launch import launch_here, together
     from jepa_jax.loading import load_encoder
     from jepa_jax.scoring.options import ScoreOptions
 
+    asked = {
+        "exact_sample": exact_sample,
+        "sample_seed": sample_seed,
+        "predictor": predictor,
+        "coverage": coverage,
+        "escalate": escalate,
+        "tail": between or (tail and tail.value),
+        "recall": recall,
+    }
+    asked = {name: value for name, value in asked.items() if value is not None}
+    _require_amortised(method, asked, tail, between)
     options = JobOptions(
         score=ScoreOptions(
             precision,
@@ -210,6 +288,8 @@ def score(
             left_out = f", {found.left_out} other files left out" if found.left_out else ""
             said = f"{len(found.keys):,} images in {text_key(' and '.join(sources))}{left_out}; {encoder}"
             console.print(said, soft_wrap=True, markup=False)
+        if method == MethodChoice.amortised:
+            options = dataclasses.replace(options, amortise=_amortise(asked, encoder))
         if dry_run:
             with ConsoleProgress(console) if speaks else contextlib.nullcontext(Quiet()) as shown:
                 plan = try_out(encoder, found, output, options, team=team, doing=shown.doing)
@@ -221,7 +301,8 @@ def score(
         try:
             with ConsoleProgress(console) if speaks else contextlib.nullcontext(Quiet()) as shown:
                 progress = JsonProgress(shown, sys.stderr) if log_json else shown
-                summary = run_job(encoder, found, output, progress, options, team)
+                run = run_job if options.amortise is None else run_amortised
+                summary = run(encoder, found, output, progress, options, team)
         except JobInterrupted as interruption:
             errors.print(str(interruption), soft_wrap=True, markup=False)  # before the others are waited for
             raise
@@ -229,6 +310,35 @@ def score(
             print_summary(console, summary, output)
             if not summary.scored:
                 raise typer.Exit(NOTHING_SCORED)
+
+
+def _require_amortised(
+    method: MethodChoice, asked: dict[str, Any], tail: TailChoice | None, between: tuple[float, float] | None
+) -> None:
+    """Refuse options of amortised scores that would do nothing, or that say two things."""
+    from jepa_jax.errors import ArgumentError
+
+    def named(name: str) -> str:
+        return f"--{(name if name != 'tail' or not between else 'between').replace('_', '-')}"
+
+    if method == MethodChoice.exact and asked:
+        raise ArgumentError(f"{named(next(iter(asked)))} is of amortised scores: give --method amortised as well.")
+    if tail and between:
+        raise ArgumentError("--tail and --between both say what is escalated; give one of them.")
+    if between and "escalate" in asked:
+        raise ArgumentError("--between and --escalate both say how many are escalated; give one of them.")
+    fitted = {"exact_sample", "sample_seed", "coverage"}.intersection(asked)
+    if "predictor" in asked and fitted:
+        raise ArgumentError(f"{named(min(fitted))} is of a predictor that is fitted; leave it out, or --predictor.")
+
+
+def _amortise(asked: dict[str, Any], encoder: Encoder) -> Amortise:
+    from jepa_jax.amortised import Amortised
+    from jepa_jax.jobs import Amortise
+
+    if "predictor" in asked:
+        asked = asked | {"predictor": Amortised.load(asked["predictor"], encoder)}
+    return Amortise(**asked)
 
 
 @contextlib.contextmanager

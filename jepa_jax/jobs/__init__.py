@@ -2,6 +2,8 @@
 
 from jepa_jax.images.sources import Records as Records
 from jepa_jax.images.sources import open_source as open_source
+from jepa_jax.jobs.amortising import run_amortised as run_amortised
+from jepa_jax.jobs.options import Amortise as Amortise
 from jepa_jax.jobs.options import JobOptions as JobOptions
 from jepa_jax.jobs.progress import Progress as Progress
 from jepa_jax.jobs.progress import ShardReport as ShardReport

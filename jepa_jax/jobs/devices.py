@@ -7,15 +7,17 @@ devices. The compiled step holds no collective, whatever other processes do.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec
+from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.jacobian.options import JacobianOptions, default_images_per_step
+from jepa_jax.jobs.columns import record_columns, why_no_score
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.numerics.batches import multiple
 from jepa_jax.numerics.platforms import platform_of
@@ -42,8 +44,44 @@ def default_batch_size(spec: EncoderSpec, devices: Sequence[Any] | None = None) 
     return len(devices) * images_to_fill(function, options, (side, side, 3), spec.embedding_size)
 
 
-class Step:
+class Step(Protocol):
     """Scores batches of one size on all local devices.
+
+    Attributes:
+        recipe: what is scored of each record.
+        records: in a batch.
+        batch_size: images in a batch: of its records, and what fills it up.
+        image_shape: (H, W, 3).
+    """
+
+    recipe: InputRecipe
+    records: int
+    batch_size: int
+    image_shape: tuple[int, int, int]
+
+    def __call__(self, images: np.ndarray) -> Any:
+        """Score float32 [batch_size, H, W, 3]; waits for the device. Threads may call it at the same time."""
+        ...
+
+    def columns(self, result: Any, records: int, optional: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """The table's columns, an array [records, ...] each, from what a call returned."""
+        ...
+
+    def why_no_score(self, row: Mapping[str, Any]) -> str | None:
+        """Why a row of `columns` has no score; None where it has one."""
+        ...
+
+    def batches_at_once(self) -> int:
+        """How many to compute at the same time."""
+        ...
+
+    def get_ready(self) -> str:
+        """Compile; what was compiled, in words."""
+        ...
+
+
+class ExactStep:
+    """Computes exact scores, from the Jacobian of each image.
 
     Args:
         encoder: scores the images.
@@ -66,7 +104,7 @@ class Step:
         self.recipe = options.input_recipe(encoder.spec)
         self.records = max(1, multiple(batch_size, len(devices)) // self.recipe.count)
         self.batch_size = multiple(self.records * self.recipe.count, len(devices))
-        self.image_shape = (encoder.spec.image_size, encoder.spec.image_size, 3)
+        self.image_shape: tuple[int, int, int] = (encoder.spec.image_size, encoder.spec.image_size, 3)
         mesh = local_mesh()
         score = dataclasses.replace(options.score, mesh=mesh)
         self.scorer = Scorer(encoder, score if noise is None else dataclasses.replace(score, noise=noise), report)
@@ -75,8 +113,16 @@ class Step:
             self.scorer.params = jax.device_put(self.scorer.params, place)
 
     def __call__(self, images: np.ndarray) -> ScoreResult:
-        """Score float32 [batch_size, H, W, 3]; waits for the device. Threads may call it at the same time."""
+        """See `Step`."""
         return self.scorer(images)
+
+    def columns(self, result: ScoreResult, records: int, optional: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """See `Step`."""
+        return record_columns(result, records, self.recipe, optional)
+
+    def why_no_score(self, row: Mapping[str, Any]) -> str | None:
+        """See `Step`."""
+        return why_no_score(row, self.scorer.options.eps)
 
     def batches_at_once(self) -> int:
         """How many to compute at the same time: two, where parts of a batch are computed concurrently.
@@ -90,3 +136,12 @@ class Step:
         """The compiled step, with its plan, memory and compile time, without running it."""
         np.empty((self.batch_size, *self.image_shape), np.float32)  # MemoryError where not even the images fit
         return self.scorer.program(jax.ShapeDtypeStruct((self.batch_size, *self.image_shape), np.float32))
+
+    def get_ready(self) -> str:
+        """See `Step`."""
+        program = self.compile()
+        return (
+            f"Compiled in {program.compile_seconds:.1f} s: batches of {self.batch_size}, "
+            f"{program.plan.block_size or 'all'} rows of the Jacobian at a time, "
+            f"{program.peak_bytes / 2**20:,.0f} MiB."
+        )

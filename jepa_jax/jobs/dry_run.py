@@ -13,13 +13,13 @@ from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.pipeline import records_in_memory
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.claim import output_place
-from jepa_jax.jobs.devices import Step, default_batch_size
+from jepa_jax.jobs.devices import ExactStep, default_batch_size
 from jepa_jax.jobs.forecast import bytes_of_a_row
 from jepa_jax.jobs.machine import cores
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pilot import SECONDS, Pilot, run_pilot
 from jepa_jax.jobs.plan import make_plan
-from jepa_jax.jobs.stream import compile_step
+from jepa_jax.jobs.stream import get_ready
 from jepa_jax.jobs.team import Team
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.paths import PathLike
@@ -95,9 +95,10 @@ def dry_run(
     """
     options, team = options.resolved, team or Team()
     plan = make_plan(encoder, source, output_place(output), options, write=False, team=team)
-    step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec))
+    step = ExactStep(encoder, options, options.batch_size or default_batch_size(encoder.spec))
     doing(f"compiling for batches of {step.batch_size}")
-    program = compile_step(step)
+    get_ready(step)
+    program = step.compile()
     missing = [index for shard in plan.missing for index in plan.shards[shard]]
     pilot = run_pilot(plan.source, missing, step, options, pilot_seconds, doing) if missing else None
     image_bytes = 4 * math.prod(step.image_shape)

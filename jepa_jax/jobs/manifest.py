@@ -60,7 +60,8 @@ def build_manifest(
             "pillow": PIL.__version__,  # decodes and resizes
         }
         | ({} if views is None else {"view_seed": views.seed, "view_recipe": pinned_form(views.recipe)})
-        | ({"calibrate": options.calibrate} if options.calibrate else {}),
+        | ({"calibrate": options.calibrate} if options.calibrate else {})
+        | options.method,
         "noise": noise,
         "encoder_spec": pinned_form(encoder.spec),
         "left_out": source.left_out,

@@ -3,14 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import pyarrow as pa
+
+from jepa_jax.amortised import Amortised
+from jepa_jax.amortised.amortised import Tail, require_enough
 from jepa_jax.encoders import EncoderSpec
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.views import ViewRecipe, Views, view_recipe
-from jepa_jax.jobs.schema import SAVABLE, SAVE_DTYPES, SaveDtype
+from jepa_jax.jobs.schema import SAVABLE, SAVE_DTYPES, SaveDtype, amortised_schema, score_schema
 from jepa_jax.jobs.stopping import FailureLimit
 from jepa_jax.scoring.options import ScoreOptions
+
+
+@dataclass(frozen=True)
+class Amortise:
+    """How a job predicts most scores from one forward pass.
+
+    Attributes:
+        exact_sample: images, drawn at random, whose scores are computed exactly, to fit the predictor and to calibrate
+            it; none where a ``predictor`` is given.
+        sample_seed: of the draw.
+        coverage: of the intervals: the share of images whose exact score lies within.
+        escalate: share of all images, those predicted nearest to the tail's end, whose scores are computed exactly
+            afterwards; 0 for none. With ``recall`` it is the tail's own share.
+        tail: which images are escalated: those predicted ``lowest`` or ``highest``, or between two quantiles.
+        recall: of the exact tail that is wanted: as many images are escalated as that takes; see
+            `jepa_jax.Amortised.escalate`.
+        predictor: fitted before, for the same encoder.
+    """
+
+    exact_sample: int = 2000
+    sample_seed: int = 0
+    coverage: float = 0.9
+    escalate: float = 0.02
+    tail: Tail | tuple[float, float] = "lowest"
+    recall: float | None = None
+    predictor: Amortised | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.escalate <= 1:
+            raise ArgumentError(f"escalate={self.escalate} must be a share of the images, from 0 to 1.")
+        if not 0 < self.coverage < 1:
+            raise ArgumentError(f"coverage={self.coverage} must lie between 0 and 1.")
+        if self.recall is not None and not (0 < self.recall < 1 and 0 < self.escalate < 1):
+            raise ArgumentError(
+                f"recall={self.recall} of the tail escalate={self.escalate}: both must lie between 0 and 1."
+            )
+        if isinstance(self.tail, str):
+            if self.tail not in ("lowest", "highest"):
+                raise ArgumentError(f"tail={self.tail!r} is unknown; use 'lowest', 'highest' or two quantiles.")
+        elif not 0 <= self.tail[0] < self.tail[1] <= 1:
+            raise ArgumentError(f"between={self.tail} must be two quantiles of the scores, from 0 to 1.")
+        if self.predictor is None:
+            require_enough(self.exact_sample, self.coverage)
+
+    @property
+    def pinned(self) -> dict[str, Any]:
+        """What a resumed job must share."""
+        sample = {"exact_sample": self.exact_sample, "sample_seed": self.sample_seed, "coverage": self.coverage}
+        escalation = {"escalate": self.escalate, "tail": self.tail, "recall": self.recall}
+        return (sample if self.predictor is None else {"predictor": self.predictor.digest}) | escalation
 
 
 @dataclass(frozen=True)
@@ -35,6 +90,8 @@ class JobOptions:
             or ``"10%"`` of those tried so far. By default a job goes on whatever fails.
         retry_failed: compute the parts again that hold failures.
         extend: score what is new in an input that has grown since the job began.
+        amortise: predict most scores from one forward pass; see `jepa_jax.jobs.amortising`.
+        predictor: of such a job's own part that predicts.
     """
 
     score: ScoreOptions = field(default_factory=ScoreOptions)
@@ -50,8 +107,11 @@ class JobOptions:
     max_failures: str | None = None
     retry_failed: bool = False
     extend: bool = False
+    amortise: Amortise | None = None
+    predictor: Amortised | None = None
 
     def __post_init__(self):
+        self._check_amortised()
         for name, least in (("views", 1), ("calibrate", 0), ("batch_size", 1), ("shard_size", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -75,6 +135,39 @@ class JobOptions:
                 f"batch_size={self.inputs_per_record} or more, or fewer views."
             )
         _ = self.failure_limit
+
+    def _check_amortised(self) -> None:
+        if not self.amortises:
+            return
+        unfit = {
+            "views": self.views > 1,
+            "columns ['singular_values']": "singular_values" in self.columns,
+            "retry_failed": self.retry_failed,
+            "extend": self.extend,
+        }
+        for name, given in unfit.items():
+            if given:
+                raise ArgumentError(f"{name}: an amortised job has none. Leave it out, or compute exact scores.")
+
+    @property
+    def amortises(self) -> bool:
+        """Whether its table holds predicted scores."""
+        return self.amortise is not None or self.predictor is not None
+
+    @property
+    def method(self) -> dict[str, Any]:
+        """How a job that predicts does it: what its manifest pins."""
+        if self.predictor is not None:
+            return {"method": "predicted", "predictor": self.predictor.digest}
+        return {} if self.amortise is None else {"method": "amortised", "amortise": self.amortise.pinned}
+
+    def schema(self, spec: EncoderSpec, placed: bool = True) -> pa.Schema:
+        """Of the table of an encoder's scores; earlier versions' rows did not say where their pictures were."""
+        size, columns = spec.embedding_size, sorted(self.columns)
+        if self.amortises:
+            return amortised_schema(size, columns, self.save_dtype)
+        score_only = not self.score.spectrum
+        return score_schema(size, spec.gaussian_embedding, columns, self.save_dtype, score_only, self.views, placed)
 
     @property
     def inputs_per_record(self) -> int:

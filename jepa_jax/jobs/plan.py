@@ -14,7 +14,6 @@ from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, 
 from jepa_jax.jobs.measured_noise import measure_noise, require_measurable
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import Pinned, pin_records, write_records
-from jepa_jax.jobs.schema import score_schema
 from jepa_jax.jobs.shards import default_shard_size
 from jepa_jax.jobs.team import Team
 from jepa_jax.jobs.upgrade import require_same_scores, upgrades
@@ -132,16 +131,7 @@ class _Job:
             self.manifest["job"] = old.get("job")
             self.manifest |= {name: old[name] for name in ("extensions", "upgrades") if name in old}
         version = self.manifest["format_version"]
-        spec = encoder.spec
-        self._schema = score_schema(
-            spec.embedding_size,
-            spec.gaussian_embedding,
-            sorted(options.columns),
-            options.save_dtype,
-            not options.score.spectrum,
-            options.views,
-            placed=version != OLD_LAYOUT,
-        )
+        self._schema = options.schema(encoder.spec, placed=version != OLD_LAYOUT)
         self._directory, self._team, self._version = directory, team, version
         self.writer = self._writer()
 
@@ -180,7 +170,8 @@ def _resumed(
     pinned, noise = pin_records(directory, source, old, write, options.extend), old.get("noise")
     size = options.shard_size or old["pinned"].get("shard_size") or default_shard_size(len(source.keys))
     job = _Job(encoder, options, directory, team, pinned, noise=noise, size=size, old=old)
-    changed = upgrades(old, job.manifest)
+    # A prediction states no rounding error to compare within.
+    changed = {} if options.amortises else upgrades(old, job.manifest)
     then = {name: version for name, (version, _) in changed.items()}
     require_same(directory, old, job.manifest | {"pinned": job.manifest["pinned"] | then})
     if changed:

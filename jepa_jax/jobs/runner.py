@@ -7,20 +7,23 @@ resumed job computes the parts that are missing and nothing else, with however m
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.claim import Claim, output_place
-from jepa_jax.jobs.devices import Step, default_batch_size
+from jepa_jax.jobs.devices import ExactStep, Step, default_batch_size
 from jepa_jax.jobs.manifest import read_manifest, write_manifest
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.plan import Plan, make_plan
+from jepa_jax.jobs.predicting import PredictingStep
 from jepa_jax.jobs.progress import Progress, Summary
 from jepa_jax.jobs.stopping import StopSignals
-from jepa_jax.jobs.stream import compile_step
+from jepa_jax.jobs.stream import get_ready
 from jepa_jax.jobs.team import Deal, Team
 from jepa_jax.jobs.work import Work
 from jepa_jax.paths import AnyPath, PathLike
+from jepa_jax.scoring.noise import Noise
 
 FINISHING = 5.0
 """Seconds that a process gives each of those before it to close a job whose parts are all there."""
@@ -67,7 +70,7 @@ def run_job(
                     f"This process did all parts, and none of the {team.count - 1} others was seen: do all see "
                     f"one and the same directory {directory}?"
                 )
-            return _finish(plan, directory, options, team, deal, signals)
+            return finish(plan, directory, options, team, deal, signals)
 
 
 def _score_missing(
@@ -88,14 +91,10 @@ def _score_missing(
     if not plan.missing:
         return
     noise = plan.manifest["noise"]
-    step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec), progress.note, noise)
+    step = make_step(encoder, options, progress, noise)
     progress.doing(f"compiling for batches of {step.batch_size}")
     signals.waiting_for = lambda: "the compiler, which cannot be interrupted"
-    program = compile_step(step)
-    progress.note(
-        f"Compiled in {program.compile_seconds:.1f} s: batches of {step.batch_size}, "
-        f"{program.plan.block_size or 'all'} rows of the Jacobian at a time, {program.peak_bytes / 2**20:,.0f} MiB."
-    )
+    progress.note(get_ready(step))
     if noise:
         levels = ", ".join(f"{value:.2g} in {level}" for level, value in noise.items())
         progress.note(f"Rounding noise of the Jacobian, measured on {options.calibrate} images: {levels}.")
@@ -112,10 +111,26 @@ def _score_missing(
         progress.note(said)
 
 
-def _finish(
-    plan: Plan, directory: AnyPath, options: JobOptions, team: Team, deal: Deal, signals: StopSignals
+def make_step(encoder: Encoder, options: JobOptions, progress: Progress, noise: Noise | None) -> Step:
+    """What scores a batch of a job."""
+    if options.predictor is not None:
+        return PredictingStep(encoder, options.predictor)
+    return ExactStep(encoder, options, options.batch_size or default_batch_size(encoder.spec), progress.note, noise)
+
+
+def finish(
+    plan: Plan,
+    directory: AnyPath,
+    options: JobOptions,
+    team: Team,
+    deal: Deal,
+    signals: StopSignals,
+    told: dict[str, Any] | None = None,
 ) -> Summary:
-    """Check the tables and close the job; the processes after the first give those before them time to do it."""
+    """Check the tables and close the job; the processes after the first give those before them time to do it.
+
+    What is ``told`` stands in the manifest besides.
+    """
     deadline = time.monotonic() + FINISHING * team.index
     resumed = plan.records - plan.records_missing
     while time.monotonic() < deadline:
@@ -130,6 +145,6 @@ def _finish(
     claim.require()
     options.failure_limit.check_all(plan.records, failed)
     scored = plan.records - failed
-    write_manifest(directory, plan.manifest | {"complete": True, "scored": scored, "failed": failed})
+    write_manifest(directory, plan.manifest | {"complete": True, "scored": scored, "failed": failed} | (told or {}))
     deal.clear()
     return Summary(plan.records, scored, failed, resumed)

@@ -21,6 +21,9 @@ FAILURE_SCHEMA = pa.schema(
     ]
 )
 
+EXACT, PREDICTED = "exact", "amortised"
+"""Values of ``method``."""
+
 SAVE_DTYPES = get_args(SaveDtype)
 
 
@@ -94,6 +97,26 @@ def score_schema(
             _field("bytes", pa.int64(), "of the encoded picture"),
         ]
     return pa.schema([*fields, *(optional[name] for name in columns)])
+
+
+def amortised_schema(embedding_size: int, columns: Sequence[str], save_dtype: SaveDtype = "float32") -> pa.Schema:
+    """The table of an amortised job: some scores exact, the others predicted.
+
+    Args:
+        embedding_size: K, the length of the embedding's fixed-size lists.
+        columns: ``embedding`` or nothing.
+        save_dtype: of its values.
+    """
+    whole = score_schema(embedding_size, False, columns, save_dtype, score_only=True)
+    low, high = "the exact score lies between this", "and this, for the promised share of familiar images"
+    fields = {field.name: field for field in whole} | {
+        "score_low": _field("score_low", pa.float64(), f"{low}, nats; of an exact score its rounding error"),
+        "score_high": _field("score_high", pa.float64(), f"{high}, nats; infinite where nothing is known"),
+        "method": _field("method", pa.string(), f"{EXACT}, or {PREDICTED}: predicted from one forward pass"),
+        "unfamiliar": _field("unfamiliar", pa.bool_(), "whether the image is unlike the calibration's"),
+    }
+    order = ["key", "place", "bytes", "score", "score_low", "score_high", "method", "unfamiliar", "score_error"]
+    return pa.schema([fields[name] for name in [*order, "precision", *columns]])
 
 
 def _field(name: str, dtype: pa.DataType, doc: str, nullable: bool = True) -> pa.Field:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -83,6 +84,14 @@ class StopSignals:
                 "The same command resumes the job.",
                 self.received,
             )
+
+
+def pause(signals: StopSignals, seconds: float = 1.0) -> None:
+    """Wait until something else may have happened elsewhere, or a signal comes."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        signals.raise_if_received()
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,15 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from jepa_jax.errors import JobError, OutOfMemoryError
 from jepa_jax.images.decoding import Decoded
-from jepa_jax.jobs.columns import RecordScores, record_columns, why_no_score
+from jepa_jax.jobs.columns import RecordScores
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.machine import cores
-from jepa_jax.scoring.programs import Program
-from jepa_jax.scoring.readings import ScoreResult
 
 LONG_ENOUGH = 10.0
 """Seconds of a run that tell something of its bottleneck: in shorter ones the workers' start is much of it."""
@@ -61,7 +60,7 @@ class DeviceClock:
         with self._lock:
             self._queued.append(images)
 
-    def run(self, step: Step, images: np.ndarray) -> ScoreResult:
+    def run(self, step: Step, images: np.ndarray) -> Any:
         """Score a batch."""
         with self._lock:
             begun = self._now()
@@ -159,7 +158,7 @@ def score_stream(
             pending.clear()
 
         def score(images: np.ndarray, records: int) -> dict[str, np.ndarray]:
-            return record_columns(clock.run(step, images), records, step.recipe, columns)
+            return step.columns(clock.run(step, images), records, columns)
 
         try:
             for record in decoded:
@@ -173,23 +172,23 @@ def score_stream(
                 if len(pending) == step.records:
                     dispatch()
                     if len(in_flight) > at_once:
-                        yield from _outcomes(*in_flight.popleft(), step.scorer.options.eps)
+                        yield from _outcomes(*in_flight.popleft(), step)
             if pending:
                 dispatch()
             while in_flight:
-                yield from _outcomes(*in_flight.popleft(), step.scorer.options.eps)
+                yield from _outcomes(*in_flight.popleft(), step)
         except (OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(step, error) from error
 
 
-def compile_step(step: Step) -> Program:
-    """The compiled step.
+def get_ready(step: Step) -> str:
+    """Compile a step; what was compiled, in words.
 
     Raises:
         JobError: it does not fit into memory.
     """
     try:
-        return step.compile()
+        return step.get_ready()
     except (OutOfMemoryError, MemoryError) as error:
         raise out_of_memory(step, error) from error
 
@@ -207,11 +206,11 @@ def out_of_memory(step: Step, error: Exception) -> JobError:
     )
 
 
-def _outcomes(records: list[Decoded], future: Future[dict[str, np.ndarray]], eps: float) -> Iterator[Outcome]:
+def _outcomes(records: list[Decoded], future: Future[dict[str, np.ndarray]], step: Step) -> Iterator[Outcome]:
     arrays = future.result()
     for i, record in enumerate(records):
         row = {name: values[i] for name, values in arrays.items()}
-        if (reason := why_no_score(row, eps)) is None:
+        if (reason := step.why_no_score(row)) is None:
             yield Outcome(record, row)
         else:
             yield Outcome(record, None, reason)

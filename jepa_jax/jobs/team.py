@@ -41,9 +41,6 @@ BEAT = 10.0
 LOST_AFTER = 60.0
 """Seconds without a sign of life after which a process of another machine counts as lost."""
 
-POLL = 1.0
-"""Seconds between two looks at what the others have written."""
-
 
 _at_work: set[str] = set()
 """Tokens of this very process's own: a claim of its number with another token is of an earlier process."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.natural import natural_pictures
-from jepa_jax.jobs.devices import Step, default_batch_size
+from jepa_jax.jobs.devices import ExactStep, default_batch_size
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.numerics.platforms import Platform, platform_of
 from jepa_jax.numerics.precision import FASTEST, LEVELS, Precision, levels_from
@@ -116,7 +116,7 @@ def measure_throughput(
 
 def _measure(encoder: Encoder, level: Precision, size: int, platform: Platform) -> tuple[Throughput, np.ndarray]:
     """One row, and the scores of the first pictures."""
-    step = Step(encoder, JobOptions(ScoreOptions(level, spectrum=False)), size)
+    step = ExactStep(encoder, JobOptions(ScoreOptions(level, spectrum=False)), size)
     images = _inputs(encoder, step.batch_size)
     program = step.compile()
     each = _median_seconds(lambda: step(images)) / step.batch_size

@@ -16,9 +16,9 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import JobError
 from jepa_jax.images.decoding import decode_record
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.devices import Step, default_batch_size
+from jepa_jax.jobs.devices import ExactStep, default_batch_size
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.stream import DeviceClock, compile_step, score_stream
+from jepa_jax.jobs.stream import DeviceClock, get_ready, score_stream
 from jepa_jax.jobs.writer import PartWriter
 from jepa_jax.numerics.precision import Precision
 
@@ -53,8 +53,8 @@ def require_same_scores(
     found = {index_of[key]: row for key, row in rows.items() if key in index_of}
     largest = 0.0
     if found:
-        step = Step(encoder, options, options.batch_size or default_batch_size(encoder.spec), noise=noise)
-        compile_step(step)
+        step = ExactStep(encoder, options, options.batch_size or default_batch_size(encoder.spec), noise=noise)
+        get_ready(step)
         records = (
             decode_record(i, source.keys[i], source.locators[i], source.reader, step.recipe) for i in sorted(found)
         )

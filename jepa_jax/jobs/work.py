@@ -15,9 +15,9 @@ from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.plan import Plan
 from jepa_jax.jobs.progress import Progress, ShardReport
 from jepa_jax.jobs.shards import OpenShard
-from jepa_jax.jobs.stopping import StopSignals
+from jepa_jax.jobs.stopping import StopSignals, pause
 from jepa_jax.jobs.stream import DeviceClock, score_stream
-from jepa_jax.jobs.team import POLL, Deal, Team
+from jepa_jax.jobs.team import Deal, Team
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at what other processes have finished."""
@@ -49,10 +49,7 @@ class Work:
         if not self._waiting:
             self.progress.note("What is left is in other processes' hands; waiting for them.")
         self._waiting = True
-        deadline = time.monotonic() + POLL
-        while time.monotonic() < deadline:
-            self.signals.raise_if_received()
-            time.sleep(0.05)
+        pause(self.signals)
 
     def look_at_others(self) -> None:
         """Tell what the other processes have done, every few seconds."""

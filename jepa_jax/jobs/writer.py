@@ -154,6 +154,12 @@ class PartWriter:
         scored = pa.Table.from_arrays(arrays, schema=self.schema)
         self._put(shard, scored, pa.Table.from_pylist(list(failures), schema=self._failure_schema))
 
+    def put(self, shard: int, scored: pa.Table, failed: pa.Table) -> None:
+        """Write one shard from tables of the columns that this writer has."""
+        scored = scored.select(self.schema.names).cast(self.schema).replace_schema_metadata(self.schema.metadata)
+        failed = failed.select(self._failure_schema.names).cast(self._failure_schema)
+        self._put(shard, scored, failed.replace_schema_metadata(self._failure_schema.metadata))
+
     def _put(self, shard: int, scored: pa.Table, failed: pa.Table) -> None:
         if failed.num_rows:
             make_folder(self._failures)

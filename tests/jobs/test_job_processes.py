@@ -104,10 +104,10 @@ def test_the_step_holds_no_collective(tmp_path: Path):
     program = """if True:
         from jobs_shared import tiny_encoder
         from jepa_jax.jobs import JobOptions
-        from jepa_jax.jobs.devices import Step
+        from jepa_jax.jobs.devices import ExactStep
         import jax
         assert len(jax.local_devices()) == 2
-        step = Step(tiny_encoder(), JobOptions(), 8)
+        step = ExactStep(tiny_encoder(), JobOptions(), 8)
         text = step.compile().text()
         for kind in ("all-reduce", "all-gather", "all-to-all", "collective-", "reduce-scatter", "send(", "recv("):
             assert kind not in text, kind

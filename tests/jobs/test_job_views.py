@@ -21,7 +21,7 @@ from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.views import RECIPES, ViewRecipe, Views, combine_views, draw_views
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.columns import record_columns
-from jepa_jax.jobs.devices import Step
+from jepa_jax.jobs.devices import ExactStep
 from jepa_jax.jobs.dry_run import dry_run
 from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.readings import ScoreResult
@@ -174,9 +174,9 @@ def test_an_image_whose_views_overflow_is_recorded_not_scored(pictures: Path, tm
 
 
 def test_a_step_holds_whole_images_and_the_dry_run_says_so(pictures: Path, tmp_path: Path):
-    step = Step(tiny_encoder(), JobOptions(views=3), 8)
+    step = ExactStep(tiny_encoder(), JobOptions(views=3), 8)
     assert (step.records, step.batch_size) == (2, 6)
-    crowded = Step(tiny_encoder(), JobOptions(views=9), 8)
+    crowded = ExactStep(tiny_encoder(), JobOptions(views=9), 8)
     assert (crowded.records, crowded.batch_size) == (1, 9)
     plan = dry_run(tiny_encoder(), open_source(pictures), tmp_path / "out", OPTIONS)
     console = Console(width=160)

@@ -1,7 +1,8 @@
-"""`python -m tests.kill [--pairs N] [--times N] [--seed S]`: what the tests of jobs do in small, at length.
+"""`python -m tests.kill [--pairs N] [--times N] [--amortised] [--seed S]`: what the tests do in small, at length.
 
 --pairs: so many pairs of jobs that begin in one empty directory. --times: so many kills at random moments, of jobs of
 one to three processes; and as many, each at another change that a job makes to its directory, until there are no more.
+--amortised: of jobs that predict most scores.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
 def main() -> None:
     """Do what is asked for; an AssertionError says what was lost or doubled."""
-    from job_kills import ScriptedKills, kill_at_random
+    from job_kills import AMORTISED, ScriptedKills, kill_at_random
     from job_pairs import Pairs
     from jobs_shared import tiny_encoder
 
@@ -26,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=0)
     parser.add_argument("--times", type=int, default=0)
+    parser.add_argument("--amortised", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if not options.pairs and not options.times:
@@ -43,12 +45,16 @@ def main() -> None:
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
             }
             scripted = 0
-            with ScriptedKills(folder / "scripted", **cache) as kills:
+            job = {"job": AMORTISED, "records": 100} if options.amortised else {}
+            with ScriptedKills(folder / "scripted", **job, **cache) as kills:
                 while scripted < options.times and kills.kill_at(scripted + 1):
                     scripted += 1
                     print(f"killed at change {scripted}, and went on", flush=True)
             save_encoder(tiny_encoder(), folder / "model")
-            random = kill_at_random(folder / "random", folder / "model", cache, times=options.times, seed=options.seed)
+            more = ("--method", "amortised", "--exact-sample", "300", "--escalate", "0.1") if options.amortised else ()
+            random = kill_at_random(
+                folder / "random", folder / "model", cache, times=options.times, seed=options.seed, options=more
+            )
             print(f"{random} random and {scripted} scripted kills: nothing lost, nothing doubled, the scores equal.")
 
 

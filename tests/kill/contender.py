@@ -59,12 +59,14 @@ class Contender:
 
 def encoder_and_options(seed: int = 0, side: int = 56, **options: Any) -> tuple[Any, Any]:
     """A tiny encoder by its weights' seed and its input's side; ``precision``, ``spectrum``, `JobOptions`' fields."""
-    from jepa_jax.jobs import JobOptions
+    from jepa_jax.jobs import Amortise, JobOptions
     from jepa_jax.scoring.options import ScoreOptions
 
     score = ScoreOptions(options.pop("precision", "float32"), spectrum=options.pop("spectrum", True))
     if "columns" in options:
         options["columns"] = tuple(options["columns"])
+    if "amortise" in options:
+        options["amortise"] = Amortise(**options["amortise"])
     defaults: dict[str, Any] = {"shard_size": 2, "batch_size": 2}
     return _encoder(seed, side), JobOptions(score=score, **defaults | options)
 
@@ -101,7 +103,7 @@ def _serve() -> None:
     from jobs_shared import Silent
 
     from jepa_jax.errors import JepaJaxError
-    from jepa_jax.jobs import open_source, run_job
+    from jepa_jax.jobs import open_source, run_amortised, run_job
 
     for line in sys.stdin:
         told = json.loads(line)
@@ -111,7 +113,8 @@ def _serve() -> None:
             _die_at(told["die_at"], told["output"])
         time.sleep(max(0.0, told.get("at", 0.0) - time.monotonic()))
         try:
-            said: dict[str, Any] = {"records": run_job(encoder, source, told["output"], Silent(), options).records}
+            run = run_job if options.amortise is None else run_amortised
+            said: dict[str, Any] = {"records": run(encoder, source, told["output"], Silent(), options).records}
         except JepaJaxError as error:
             said = {"error": type(error).__name__, "message": str(error)}
         print(json.dumps(said), flush=True)

@@ -18,30 +18,45 @@ from jobs_shared import run_score, score_command, table
 
 RECORDS, SHARD = 2000, 16
 SMALL: dict[str, Any] = {"shard_size": 6}
+AMORTISED: dict[str, Any] = {"shard_size": 40, "batch_size": 8, "amortise": {"exact_sample": 80, "escalate": 0.1}}
+"""A job of several stages, which takes 81 pictures at least."""
 
 
 def require_equal(found: pa.Table, expected: pa.Table) -> None:
     """Each key once, in order, and the same scores: the same programs ran, or halves of their batches."""
     assert found["key"].to_pylist() == expected["key"].to_pylist()
     np.testing.assert_allclose(found["score"].to_numpy(), expected["score"].to_numpy(), rtol=0, atol=1e-5)
+    if "method" in expected.column_names:
+        assert found["method"].to_pylist() == expected["method"].to_pylist()
 
 
-def kill_at_random(folder: Path, checkpoint: Path, environment: dict[str, str], *, times: int, seed: int) -> int:
+def kill_at_random(
+    folder: Path,
+    checkpoint: Path,
+    environment: dict[str, str],
+    *,
+    times: int,
+    seed: int,
+    records: int = RECORDS,
+    options: tuple[str, ...] = (),
+) -> int:
     """Kill a job so often, its launcher, one process or all of several, and let it end; how often it was killed.
 
     A job that ends too soon, since each run gets on, is begun again in another directory.
     """
-    pictures = draw_pictures(folder / "in", RECORDS)
+    pictures = draw_pictures(folder / "in", records)
     common = [pictures, "--model", checkpoint, "--shard-size", str(SHARD), "--batch-size", "16", "--workers", "0"]
+    common += options
     undisturbed = run_score(*common, "--output", folder / "undisturbed", **environment)
     assert undisturbed.returncode == 0, undisturbed.stderr
     expected = table(folder / "undisturbed")
-    assert len(expected) == RECORDS
+    assert len(expected) == records
+    parts = _parts_in(folder / "undisturbed")
     rng, kills, jobs = random.Random(seed), 0, 0
     while kills < times:
         output = folder / f"out-{jobs}"
         jobs += 1
-        kills += _kill_one_job(common, output, environment, times - kills, rng)
+        kills += _kill_one_job(common, output, environment, times - kills, rng, parts)
         last = run_score(*common, "--output", output, "--processes", "2", **environment)
         assert last.returncode == 0, last.stderr
         require_equal(table(output), expected)
@@ -49,22 +64,29 @@ def kill_at_random(folder: Path, checkpoint: Path, environment: dict[str, str], 
     return kills
 
 
-def _kill_one_job(common: list[Any], output: Path, environment: dict[str, str], most: int, rng: random.Random) -> int:
-    parts, kills, seen = RECORDS // SHARD, 0, 0
+def _parts_in(output: Path) -> int:
+    """Parts of all stages of a job."""
+    return len(list(output.glob("**/scores/part-*.parquet")))
+
+
+def _kill_one_job(
+    common: list[Any], output: Path, environment: dict[str, str], most: int, rng: random.Random, parts: int
+) -> int:
+    kills = seen = 0
     for attempt in range(60):
         command = score_command(*common, "--output", output, "--processes", str((1, 2, 3, 1)[attempt % 4]))
         silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen(command, env=os.environ | environment, start_new_session=True, **silent)
         # From before the first part of this run to a few parts on: later kills find less work left.
         target = min(parts, seen + rng.randrange(0, 6))
-        while process.poll() is None and len(list((output / "scores").glob("part-*.parquet"))) < target:
+        while process.poll() is None and _parts_in(output) < target:
             time.sleep(0.01)
         time.sleep(rng.random() * 0.2)
         if process.poll() is None:
             _kill_some(process, rng)
             kills += 1
         process.wait()
-        seen = len(list((output / "scores").glob("part-*.parquet")))
+        seen = _parts_in(output)
         if kills >= most or seen == parts:
             break
     return kills
@@ -86,12 +108,15 @@ class ScriptedKills:
 
     Args:
         folder: an empty one, for pictures and tables.
+        job: as `contender.encoder_and_options` takes it.
+        records: pictures, besides a broken one.
         environment: of the processes.
     """
 
-    def __init__(self, folder: Path, **environment: str):
+    def __init__(self, folder: Path, job: dict[str, Any] | None = None, records: int = 12, **environment: str):
         self._folder, self._environment = folder, environment
-        self._images = draw_pictures(folder / "in")
+        self._job, self._records = SMALL if job is None else job, records
+        self._images = draw_pictures(folder / "in", records)
         (self._images / "broken.png").write_bytes(b"no picture")
         self._survivor = Contender(**environment)
         self._finish(folder / "undisturbed")
@@ -107,7 +132,7 @@ class ScriptedKills:
         """Kill a job at its n-th change, and let another process finish it; False if it made no more than n - 1."""
         output = self._folder / f"killed-{number}"
         doomed = Contender(**self._environment)
-        doomed.begin(output, self._images, SMALL, die_at=number)
+        doomed.begin(output, self._images, self._job, die_at=number)
         outcome = doomed.outcome()
         doomed.stop()
         self._finish(output)
@@ -115,7 +140,7 @@ class ScriptedKills:
         return outcome["error"] == "killed" if "error" in outcome else False
 
     def _finish(self, output: Path) -> None:
-        self._survivor.begin(output, self._images, SMALL)
+        self._survivor.begin(output, self._images, self._job)
         outcome = self._survivor.outcome()
-        assert outcome == {"records": 13}, outcome
+        assert outcome == {"records": self._records + 1}, outcome
         assert not list(output.rglob("*.tmp"))
