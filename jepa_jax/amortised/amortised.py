@@ -112,11 +112,20 @@ class Amortised:
         predicted, distances = self.ridge(standardised), self.distance(standardised)
         unfamiliar = familiarity(self.calibration_distances, distances) <= self.settings.alarm_rate
         # Extrapolated, a score may be anything: not even its interval is told.
-        half = np.where(unfamiliar, np.inf, self._quantile * self.local_scale(distances, predicted))
+        half = np.where(unfamiliar, np.inf, self._half_width(distances, predicted))
         whole = np.all(np.isfinite(found), axis=1)
         predicted = np.where(whole, predicted, np.nan)
         centre = np.where(whole, predicted, 0.0)
         return AmortisedScores(predicted, centre - half, centre + half, unfamiliar)
+
+    def half_width(self, found: np.ndarray) -> np.ndarray:
+        """Of the intervals that images with features [B, F] would have if they were familiar, nats [B]."""
+        _check_features(found, self.encoder)
+        standardised = self.standard(found)
+        return self._half_width(self.distance(standardised), self.ridge(standardised))
+
+    def _half_width(self, distances: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        return self._quantile * self.local_scale(distances, predicted)
 
     def escalate(
         self,
