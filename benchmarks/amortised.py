@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 import jepa_jax as jj
 from benchmarks.places import RESULTS
@@ -34,7 +34,7 @@ MIXED = 0.05
 def scored(encoder: Encoder, pictures: np.ndarray) -> dict[str, Any]:
     """Exact scores and features of pictures, and the seconds that each took."""
     images = encoder.preprocess([Image.fromarray(picture).convert("RGB") for picture in pictures])
-    scorer = jj.Scorer(encoder, jj.ScoreOptions(spectrum=False))
+    scorer = jj.Scorer(encoder, spectrum=False)
     np.asarray(scorer(images[:BATCH]).score)  # compiles
     features(encoder, images[:BATCH])
     begun = time.monotonic()
@@ -63,7 +63,7 @@ def one_draw(encoder: Encoder, own: dict[str, Any], others: dict[str, dict[str, 
     rarest = np.argsort(exact)[: round(0.01 * len(exact))]
     rank = np.argsort(np.argsort(found.score)) / len(exact)
     rows = {
-        "spearman": float(spearmanr(found.score, exact)[0]),
+        "spearman": np.corrcoef(rankdata(found.score), rankdata(exact))[0, 1],
         "coverage": covered.mean(),
         "coverage_of_lowest_decile": covered[lowest].mean(),
         "flagged": found.unfamiliar.mean(),

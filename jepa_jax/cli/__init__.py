@@ -1,6 +1,7 @@
 """The command line: thin, one file per command or family of commands, imported here to register them."""
 
 from jepa_jax.cli import bench as bench
+from jepa_jax.cli import calibrate as calibrate
 from jepa_jax.cli import demo as demo
 from jepa_jax.cli import doctor as doctor
 from jepa_jax.cli import evaluate as evaluate

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console
+from jepa_jax.cli.score import MethodChoice
 from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.precision import AskedPrecision
 
@@ -68,6 +69,18 @@ def plan(
     rate: Annotated[
         float | None, typer.Option(help="Images per second of one device, as jepa-jax bench measures it.")
     ] = None,
+    cores: Annotated[
+        float | None, typer.Option(help="That decode, of all machines; by default as many as are needed.")
+    ] = None,
+    method: Annotated[MethodChoice, typer.Option(help="As of score; amortised needs --forward-rate.")] = (
+        MethodChoice.exact
+    ),
+    forward_rate: Annotated[
+        float | None,
+        typer.Option(help="Images per second of one device in a forward pass, as jepa-jax calibrate measures it."),
+    ] = None,
+    exact_sample: Annotated[int, typer.Option(min=1, help="As of score --method amortised.")] = 2000,
+    escalate: Annotated[float, typer.Option(help="As of score --method amortised.")] = 0.02,
     price: Annotated[float, typer.Option(min=0, help="Of one device for an hour, in any currency.")] = 0,
     picture: Annotated[
         float | None, typer.Option(help="Bytes of an encoded picture; by default as of ImageNet's JPEGs.")
@@ -82,7 +95,7 @@ def plan(
     from jepa_jax.encoders import ENCODERS
     from jepa_jax.jobs.devices import default_batch_size
     from jepa_jax.jobs.forecast import DECODED, PICTURE, Forecast, bytes_of_a_row
-    from jepa_jax.jobs.schema import score_schema
+    from jepa_jax.jobs.schema import amortised_schema, score_schema
     from jepa_jax.loading import load_encoder
     from jepa_jax.scoring.meshes import local_mesh
     from jepa_jax.scoring.options import ScoreOptions
@@ -92,6 +105,10 @@ def plan(
     if (images is None) != (rate is None):
         given, missing = ("images", "rate") if rate is None else ("rate", "images")
         raise ArgumentError(f"--{given} needs --{missing}: a job's time is images over devices times rate.")
+    amortised = method == MethodChoice.amortised
+    if amortised and (images is None or forward_rate is None):
+        missing = "images" if images is None else "forward-rate"
+        raise ArgumentError(f"--method amortised needs --{missing}: of one image there is nothing to plan.")
     if target is not None:
         jax.config.update("jax_platforms", "cpu")  # no device is looked for: the compiler alone is asked
     mesh = local_mesh() if target is None else target_mesh(target)
@@ -116,9 +133,12 @@ def plan(
     if mesh is not None and target is not None:
         _add_target(facts, planned, mesh.devices.flat[0].device_kind, mesh.devices.size)
     if images is not None and rate is not None:
-        row = bytes_of_a_row(score_schema(spec.embedding_size, spec.gaussian_embedding, (), score_only=score_only))
+        size = spec.embedding_size
+        exact = score_schema(size, spec.gaussian_embedding, (), score_only=score_only)
+        row = bytes_of_a_row(amortised_schema(size, ()) if amortised else exact)
         assumed = PICTURE if picture is None else picture, DECODED if decoded is None else decoded
-        _add_forecast(facts, Forecast(images, devices, rate, row, *assumed), price)
+        predicted = (exact_sample + escalate * images, forward_rate) if amortised else ()
+        _add_forecast(facts, Forecast(images, devices, rate, row, *assumed, cores, *predicted), price)
     console.print(facts)
 
 
@@ -179,22 +199,32 @@ def _add_target(facts: Table, plan: ScoringPlan, kind: str, devices: int) -> Non
 
 def _add_forecast(facts: Table, job: Forecast, price: float) -> None:
     """What a job would take, with what is assumed."""
+    if job.exact is None:
+        rates = f"{job.rate:,.1f} a second each"
+    else:
+        rates = f"{job.forward_rate:,.0f} a second each, {job.exact:,.0f} of them exactly as well, at {job.rate:,.1f}"
     facts.add_row(
         "job",
-        f"{job.images:,.0f} images on {job.devices} device(s), {job.rate:,.1f} a second each: "
+        f"{job.images:,.0f} images on {job.devices} device(s), {rates}: "
         f"{job.hours:,.1f} hours, {job.device_hours:,.1f} device-hours",
     )
     if price:
         facts.add_row("price", f"{job.device_hours * price:,.0f}, at {price:g} a device-hour")
     facts.add_row(
-        "read", f"{job.images * job.picture / 1e9:,.1f} GB, at {job.picture:,.0f} bytes a picture (--picture)"
+        "read", f"{job.decodings * job.picture / 1e9:,.1f} GB, at {job.picture:,.0f} bytes a picture (--picture)"
     )
     facts.add_row("written", f"{job.images * job.row / 1e9:,.2f} GB, {job.row:.0f} bytes a row")
     facts.add_row(
         "decoding",
         f"{job.images_per_second:,.0f} pictures a second keep {job.decoding_cores:,.1f} cores busy, at "
-        f"{job.decoded:,.0f} each (--decoded): with fewer, decoding decides",
+        f"{job.decoded:,.0f} each (--decoded): " + _about_cores(job),
     )
+
+
+def _about_cores(job: Forecast) -> str:
+    if job.cores is None:
+        return "with fewer, decoding decides (--cores)"
+    return f"of {job.cores:,.0f}, so that " + ("decoding decides" if job.decoding_decides else "the devices decide")
 
 
 def _images_on_device(plan: ScoringPlan, devices: int) -> int:

@@ -21,6 +21,16 @@ def test_hours_and_cores_are_multiplied_out():
     assert (job.images_per_second, job.decoding_cores) == (200, 8)
 
 
+def test_of_amortised_scores_each_stage_takes_its_time():
+    job = Forecast(3.6e6, 4, 50, row=10, decoded=250, exact=720_000, forward_rate=500)
+    assert (job.hours, job.decodings) == (1.5, 4_320_000)  # 1 h exactly, and half an hour of forward passes
+    assert not job.decoding_decides
+    held_up = Forecast(3.6e6, 4, 50, row=10, decoded=250, cores=2, exact=720_000, forward_rate=500)
+    assert (held_up.hours, held_up.decoding_decides) == (3.0, True)  # 500 pictures a second are decoded
+    with pytest.raises(jj.ArgumentError, match="belong together"):
+        Forecast(10, 1, 1, 10, exact=3)
+
+
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
 def test_a_rate_is_positive(rate: float):
     with pytest.raises(jj.ArgumentError, match=f"rate={rate} must be positive"):

@@ -279,5 +279,5 @@ def test_twenty_kills_and_changing_processes_lose_and_double_nothing(
 
 
 def test_a_job_killed_at_any_change_of_its_directory_goes_on(compiled: dict[str, str], tmp_path: Path):
-    with ScriptedKills(tmp_path / "kills", **compiled) as kills:
+    with ScriptedKills(tmp_path / "kills", environment=compiled) as kills:
         assert [kills.kill_at(number) for number in (3, 5, 8, 11)] == [True] * 4

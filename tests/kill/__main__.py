@@ -18,7 +18,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
 def main() -> None:
     """Do what is asked for; an AssertionError says what was lost or doubled."""
-    from job_kills import AMORTISED, ScriptedKills, kill_at_random
+    from job_kills import AMORTISED, SMALL, ScriptedKills, kill_at_random
     from job_pairs import Pairs
     from jobs_shared import tiny_encoder
 
@@ -45,8 +45,8 @@ def main() -> None:
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
             }
             scripted = 0
-            job = {"job": AMORTISED, "records": 100} if options.amortised else {}
-            with ScriptedKills(folder / "scripted", **job, **cache) as kills:
+            job, records = (AMORTISED, 100) if options.amortised else (SMALL, 12)
+            with ScriptedKills(folder / "scripted", job, records, cache) as kills:
                 while scripted < options.times and kills.kill_at(scripted + 1):
                     scripted += 1
                     print(f"killed at change {scripted}, and went on", flush=True)

@@ -6,7 +6,9 @@ import os
 import random
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -113,9 +115,15 @@ class ScriptedKills:
         environment: of the processes.
     """
 
-    def __init__(self, folder: Path, job: dict[str, Any] | None = None, records: int = 12, **environment: str):
+    def __init__(
+        self,
+        folder: Path,
+        job: dict[str, Any] = SMALL,
+        records: int = 12,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ):
         self._folder, self._environment = folder, environment
-        self._job, self._records = SMALL if job is None else job, records
+        self._job, self._records = job, records
         self._images = draw_pictures(folder / "in", records)
         (self._images / "broken.png").write_bytes(b"no picture")
         self._survivor = Contender(**environment)
