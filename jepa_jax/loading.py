@@ -46,6 +46,11 @@ def load_encoder(
     Raises:
         ArgumentError: the name is unknown, or the image size does not fit.
         CheckpointError: the weights are missing, damaged, or not what they claim to be.
+
+    Example:
+        >>> import jepa_jax as jj
+        >>> jj.load_encoder("jepa-tiny")
+        Encoder('jepa-tiny', image_size=32, K=64)
     """
     path = to_path(source)
     if path.is_dir():

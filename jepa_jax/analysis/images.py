@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,7 @@ from jepa_jax.errors import ArgumentError, CheckpointError, ImageError, JobError
 from jepa_jax.images.decoding import open_encoded
 from jepa_jax.images.preprocessing import preprocess_one, to_rgb
 from jepa_jax.images.recipe import PreprocessSpec
-from jepa_jax.images.sources import open_source
+from jepa_jax.images.sources import Records, open_source
 from jepa_jax.jobs.manifest import input_place
 from jepa_jax.paths import PathLike
 
@@ -57,21 +57,43 @@ class ImageReader:
             ArgumentError: ``images`` is given and holds none.
             JobError: the job's preprocessing is one that this version does not know.
         """
-        place = images or input_place(table.manifest)
-        if place is None:
-            return None
+        return cls.behind(table.manifest, place=images, name=table.name)
+
+    @classmethod
+    def behind(
+        cls,
+        manifest: Mapping[str, Any],
+        source: Records | None = None,
+        place: PathLike | None = None,
+        name: str = "it",
+    ) -> ImageReader | None:
+        """The images that a job scored; None where they are not known, or no longer where it found them.
+
+        Args:
+            manifest: of the job.
+            source: its input, where that is open.
+            place: where the input is now; by default where the manifest says.
+            name: of the set, for messages.
+
+        Raises:
+            ArgumentError: ``place`` is given and holds none.
+            JobError: the job's preprocessing is one that this version does not know.
+        """
+        where = place or input_place(dict(manifest))
         try:
-            source = open_source(place)
+            if source is None and where is not None:
+                source = open_source(where)
         except (ArgumentError, OSError):
-            if images is not None:
+            if place is not None:
                 raise
+        if source is None:
             return None
         try:
-            preprocess = table.manifest.get("encoder_spec", {}).get("preprocess", {})
+            preprocess = manifest.get("encoder_spec", {}).get("preprocess", {})
             recipe = from_plain(PreprocessSpec, preprocess, "preprocess")
         except CheckpointError as error:
             raise JobError(
-                f"the manifest of {table.name!r} tells of another preprocessing than this jepa_jax knows ({error}); "
+                f"the manifest of {name!r} tells of another preprocessing than this jepa_jax knows ({error}); "
                 "use the version that scored these images."
             ) from error
         return cls(source, {key: i for i, key in enumerate(source.keys)}, recipe)
