@@ -95,7 +95,8 @@ def agreement(first: Scored, second: Scored, ax: Axes | None = None) -> Axes:
     """Percentiles of the same images under two encoders, a dot each.
 
     Args:
-        first, second: of the same input, so that keys mean the same images.
+        first: a set.
+        second: the same input by another encoder, so that keys mean the same images.
         ax: where to; by default new axes.
 
     Raises:

@@ -32,7 +32,7 @@ class ScoredImages:
     Prints as a short table; a notebook shows the rarest and the most typical pictures.
 
     Attributes:
-        table: a row per scored image in the order of the input, columns as in the files of ``jepa-jax score``: ``key``,
+        table: a row per scored image in the input's order, columns as in the files of ``jepa-jax score``: ``key``,
             ``place``, ``bytes``, ``score``, ``score_error``, ``precision`` and so on.
         failures: ``key`` and ``reason`` of every image that has no score.
         manifest: what the scores depend on.

@@ -108,7 +108,7 @@ def _pictures(images: Any) -> list[Image.Image | np.ndarray]:
         return [images]
     if isinstance(images, (str, bytes, os.PathLike)):
         raise ArgumentError(
-            f"images is {type(images).__name__}, no picture: open it with PIL.Image.open, or score a whole folder with "
+            f"images is {type(images).__name__}, no picture: open it with PIL.Image.open, or score a folder with "
             "jepa_jax.score_folder."
         )
     if hasattr(images, "__array__"):  # NumPy's, JAX's and other libraries' arrays

@@ -51,7 +51,7 @@ def score(
         >>> import jepa_jax as jj
         >>> import numpy as np
         >>> encoder = jj.load_encoder("jepa-tiny")
-        >>> pictures = [np.full((32, 32, 3), 99, np.uint8), np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)]
+        >>> pictures = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
         >>> result = jj.score(encoder, encoder.preprocess(pictures))
         >>> result.score.shape, result.singular_values.shape == result.embedding.shape
         ((2,), True)
