@@ -118,20 +118,37 @@ class ImageReader:
 
     def seen(self, key: str) -> Image.Image | None:
         """What the encoder sees of an image, before normalisation; None where it cannot be read."""
-        picture = self._picture(key)
+        picture = self.whole(key)
         if picture is None:
             return None
         return denormalised(preprocess_one(picture, self.recipe), self.recipe)
 
+    def whole(self, key: str) -> Image.Image | None:
+        """The whole image in RGB, at its own size; None where it cannot be read."""
+        opened = self.sized(key)
+        return None if opened is None else opened[0]
+
+    def path(self, key: str) -> str | None:
+        """The file that holds this image alone; None where there is none."""
+        if key not in self.index or not isinstance(self.source, Records):
+            return None
+        return self.source.path(self.index[key])
+
     def thumbnail(self, key: str, side: int) -> Image.Image | None:
         """The whole image, at most ``side`` pixels wide and high; None where it cannot be read."""
-        picture = self._picture(key, at_least=2 * side)
-        if picture is not None:
-            picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-        return picture
+        opened = self.sized(key, at_least=2 * side)
+        if opened is None:
+            return None
+        opened[0].thumbnail((side, side), Image.Resampling.LANCZOS)
+        return opened[0]
 
-    def _picture(self, key: str, at_least: int | None = None) -> Image.Image | None:
-        """The image in RGB, or None where it cannot be read."""
+    def sized(self, key: str, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]] | None:
+        """The image in RGB, and width and height that it has where it lies; None where it cannot be read.
+
+        Args:
+            key: of the image.
+            at_least: pixels that are enough: a JPEG is read at a fraction of its size, far faster. None for all.
+        """
         if key not in self.index:
             return None
         try:
@@ -140,18 +157,20 @@ class ImageReader:
             return None
 
 
-def open_picture(content: bytes | np.ndarray, at_least: int | None = None) -> Image.Image:
-    """A record's content in RGB; a JPEG at a fraction of its size where that is at least so many pixels, far faster.
+def open_picture(content: bytes | np.ndarray, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """A record's content in RGB, and its own size; a JPEG at a fraction of it where that is at least so many pixels.
 
     Raises:
         UNREADABLE: it is no picture.
     """
     if isinstance(content, np.ndarray):
-        return to_rgb(content)
+        picture = to_rgb(content)
+        return picture, picture.size
     with open_encoded(content) as image:
+        size = image.size
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
-        return to_rgb(image)
+        return to_rgb(image), size
 
 
 def denormalised(values: np.ndarray, recipe: PreprocessSpec) -> Image.Image:
