@@ -167,9 +167,7 @@ def test_a_picture_enlarges_by_keyboard_and_says_all(chromium: browser.Browser, 
         "a-050.png",
     ):
         assert words in said
-    assert chromium.evaluate(
-        "document.getElementById('enlarged-open').hidden"
-    )  # no picture, no path: not among the ends
+    assert chromium.evaluate("document.getElementById('enlarged-open').hidden")  # not among the ends
     chromium.evaluate("document.getElementById('enlarged').close()")
     enter(chromium, "search", "a-118")
     chromium.evaluate("document.querySelector('#entries button').focus()")
