@@ -19,6 +19,8 @@ from jepa_jax.errors import OutOfMemoryError as OutOfMemoryError
 if TYPE_CHECKING:  # the table below, for editors and type checkers
     from jepa_jax.amortised import Amortised as Amortised
     from jepa_jax.amortised import fit_amortised as fit_amortised
+    from jepa_jax.analysis.score_folder import score_folder as score_folder
+    from jepa_jax.analysis.scored_images import ScoredImages as ScoredImages
     from jepa_jax.batch_scorer import BatchScorer as BatchScorer
     from jepa_jax.encoders import Encoder as Encoder
     from jepa_jax.jacobian import jacobian as jacobian
@@ -35,6 +37,8 @@ if TYPE_CHECKING:  # the table below, for editors and type checkers
 _import_lazily(
     __name__,
     {
+        "score_folder": "jepa_jax.analysis.score_folder",
+        "ScoredImages": "jepa_jax.analysis.scored_images",
         "BatchScorer": "jepa_jax.batch_scorer",
         "Amortised": "jepa_jax.amortised",
         "fit_amortised": "jepa_jax.amortised",

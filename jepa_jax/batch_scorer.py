@@ -72,8 +72,12 @@ class BatchScorer:
         ArgumentError: a value is unfit.
 
     Example:
-        >>> scorer = jj.BatchScorer(model="dinov2-base", column="image", keep=False)
-        >>> scorer({"image": [open("a.jpg", "rb").read()]})["score"]
+        >>> import jepa_jax as jj
+        >>> import numpy as np
+        >>> scorer = jj.BatchScorer(model="jepa-tiny", column="image", keep=False, batch_size=2)
+        >>> found = scorer({"image": [np.full((40, 60, 3), 99, np.uint8), b"no picture"]})
+        >>> list(found)[:2], found["failure"][1] is not None
+        (['score', 'score_error'], True)
     """
 
     model: str | os.PathLike | None = None

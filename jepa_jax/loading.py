@@ -46,6 +46,11 @@ def load_encoder(
     Raises:
         ArgumentError: the name is unknown, or the image size does not fit.
         CheckpointError: the weights are missing, damaged, or not what they claim to be.
+
+    Example:
+        >>> import jepa_jax as jj
+        >>> jj.load_encoder("jepa-tiny")
+        Encoder('jepa-tiny', image_size=32, K=64)
     """
     path = to_path(source)
     if path.is_dir():
@@ -90,6 +95,11 @@ def _load_folder(folder: Path, name: str | None = None) -> Encoder:
 
 def _load_from_hub(source: str) -> Encoder:
     """An encoder by its known name, shipped or published, or by a hub id, its name where it has no other."""
+    if _is_a_path(source):
+        raise ArgumentError(
+            f"model {source}: there is no such directory. Give one that jepa-jax convert wrote, a Hugging Face "
+            "folder, a known name (jepa-jax models lists them) or a hub id such as facebook/dinov2-small."
+        )
     if source.count("/") == 1:
         names = {spec.hub_id: spec.name for spec in ENCODERS.values()}
         return _load_folder(_fetch(source), names.get(source, source))
@@ -102,6 +112,11 @@ def _load_from_hub(source: str) -> Encoder:
             f"jepa-jax convert FILE --model {source} --output DIR."
         )
     return _load_folder(_fetch(spec.hub_id), source)
+
+
+def _is_a_path(source: str) -> bool:
+    """Whether a name that is no directory was meant as one: no name and no hub id looks like it."""
+    return source.startswith((".", "/", "~")) or source.endswith("/") or source.count("/") > 1 or "\\" in source
 
 
 def _fetch(hub_id: str) -> Path:
@@ -127,7 +142,9 @@ def _fetch(hub_id: str) -> Path:
         weight_files(folder, lambda names: download(names, revision))
         return folder
     except LocalEntryNotFoundError as error:
-        raise CheckpointError(f"{hub_id} is not in the local cache and the hub is out of reach. {advice}") from error
+        raise CheckpointError(
+            f"{hub_id} is not in the local cache, no directory has that name, and the hub is out of reach. {advice}"
+        ) from error
     except CheckpointError:
         raise
     except Exception as error:  # what a network makes of a download is no closed set

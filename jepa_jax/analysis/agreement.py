@@ -24,6 +24,7 @@ class Agreement:
         spearman: rank correlation of the scores.
         rare_overlap, typical_overlap: share of one's most extreme 5% that is among the other's; chance is 5%.
         ranks: [count, 2] percentiles of the score, for a plot.
+        keys: [count] of the images.
     """
 
     first: str
@@ -33,6 +34,7 @@ class Agreement:
     rare_overlap: float
     typical_overlap: float
     ranks: np.ndarray
+    keys: tuple[str, ...]
 
 
 def agreements(tables: Sequence[ScoreTable]) -> list[Agreement]:
@@ -68,4 +70,5 @@ def agreement(first: ScoreTable, second: ScoreTable) -> Agreement | None:
         overlap(1),
         overlap(-1),
         np.stack([rankdata(a), rankdata(b)], axis=1) / len(shared) * 100,
+        tuple(shared.tolist()),
     )

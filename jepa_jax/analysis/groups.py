@@ -50,6 +50,24 @@ def group_names(table: ScoreTable, by: str | None) -> np.ndarray | None:
     return np.array([(match.group(1) if match else None) or UNGROUPED for match in found], object)
 
 
+def grouping(table: ScoreTable, by: str | None, names: np.ndarray | None) -> str:
+    """By what images were grouped, in words.
+
+    Args:
+        table: scored images.
+        by: as `group_names` was asked.
+        names: what it returned.
+    """
+    if names is None:
+        return "not grouped: the keys have no folders, or one alone" if by is None else "not grouped"
+    count = len(set(names))
+    groups = f"{count:,} group{'s' * (count != 1)}"
+    if by is None or by == "folder":
+        chosen = " (--group-by chooses another way)" if by is None else ""
+        return f"by the first folder of the key, {groups}{chosen}"
+    return f"by the column {by}, {groups}" if by in table.groups else f"by the pattern {by} over the keys, {groups}"
+
+
 def rows_by_group(names: np.ndarray) -> dict[str, np.ndarray]:
     """Row numbers of each group, the largest group first, ties by name."""
     order = np.argsort(names.astype(str), kind="stable")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,7 @@ from jepa_jax.errors import ArgumentError, CheckpointError, ImageError, JobError
 from jepa_jax.images.decoding import open_encoded
 from jepa_jax.images.preprocessing import preprocess_one, to_rgb
 from jepa_jax.images.recipe import PreprocessSpec
-from jepa_jax.images.sources import open_source
+from jepa_jax.images.sources import Records, open_source
 from jepa_jax.jobs.manifest import input_place
 from jepa_jax.paths import PathLike
 
@@ -57,21 +57,43 @@ class ImageReader:
             ArgumentError: ``images`` is given and holds none.
             JobError: the job's preprocessing is one that this version does not know.
         """
-        place = images or input_place(table.manifest)
-        if place is None:
-            return None
+        return cls.behind(table.manifest, place=images, name=table.name)
+
+    @classmethod
+    def behind(
+        cls,
+        manifest: Mapping[str, Any],
+        source: Records | None = None,
+        place: PathLike | None = None,
+        name: str = "it",
+    ) -> ImageReader | None:
+        """The images that a job scored; None where they are not known, or no longer where it found them.
+
+        Args:
+            manifest: of the job.
+            source: its input, where that is open.
+            place: where the input is now; by default where the manifest says.
+            name: of the set, for messages.
+
+        Raises:
+            ArgumentError: ``place`` is given and holds none.
+            JobError: the job's preprocessing is one that this version does not know.
+        """
+        where = place or input_place(dict(manifest))
         try:
-            source = open_source(place)
+            if source is None and where is not None:
+                source = open_source(where)
         except (ArgumentError, OSError):
-            if images is not None:
+            if place is not None:
                 raise
+        if source is None:
             return None
         try:
-            preprocess = table.manifest.get("encoder_spec", {}).get("preprocess", {})
+            preprocess = manifest.get("encoder_spec", {}).get("preprocess", {})
             recipe = from_plain(PreprocessSpec, preprocess, "preprocess")
         except CheckpointError as error:
             raise JobError(
-                f"the manifest of {table.name!r} tells of another preprocessing than this jepa_jax knows ({error}); "
+                f"the manifest of {name!r} tells of another preprocessing than this jepa_jax knows ({error}); "
                 "use the version that scored these images."
             ) from error
         return cls(source, {key: i for i, key in enumerate(source.keys)}, recipe)
@@ -96,20 +118,37 @@ class ImageReader:
 
     def seen(self, key: str) -> Image.Image | None:
         """What the encoder sees of an image, before normalisation; None where it cannot be read."""
-        picture = self._picture(key)
+        picture = self.whole(key)
         if picture is None:
             return None
         return denormalised(preprocess_one(picture, self.recipe), self.recipe)
 
+    def whole(self, key: str) -> Image.Image | None:
+        """The whole image in RGB, at its own size; None where it cannot be read."""
+        opened = self.sized(key)
+        return None if opened is None else opened[0]
+
+    def path(self, key: str) -> str | None:
+        """The file that holds this image alone; None where there is none."""
+        if key not in self.index or not isinstance(self.source, Records):
+            return None
+        return self.source.path(self.index[key])
+
     def thumbnail(self, key: str, side: int) -> Image.Image | None:
         """The whole image, at most ``side`` pixels wide and high; None where it cannot be read."""
-        picture = self._picture(key, at_least=2 * side)
-        if picture is not None:
-            picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-        return picture
+        opened = self.sized(key, at_least=2 * side)
+        if opened is None:
+            return None
+        opened[0].thumbnail((side, side), Image.Resampling.LANCZOS)
+        return opened[0]
 
-    def _picture(self, key: str, at_least: int | None = None) -> Image.Image | None:
-        """The image in RGB, or None where it cannot be read."""
+    def sized(self, key: str, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]] | None:
+        """The image in RGB, and width and height that it has where it lies; None where it cannot be read.
+
+        Args:
+            key: of the image.
+            at_least: pixels that are enough: a JPEG is read at a fraction of its size, far faster. None for all.
+        """
         if key not in self.index:
             return None
         try:
@@ -118,18 +157,20 @@ class ImageReader:
             return None
 
 
-def open_picture(content: bytes | np.ndarray, at_least: int | None = None) -> Image.Image:
-    """A record's content in RGB; a JPEG at a fraction of its size where that is at least so many pixels, far faster.
+def open_picture(content: bytes | np.ndarray, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """A record's content in RGB, and its own size; a JPEG at a fraction of it where that is at least so many pixels.
 
     Raises:
         UNREADABLE: it is no picture.
     """
     if isinstance(content, np.ndarray):
-        return to_rgb(content)
+        picture = to_rgb(content)
+        return picture, picture.size
     with open_encoded(content) as image:
+        size = image.size
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
-        return to_rgb(image)
+        return to_rgb(image), size
 
 
 def denormalised(values: np.ndarray, recipe: PreprocessSpec) -> Image.Image:

@@ -22,11 +22,17 @@ class Selection:
         rows: [M] row numbers, in the order of the choice.
         rule: what was done, with its numbers: written beside the list.
         columns: more per chosen row, such as ``weight`` or ``p_value``: [M] each.
+        reasons: [M] why each was chosen, in words.
+        cuts: scores at which being chosen ends, each with the rows that it decides about; none where a draw decides.
+        notes: what whoever reads the list should know of it.
     """
 
     rows: np.ndarray
     rule: dict[str, Any]
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    cuts: tuple[tuple[float, np.ndarray], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def by_quantile(scores: np.ndarray, low: float, high: float) -> Selection:
@@ -35,7 +41,13 @@ def by_quantile(scores: np.ndarray, low: float, high: float) -> Selection:
         raise ArgumentError(f"between={low} {high} must be two rising shares between 0 and 1.")
     bounds = np.quantile(scores, [low, high])
     rows = np.flatnonzero((scores >= bounds[0]) & (scores <= bounds[1]))
-    return Selection(rows, {"rule": "quantile", "between": [low, high], "scores": bounds.tolist()})
+    first, last = bounds.tolist()
+    return Selection(
+        rows,
+        {"rule": "quantile", "between": [low, high], "scores": [first, last]},
+        reasons=tuple(f"{score:.2f} lies between {first:.2f} and {last:.2f}" for score in scores[rows]),
+        cuts=tuple((cut, np.arange(len(scores))) for cut, share in ((first, low), (last, high)) if 0 < share < 1),
+    )
 
 
 def by_p_value(
@@ -81,7 +93,38 @@ def by_p_value(
         "reference": len(reference),
         "chosen": "not flagged" if keep else "flagged",
     }
-    return Selection(rows, rule, {"p_value": p[rows]})
+    scores = table.scores[column]
+    beyond = scores[alarms]
+    cut = () if not len(beyond) else ((float(beyond.max() if side == "low" else beyond.min()), np.arange(len(table))),)
+    word = "no alarm: p-value" if keep else f"unusually {side}: p-value"
+    return Selection(
+        rows,
+        rule,
+        {"p_value": p[rows]},
+        reasons=tuple(f"{word} {value:.3g}" for value in p[rows]),
+        cuts=cut,
+        notes=_what_a_reference_can_tell(len(reference), len(table), rate, false_discovery),
+    )
+
+
+def _what_a_reference_can_tell(reference: int, images: int, rate: float, false_discovery: bool) -> tuple[str, ...]:
+    """Where a request may return nothing, whatever the images are."""
+    step = 1 / (reference + 1)
+    if false_discovery:
+        needed = int(np.ceil(images * step / rate))
+        if needed <= 1:
+            return ()
+        return (
+            f"{reference:,} reference images give p-values in steps of 1/{reference + 1:,}: at a false discovery rate "
+            f"of {rate:g} about {needed:,} of the {images:,} images must lie beyond all of them before any is listed.",
+        )
+    if step <= rate:
+        return ()
+    return (
+        f"{reference:,} reference images give p-values in steps of 1/{reference + 1:,}, which is above the rate "
+        f"{rate:g}: an image beyond all of them is listed in {rate / step:.0%} of the cases, by a draw, and no other "
+        f"ever is. {int(np.ceil(1 / rate)) - 1:,} reference images or more decide it.",
+    )
 
 
 def by_density(scores: np.ndarray, count: int, temperature: float | None = None, seed: int = 0) -> Selection:
@@ -118,7 +161,12 @@ def by_density(scores: np.ndarray, count: int, temperature: float | None = None,
         "effective_images": float(1 / np.sum(weights**2)),
         "seed": seed,
     }
-    return Selection(rows, rule, {"weight": weights[rows]})
+    return Selection(
+        rows,
+        rule,
+        {"weight": weights[rows]},
+        reasons=tuple(f"drawn, with {weight:.3g} of all weight" for weight in weights[rows]),
+    )
 
 
 def by_extremes(
@@ -128,16 +176,68 @@ def by_extremes(
     if rarest < 0 or typical < 0 or not rarest + typical:
         raise ArgumentError(f"rarest={rarest} and typical={typical}: one of them must be at least 1.")
     sets = {"": np.arange(len(scores))} if groups is None else dict(sorted(rows_by_group(groups).items()))
-    rows, ranks = [], []
-    for members in sets.values():
+    rows, ranks, reasons, cuts, short = [], [], [], [], 0
+    for name, members in sets.items():
         ordered = members[np.argsort(scores[members], kind="stable")]
-        picks = np.union1d(
-            np.arange(min(rarest, len(ordered))), np.arange(max(0, len(ordered) - typical), len(ordered))
-        )
+        count = len(ordered)
+        picks = np.union1d(np.arange(min(rarest, count)), np.arange(max(0, count - typical), count))
         rows.append(ordered[picks])
         ranks.append(picks)
+        where = f" in {name}" if name else ""
+        reasons += [_extreme(pick, count, rarest) + where for pick in picks.tolist()]
+        short += count < rarest + typical
+        cuts += [(float(scores[ordered[k - 1]]), members) for k in (rarest,) if 0 < k < count]
+        cuts += [(float(scores[ordered[count - k]]), members) for k in (typical,) if 0 < k < count]
     rule = {"rule": "extremes", "rarest": rarest, "most_typical": typical, "groups": len(sets)}
-    return Selection(np.concatenate(rows), rule, {"rank_in_group": np.concatenate(ranks)})
+    what = "group has" if short == 1 else "groups have"
+    note = f"{short} {what} fewer than {rarest + typical} images: all of them are listed."
+    return Selection(
+        np.concatenate(rows),
+        rule,
+        {"rank_in_group": np.concatenate(ranks)},
+        tuple(reasons),
+        tuple(cuts),
+        (note,) if short else (),
+    )
+
+
+def _extreme(rank: int, count: int, rarest: int) -> str:
+    """A row's place among ``count``, counted from the end that it was taken for."""
+    if rank < rarest:
+        return f"number {rank + 1:,} of {count:,} from the rarest"
+    return f"number {count - rank:,} of {count:,} from the most typical"
+
+
+def unsure(selection: Selection, table: ScoreTable) -> np.ndarray:
+    """Rows whose exact score may lie on the other side of a cut than their predicted one: [U], in order.
+
+    An image whose interval is not known, since it is unlike what the predictions were calibrated on, is among them.
+    """
+    if table.intervals is None:
+        return np.array([], int)
+    low, high = table.intervals.T
+    crosses = np.zeros(len(table), bool)
+    for cut, rows in selection.cuts:
+        crosses[rows] |= (low[rows] <= cut) & (high[rows] >= cut)
+    return np.flatnonzero(crosses & table.predicted)
+
+
+def what_may_be_missed(selection: Selection, table: ScoreTable) -> str | None:
+    """What a selection by predicted scores may have missed, in words; None where all scores are exact."""
+    predicted = int(table.predicted.sum())
+    if not predicted:
+        return None
+    said = f"{predicted:,} of {len(table):,} scores are predicted from one forward pass"
+    if not selection.cuts:
+        return f"{said}; the weights of the draw are as unsure as they."
+    rows = unsure(selection, table)
+    out = int(np.isin(rows, selection.rows).sum())
+    if not len(rows):
+        return f"{said}; no interval reaches across the cut, so that exact scores would choose the same images."
+    return (
+        f"{said}. The intervals of {len(rows):,} reach across the cut: exact scores may take {out:,} of the chosen "
+        f"out and {len(rows) - out:,} others in."
+    )
 
 
 def _normalised(log_weight: np.ndarray) -> np.ndarray:

@@ -11,10 +11,15 @@ import pyarrow.parquet as pq
 
 from jepa_jax._version import __version__
 from jepa_jax.analysis.images import ImageReader
-from jepa_jax.analysis.selection import Selection
+from jepa_jax.analysis.selection import Selection, unsure, what_may_be_missed
 from jepa_jax.analysis.table import ScoreTable
+from jepa_jax.errors import ArgumentError
 from jepa_jax.jobs import Records
 from jepa_jax.paths import AnyPath, PathLike, to_path
+
+UNSURE = "unsure.txt"
+FILES = ("keys.txt", "selection.parquet", "selection.json", UNSURE)
+"""What a selection is made of."""
 
 
 def write(
@@ -28,9 +33,14 @@ def write(
     """Write ``keys.txt``, ``selection.parquet`` and ``selection.json``; returns the directory.
 
     ``selection.parquet`` has ``key``, ``path`` (in full, of images that are files of their own; null where a name is
-    no UTF-8), ``score``, and by the rule ``group``, ``weight``, ``p_value`` or ``rank_in_group``.
+    no UTF-8), ``score``, by the rule ``group``, ``weight``, ``p_value`` or ``rank_in_group``, and ``reason``. Where
+    scores are predicted, ``unsure.txt`` has the keys whose exact score may lie on the other side of the cut.
+
+    Raises:
+        ArgumentError: the directory holds a selection already.
     """
     folder = to_path(directory)
+    require_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     keys = [str(key) for key in table.keys[selection.rows]]
     columns: dict[str, Any] = {"key": keys}
@@ -40,12 +50,16 @@ def write(
     columns["score"] = table.scores["score"][selection.rows]
     if groups is not None:
         columns["group"] = [str(name) for name in groups[selection.rows]]
-    (folder / "keys.txt").write_text("".join(f"{key}\n" for key in keys))
+    (folder / "keys.txt").write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
     with (folder / "selection.parquet").open("wb") as file:
-        pq.write_table(pa.table(columns | selection.columns), file)
+        pq.write_table(pa.table(columns | selection.columns | {"reason": list(selection.reasons)}), file)
+    doubtful = unsure(selection, table)
+    if len(doubtful):
+        (folder / UNSURE).write_text("".join(f"{table.keys[row]}\n" for row in doubtful), encoding="utf-8")
     about = {
         "jepa_jax": __version__,
         **selection.rule,
+        "notes": list(notes_of(selection, table)),
         "chosen_images": len(keys),
         "of_images": len(table),
         "encoder": table.encoder,
@@ -54,6 +68,23 @@ def write(
     }
     (folder / "selection.json").write_text(json.dumps(about, indent=2) + "\n")
     return folder
+
+
+def require_new(folder: AnyPath) -> None:
+    """Refuse a directory that holds a selection already.
+
+    Raises:
+        ArgumentError: it does.
+    """
+    there = [name for name in FILES if (folder / name).exists()]
+    if there:
+        raise ArgumentError(f"output {folder} holds {there[0]} of an earlier selection; name a new directory.")
+
+
+def notes_of(selection: Selection, table: ScoreTable) -> tuple[str, ...]:
+    """What is to be known of a selection, and of the scores that it was made by."""
+    missed = what_may_be_missed(selection, table)
+    return selection.notes if missed is None else (*selection.notes, missed)
 
 
 def _paths(table: ScoreTable, keys: list[str]) -> list[str | None] | None:

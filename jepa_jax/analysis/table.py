@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs.columns import SCORES
@@ -37,7 +38,11 @@ class ScoreTable:
         embedding: float32 [N, K], or None where it was not saved.
         manifest: of the job; empty for a file of singular values.
         failures: key and reason of every image without a score.
-        groups: further text columns of the table, such as a label, to group by.
+        groups: further text columns of the table, such as a label, to group by; ``method`` among them says of each
+            score whether it is ``exact`` or ``amortised``, that is predicted, where a job has both.
+        intervals: float64 [N, 2], nats: where the exact score of a predicted one lies; NaN of one that is exact. None
+            where all are.
+        unfamiliar: bool [N]: unlike what the predictions were calibrated on, or None.
     """
 
     name: str
@@ -50,6 +55,8 @@ class ScoreTable:
     manifest: dict[str, Any] = field(default_factory=dict)
     failures: tuple[dict[str, str], ...] = ()
     groups: dict[str, np.ndarray] = field(default_factory=dict)
+    intervals: np.ndarray | None = None
+    unfamiliar: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -67,6 +74,12 @@ class ScoreTable:
         if pinned.get("views", 1) > 1:
             shared += [f"{pinned['views']} views", str(pinned["view_recipe"])]
         return "/".join(shared)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """[N] bool: whose score is predicted from one forward pass."""
+        method = self.groups.get("method")
+        return np.zeros(len(self), bool) if method is None else method == "amortised"
 
     @property
     def structural_spectrum(self) -> np.ndarray | None:
@@ -87,6 +100,8 @@ class ScoreTable:
             scores={name: values[rows] for name, values in self.scores.items()},
             singular_values=some(self.singular_values),
             embedding=some(self.embedding),
+            intervals=some(self.intervals),
+            unfamiliar=some(self.unfamiliar),
             groups={name: values[rows] for name, values in self.groups.items()},
         )
 
@@ -144,22 +159,42 @@ def _read_job(directory: AnyPath, name: str, partial: bool) -> ScoreTable:
             "again to finish it, or ask for what is there with --partial."
         )
     table = pa.concat_tables([read_parquet(part) for part in parts])
+    return table_of_job(table, manifest, read_failures(directory), name, str(directory.resolve()))
+
+
+def table_of_job(
+    table: pa.Table, manifest: dict[str, Any], failures: tuple[dict[str, str], ...], name: str, directory: str
+) -> ScoreTable:
+    """A job's rows as a `ScoreTable`.
+
+    Args:
+        table: all parts.
+        manifest: of the job.
+        failures: key and reason of what has no score.
+        name: of the set.
+        directory: of the job, where it does not say what its input was.
+
+    Raises:
+        JobError: no image is scored.
+    """
     table, unsure = _without_infinite_errors(table)
     if not table.num_rows:
         raise JobError(f"the job in {directory} has no scored image; failures.parquet says why.")
     spectra, embedding = (_matrix(table, column) for column in SAVABLE)
     scores = {column: table[column].to_numpy().astype(np.float64) for column in SCORES if column in table.column_names}
-    rank = int(table["log_volume_rank"][0].as_py())
+    rank = pc.max(table["log_volume_rank"]).as_py()  # null where a score is predicted
     return ScoreTable(
         name=name,
-        origin=input_place(manifest) or str(directory.resolve()),
+        origin=input_place(manifest) or directory,
         keys=_texts(table["key"]),
         scores=scores,
-        null_directions=0 if spectra is None else spectra.shape[1] - rank,
+        null_directions=0 if spectra is None or rank is None else spectra.shape[1] - rank,
+        intervals=_intervals(table),
+        unfamiliar=_flags(table, "unfamiliar"),
         singular_values=spectra,
         embedding=embedding,
         manifest=manifest,
-        failures=_read_failures(directory) + unsure,
+        failures=failures + unsure,
         groups={
             column.name: _texts(table[column.name])
             for column in table.schema
@@ -172,12 +207,14 @@ def _without_infinite_errors(table: pa.Table) -> tuple[pa.Table, tuple[dict[str,
     """A table without the rows whose score is none, which earlier versions took for scores; and these, as failures."""
     known = np.isfinite(table["score"].to_numpy())
     if "score_error" in table.column_names:
-        known &= np.isfinite(table["score_error"].to_numpy())
+        predicted = np.array(table["method"].to_pylist()) == "amortised" if "method" in table.column_names else False
+        known &= np.isfinite(table["score_error"].to_numpy()) | predicted  # whose error is its interval
     keys = _texts(table["key"])[~known]
     return table.filter(known), tuple({"key": key, "reason": "the error of its score is not finite"} for key in keys)
 
 
-def _read_failures(directory: AnyPath) -> tuple[dict[str, str], ...]:
+def read_failures(directory: AnyPath) -> tuple[dict[str, str], ...]:
+    """Key and reason of every image of a job that has no score."""
     path = directory / FAILURES
     return tuple(read_parquet(path).to_pylist()) if path.exists() else ()
 
@@ -239,11 +276,33 @@ def log_volume(singular_values: np.ndarray, null_directions: int, eps: float = D
 
 
 def _matrix(table: pa.Table, column: str) -> np.ndarray | None:
-    """A column of lists of one length as float32 [N, K]."""
+    """A column of lists of one length as float32 [N, K]; NaN in a row that has none."""
     if column not in table.column_names:
         return None
-    flat = table[column].combine_chunks().flatten().to_numpy()
-    return flat.astype(np.float32, copy=False).reshape(table.num_rows, -1)
+    lists = table[column].combine_chunks()
+    there = lists.is_valid().to_numpy(zero_copy_only=False)
+    flat = lists.drop_null().flatten().to_numpy().astype(np.float32, copy=False)
+    if not there.any():
+        return None
+    found = flat.reshape(int(there.sum()), -1)
+    if there.all():
+        return found
+    rows = np.full((table.num_rows, found.shape[1]), np.nan, np.float32)
+    rows[there] = found
+    return rows
+
+
+def _intervals(table: pa.Table) -> np.ndarray | None:
+    ends = ("score_low", "score_high")
+    if not all(end in table.column_names for end in ends):
+        return None
+    return np.stack([table[end].to_numpy().astype(np.float64) for end in ends], axis=1)
+
+
+def _flags(table: pa.Table, column: str) -> np.ndarray | None:
+    if column not in table.column_names:
+        return None
+    return np.array([bool(value) for value in table[column].to_pylist()], bool)
 
 
 def _is_label(kind: pa.DataType) -> bool:

@@ -14,11 +14,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from jepa_jax._version import __version__
 from jepa_jax.cli.compiled import keep_compiled_programs
+from jepa_jax.cli.help import Command, Group
 from jepa_jax.cli.streams import TolerantConsole, print_anything
 from jepa_jax.errors import JepaJaxError
 
@@ -28,21 +31,54 @@ NOTHING_SCORED = 3
 DEBUG = "JEPA_JAX_DEBUG"
 """Environment variable that asks for tracebacks, as ``--debug`` does; processes that are started here inherit it."""
 
-app = typer.Typer(
+QUIET = "JEPA_JAX_QUIET"
+"""Environment variable that asks for silence, as ``--quiet`` does; processes that are started here inherit it."""
+
+
+class App(typer.Typer):
+    """Commands whose help is that of `cli.help`, and that take ``-h`` as well."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Any:
+        """As Typer's."""
+        settings.setdefault("cls", Command)
+        return super().command(name, **settings)
+
+
+app = App(
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    help="JEPA-SCORE in JAX: data density from the Jacobian spectra of pretrained encoders.",
-    epilog="With --debug, any command shows the whole traceback of an error before its sentence.",
+    help="""JEPA-SCORE in JAX: data density from the Jacobian spectra of pretrained encoders.
+
+    Any command takes --quiet, which leaves errors alone to be said, and --debug, which shows the whole traceback of an
+    error before its sentence. `jepa-jax COMMAND --help` has the options of one.""",
 )
 console = TolerantConsole()
 errors = TolerantConsole(stderr=True)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"jepa-jax {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and end.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """What stands before the command; its help is that of the program."""
+
+
 def main() -> None:
     """Run the command line; an error is one sentence and an exit status, see above."""
     print_anything()
-    _take_debug()
+    _take("--debug", DEBUG)
+    _take("--quiet", QUIET)
+    console.quiet = bool(os.environ.get(QUIET))
     keep_compiled_programs()
     try:
         app()
@@ -62,12 +98,12 @@ def main() -> None:
         _end(f"unexpected {type(error).__name__}: {said or 'no message'}. With --debug it says where it arose.", 1)
 
 
-def _take_debug() -> None:
-    """``--debug`` may stand anywhere on the command line, but behind ``--``."""
+def _take(flag: str, variable: str) -> None:
+    """A flag may stand anywhere on the command line, but behind ``--``."""
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    if "--debug" in sys.argv[1:end]:
-        sys.argv[1:end] = [argument for argument in sys.argv[1:end] if argument != "--debug"]
-        os.environ[DEBUG] = "1"
+    if flag in sys.argv[1:end]:
+        sys.argv[1:end] = [argument for argument in sys.argv[1:end] if argument != flag]
+        os.environ[variable] = "1"
 
 
 def _end(message: str, status: int) -> None:

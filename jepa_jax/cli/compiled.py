@@ -10,22 +10,26 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jepa_jax.paths import to_path
 
+_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 _UNREADABLE = "Error reading persistent compilation cache entry for '([^']*)'"
 
 
 def keep_compiled_programs() -> None:
-    """Turn on JAX's persistent compilation cache, unless ``JAX_COMPILATION_CACHE_DIR`` names another."""
-    if _folder() is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jepa_jax" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+    """Turn on JAX's persistent compilation cache, unless ``JAX_COMPILATION_CACHE_DIR`` names another.
+
+    By that variable, which JAX reads when it is imported: a command that needs no JAX does not wait for it.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jepa_jax" / "compiled"
+    os.environ.setdefault(_VARIABLE, str(cache))
+    if "jax" in sys.modules and _folder() is None:
+        sys.modules["jax"].config.update("jax_compilation_cache_dir", os.environ[_VARIABLE])
     warnings.filterwarnings("always", message=_UNREADABLE)  # a second one of the same words as well
     show = warnings.showwarning
 
@@ -38,6 +42,8 @@ def keep_compiled_programs() -> None:
 
 
 def _folder() -> str | None:
+    import jax
+
     return jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -12,25 +12,23 @@ from jepa_jax.cli.app import app, console
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="New directory for the demo's table.")] = Path("jepa-jax-demo"),
+    output: Annotated[Path, typer.Option(help="New directory for the demo's table and report.")] = Path(
+        "jepa-jax-demo"
+    ),
     model: Annotated[str, typer.Option(help="Which encoder scores; jepa-tiny ships with this package.")] = "jepa-tiny",
 ) -> None:
     """Score scikit-image's bundled photographs and show them in a report, offline."""
-    from importlib.util import find_spec
-
     from jepa_jax.analysis.packages import require_packages
     from jepa_jax.cli.progress import ConsoleProgress
     from jepa_jax.cli.report import report
     from jepa_jax.cli.reporting import print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
-    from jepa_jax.errors import ArgumentError, JobError
+    from jepa_jax.errors import ArgumentError
     from jepa_jax.images.sources import open_source
     from jepa_jax.jobs import JobOptions, run_job
     from jepa_jax.loading import load_encoder
 
-    if find_spec("skimage") is None:
-        raise JobError("the demo scores scikit-image's bundled pictures: pip install scikit-image.")
-    require_packages()
+    require_packages("demo")
     if output.exists() and any(output.iterdir()):
         raise ArgumentError(f"output {output} is not empty; name a new directory.")
     import skimage

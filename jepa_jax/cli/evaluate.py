@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -39,11 +41,12 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="Directory for evaluation.json, .parquet and .md; by default only shown.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
 ) -> None:
     """Measure how well scores and classic detectors tell the in-set from other sets."""
     from jepa_jax.analysis.evaluation import Options
     from jepa_jax.analysis.evaluation import evaluate as judge
-    from jepa_jax.analysis.evaluation_output import write
+    from jepa_jax.analysis.evaluation_output import to_dict, write
     from jepa_jax.analysis.images import ImageReader
     from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.showing import print_evaluation
@@ -65,7 +68,7 @@ def evaluate(
         seed=seed,
     )
     tables = [read(text) for text in (in_set, *outs)]
-    with console.status("evaluating"):
+    with contextlib.nullcontext() if as_json else console.status("evaluating"):
         result = judge(
             tables[0],
             tables[1:],
@@ -73,15 +76,20 @@ def evaluate(
             options=options,
             readers=ImageReader.all_of(tables, images or []),
         )
-    print_evaluation(console, result)
+    context = provenance() | {
+        "in": in_set,
+        "out": outs,
+        "reference": reference,
+        "null_directions": null_directions,
+        "reference_share": reference_share,
+        "resamples": resamples,
+        "seed": seed,
+    }
+    if as_json:
+        print(json.dumps(to_dict(result) | {"context": context}, indent=2))
+    else:
+        print_evaluation(console, result)
     if output is not None:
-        context = provenance() | {
-            "in": in_set,
-            "out": outs,
-            "reference": reference,
-            "null_directions": null_directions,
-            "reference_share": reference_share,
-            "resamples": resamples,
-            "seed": seed,
-        }
-        console.print(f"Written: {write(result, output, context)}/evaluation.json, .parquet, .md", soft_wrap=True)
+        folder = write(result, output, context)
+        if not as_json:
+            console.print(f"Written: {folder}/evaluation.json, .parquet, .md", soft_wrap=True)

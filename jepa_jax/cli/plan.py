@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -88,6 +89,7 @@ def plan(
     decoded: Annotated[
         float | None, typer.Option(help="Pictures that a core decodes in a second; by default as seen of such.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object of the same facts.")] = False,
 ) -> None:
     """Print what scoring would take: memory and arithmetic, and with --images hours, bytes and cores of a job."""
     import jax
@@ -127,7 +129,7 @@ def plan(
             mesh=mesh,
         ),
         compiled=compile,
-        report=lambda message: console.print(message, soft_wrap=True, markup=False),
+        report=lambda message: None if as_json else console.print(message, soft_wrap=True, markup=False),
     )
     facts = _facts(planned, score_only)
     if mesh is not None and target is not None:
@@ -139,7 +141,11 @@ def plan(
         assumed = PICTURE if picture is None else picture, DECODED if decoded is None else decoded
         predicted = (exact_sample + escalate * images, forward_rate) if amortised else ()
         _add_forecast(facts, Forecast(images, devices, rate, row, *assumed, cores, *predicted), price)
-    console.print(facts)
+    if as_json:
+        names, values = (list(column.cells) for column in facts.columns)
+        print(json.dumps(dict(zip(names, values, strict=True)), indent=2))
+    else:
+        console.print(facts)
 
 
 def _facts(plan: ScoringPlan, score_only: bool) -> Table:

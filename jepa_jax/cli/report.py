@@ -32,6 +32,9 @@ def report(
     complexity_images: Annotated[
         int, typer.Option(min=0, help="Images per set to measure complexity on; 0 for none.")
     ] = 1500,
+    extremes: Annotated[
+        int, typer.Option(min=0, help="Pictures at either end of the scores that the list of all images has.")
+    ] = 150,
     images: Annotated[
         list[str] | None, typer.Option(help="NAME=PATH: where a set's images are, if not where they were scored.")
     ] = None,
@@ -45,7 +48,7 @@ def report(
 
     require_packages()
     tables = [read_table(path, name=name, partial=partial) for name, path in map(named_path, directories)]
-    options = ReportOptions(title, group_by, per_shelf, groups, complexity_images)
+    options = ReportOptions(title, group_by, per_shelf, groups, complexity_images, extremes)
     readers = ImageReader.all_of(tables, images or [])
     target = output or Path(named_path(directories[0])[1]) / "report.html"
     with console.status("building the report"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -75,30 +76,54 @@ def print_conversion(console: Console, source: Any, encoder: Encoder, output: Pa
         console.print(tensors)
 
 
-def print_diagnosis(console: Console) -> bool:
-    """Versions, devices and the backend checks; returns whether all passed."""
-    facts = Table(show_header=False, box=None)
-    facts.add_row("python", f"{platform.python_version()} on {platform.platform()}")
-    for package in ("jepa-jax", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "pillow", "torch"):
+PACKAGES = ("jepa-jax", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "pillow", "torch")
+
+
+def diagnosis() -> dict[str, Any]:
+    """Versions, devices and the backend checks, and whether all of these passed: plain data."""
+    versions = {}
+    for package in PACKAGES:
         try:
-            facts.add_row(package, version(package))
+            versions[package] = version(package)
         except PackageNotFoundError:
-            facts.add_row(package, "not installed")
-    for device in jax.devices():
-        facts.add_row("device", f"{device.platform}: {device.device_kind}")
+            versions[package] = None
+    checks = check_backend(platform_of())
+    return {
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "packages": versions,
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "checks": [
+            {
+                "name": check.name,
+                "error": float(check.error) if math.isfinite(check.error) else None,
+                "tolerance": float(check.tolerance),
+                "right": bool(check.passed),
+            }
+            for check in checks
+        ],
+        "trusted": all(check.passed for check in checks),
+    }
+
+
+def print_diagnosis(console: Console, found: dict[str, Any]) -> None:
+    """What `diagnosis` found."""
+    facts = Table(show_header=False, box=None)
+    facts.add_row("python", found["python"])
+    for package, installed in found["packages"].items():
+        facts.add_row(package, installed or "not installed")
+    for device in found["devices"]:
+        facts.add_row("device", device)
     console.print(facts)
     checks = Table("check against NumPy float64", "relative error", "tolerance", "")
-    results = check_backend(platform_of())
-    for check in results:
-        verdict = "[green]right[/]" if check.passed else "[bold red]WRONG[/]"
-        checks.add_row(check.name, f"{check.error:.1e}", f"{check.tolerance:.0e}", verdict)
+    for check in found["checks"]:
+        verdict = "[green]right[/]" if check["right"] else "[bold red]WRONG[/]"
+        error = "not finite" if check["error"] is None else f"{check['error']:.1e}"
+        checks.add_row(check["name"], error, f"{check['tolerance']:.0e}", verdict)
     console.print(checks)
-    passed = all(check.passed for check in results)
-    if passed:
+    if found["trusted"]:
         console.print("This backend can be trusted.")
     else:
         console.print(
             "[bold red]This backend computes wrong numbers; jepa_jax refuses it.[/] Install another version of jax "
             f"and jaxlib into {sys.prefix} (0.10.2 is known to be wrong on CPUs)."
         )
-    return passed

@@ -26,45 +26,60 @@ def select(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Output of jepa-jax score.")],
     output: Annotated[Path, typer.Option(help="Directory for keys.txt, selection.parquet and selection.json.")],
     between: Annotated[
-        tuple[float, float] | None, typer.Option(help="Keep scores between two quantiles, such as 0.05 1.")
+        tuple[float, float] | None,
+        typer.Option(help="Keep scores between two quantiles: 0.05 1 leaves out the rarest 5%."),
     ] = None,
     against: Annotated[
         str | None, typer.Option(help="List what is unusual against this scored reference set, at --rate.")
     ] = None,
-    sample: Annotated[int | None, typer.Option(help="Draw so many images, weights exp(-score / temperature).")] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Draw so many images evenly over density: weights exp(-score / temperature).")
+    ] = None,
     rarest: Annotated[int, typer.Option(help="The k rarest, of each group.")] = 0,
     typical: Annotated[int, typer.Option(help="The k most typical, of each group.")] = 0,
-    rate: Annotated[float, typer.Option(help="With --against: false-alarm rate.")] = 0.05,
+    rate: Annotated[float, typer.Option(help="False-alarm rate. It takes 1 / rate reference images.")] = 0.05,
     false_discovery: Annotated[
-        bool, typer.Option(help="With --against: --rate is the share of false alarms among the listed.")
+        bool, typer.Option(help="--rate is the share of false alarms among the listed.")
     ] = False,
-    side: Annotated[SideChoice, typer.Option(help="With --against: which scores are unusual.")] = SideChoice.low,
-    keep: Annotated[bool, typer.Option(help="With --against: list the images that raise no alarm instead.")] = False,
+    side: Annotated[SideChoice, typer.Option(help="Which scores are unusual.")] = SideChoice.low,
+    keep: Annotated[bool, typer.Option(help="List the images that raise no alarm instead.")] = False,
     temperature: Annotated[
-        float | None, typer.Option(help="With --sample, nats; by default such that half of the images count.")
+        float | None, typer.Option(help="Nats; by default such that half of the images count.")
     ] = None,
     group_by: Annotated[
-        str | None, typer.Option(help="'folder', a column, or a pattern with a bracket over the keys.")
+        str | None,
+        typer.Option(
+            help="'folder', a column, or a pattern with a bracket over the keys, such as '^([a-z]+)_'. By default, "
+            "for --rarest and --typical, folder where there are several."
+        ),
     ] = None,
     column: Annotated[str, typer.Option(help="The score that decides.")] = "score",
     seed: Annotated[int, typer.Option(min=0, help="Of draws and ties.")] = 0,
     partial: Annotated[bool, typer.Option(help="Take an unfinished job as it is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print selection.json instead of words.")] = False,
 ) -> None:
-    """Choose images of a scored set by one rule: --between, --against, --sample, or --rarest and --typical."""
+    """Choose images of a scored set by one rule: --between, --against, --sample, or --rarest and --typical.
+
+    The directory gets keys.txt, which `jepa-jax score --keys` reads, selection.parquet with the reason of each choice,
+    and selection.json with the rule.
+    """
     from jepa_jax.analysis import selection
-    from jepa_jax.analysis.groups import group_names
+    from jepa_jax.analysis.groups import group_names, grouping
     from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.reference import ReferenceSplit
-    from jepa_jax.analysis.selection_output import write
+    from jepa_jax.analysis.selection_output import UNSURE, notes_of, require_new, write
     from jepa_jax.analysis.table import read_table
     from jepa_jax.errors import ArgumentError
+    from jepa_jax.paths import to_path
 
-    require_packages()
     given = [between is not None, against is not None, sample is not None, bool(rarest or typical)]
     if sum(given) != 1:
         raise ArgumentError(
             "give exactly one rule: --between LOW HIGH, --against REFERENCE, --sample COUNT, --rarest or --typical K."
         )
+    if sample is not None or (against is not None and false_discovery):
+        require_packages("analysis", ("scipy",))  # sorting asks for nothing
+    require_new(to_path(output))
     table = read_table(directory, partial=partial)
     if column not in table.scores:
         raise ArgumentError(f"column {column!r} is none of {', '.join(table.scores)}.")
@@ -90,8 +105,20 @@ def select(
         chosen = selection.by_extremes(scores, rarest=rarest, typical=typical, groups=groups)
     context: dict[str, Any] = {"directory": directory, "against": against, "column": column, "group_by": group_by}
     folder = write(chosen, table, output, groups=groups, context=context)
+    if as_json:
+        print((folder / "selection.json").read_text().rstrip())
+        return
     console.print(
         f"{len(chosen.rows):,} of {len(table):,} images: {folder}/keys.txt, selection.parquet", soft_wrap=True
     )
     for name, value in chosen.rule.items():
         console.print(f"  {name}: {value}", markup=False, soft_wrap=True)
+    if rarest or typical:
+        console.print(f"  grouped: {grouping(table, group_by, groups)}", markup=False, soft_wrap=True)
+    elif groups is not None:
+        said = f"{grouping(table, group_by, groups)}; recorded, and no part of the rule"
+        console.print(f"  grouped: {said}", markup=False, soft_wrap=True)
+    for note in notes_of(chosen, table):
+        console.print(f"Note: {note}", markup=False, soft_wrap=True)
+    if (folder / UNSURE).exists():
+        console.print(f"Their keys are in {folder}/{UNSURE}, for jepa-jax score --keys.", markup=False, soft_wrap=True)

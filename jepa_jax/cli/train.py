@@ -16,9 +16,11 @@ def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="Python file with a CONFIG, or a shipped name.")],
     data: Annotated[Path, typer.Option(help="The examples: x_train of an .npz file.")],
     output: Annotated[Path, typer.Option(help="Directory of the run; an unfinished run there is resumed.")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the config's own number.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the whole run; by default the config's own number.")
+    ] = None,
 ) -> None:
-    """Train an encoder by self-supervision; resumes where a killed run stopped."""
+    """Train an encoder by self-supervision; the same command goes on where a killed run stopped."""
     from jepa_jax.training.command import run_training
 
     run_training(console, config, data, to_path(output), steps)

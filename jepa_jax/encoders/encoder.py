@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +17,7 @@ from jepa_jax.encoders.parameters import Params, build_module, check_params, nam
 from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.encoders.vit import ViT
 from jepa_jax.errors import ArgumentError, CheckpointError
-from jepa_jax.images.layouts import misread
+from jepa_jax.images.layouts import is_one_picture, misread
 from jepa_jax.images.preprocessing import preprocess
 
 
@@ -48,21 +50,32 @@ class Encoder:
         with jax.default_matmul_precision("highest"):
             return _embed(self.function, self.params, images)
 
-    def preprocess(self, images: Sequence[Image.Image | np.ndarray] | np.ndarray) -> np.ndarray:
-        """Pictures to this encoder's input, float32 [B, H, W, 3], by its own recipe (see `preprocessing`).
+    def preprocess(self, images: Image.Image | np.ndarray | Sequence[Image.Image | np.ndarray]) -> np.ndarray:
+        """Pictures to this encoder's input, by its own recipe (see `preprocessing`).
 
         Args:
-            images: PIL images or uint8 arrays, or one array [B, H, W, C] or [B, H, W] of several.
+            images: one picture or many: a PIL image of any mode or a uint8 array [H, W], [H, W, 1], [H, W, 3] or
+                [H, W, 4]; a sequence of such, of any sizes; or one array [B, H, W, C] or [B, H, W] of several.
+
+        Returns:
+            float32 [B, side, side, 3], normalised; B is 1 for one picture.
 
         Raises:
-            ArgumentError: it is one picture, or could be one and many.
-            ImageError: an image cannot be used.
+            ArgumentError: an array's layout is not sure, such as [3, H, W]: its channels come first, or it is three
+                grey pictures.
+            ImageError: an image cannot be used; the message says which and why.
+
+        Example:
+            >>> import jepa_jax as jj
+            >>> import numpy as np
+            >>> encoder = jj.load_encoder("jepa-tiny")
+            >>> picture = np.zeros((40, 60, 3), np.uint8)
+            >>> encoder.preprocess(picture).shape
+            (1, 32, 32, 3)
+            >>> encoder.preprocess([picture, picture[:, :40]]).shape
+            (2, 32, 32, 3)
         """
-        if isinstance(images, Image.Image):
-            raise ArgumentError("images is one picture and no sequence of them; write [image].")
-        if isinstance(images, np.ndarray) and (problem := misread(images.shape)):
-            raise ArgumentError(f"images is an array of shape {images.shape}: {problem}.")
-        return preprocess(list(images), self.spec.preprocess)
+        return preprocess(_pictures(images), self.spec.preprocess)
 
     @property
     def null_direction_count(self) -> int:
@@ -87,6 +100,24 @@ class Encoder:
     def digest(self) -> str:
         """SHA-256 over all that decides a score (see `identity.digest`)."""
         return identity.digest(self.spec, named_arrays(self.params))
+
+
+def _pictures(images: Any) -> list[Image.Image | np.ndarray]:
+    """One picture or many as a list of pictures."""
+    if isinstance(images, Image.Image):
+        return [images]
+    if isinstance(images, (str, bytes, os.PathLike)):
+        raise ArgumentError(
+            f"images is {type(images).__name__}, no picture: open it with PIL.Image.open, or score a folder with "
+            "jepa_jax.score_folder."
+        )
+    if hasattr(images, "__array__"):  # NumPy's, JAX's and other libraries' arrays
+        images = np.asarray(images)
+        if is_one_picture(images.shape):
+            return [images]
+        if problem := misread(images.shape):
+            raise ArgumentError(f"images is an array of shape {images.shape}: {problem}.")
+    return [np.asarray(image) if isinstance(image, jax.Array) else image for image in images]
 
 
 @functools.partial(jax.jit, static_argnums=0)

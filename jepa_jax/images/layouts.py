@@ -28,3 +28,12 @@ def misread(shape: tuple[int, ...]) -> str | None:
             "write array.transpose(1, 2, 0)[None] for the one, array[..., None] for the many"
         )
     return None
+
+
+def is_one_picture(shape: tuple[int, ...]) -> bool:
+    """Whether a uint8 array of this shape is one picture [H, W] or [H, W, C], whoever hands it over.
+
+    ``[H, W, 3]`` is one: grey pictures of three pixels' width are nobody's. Where the first axis may be the channels
+    as well, as in ``[3, W, 3]``, it is not said what it is.
+    """
+    return len(shape) == 2 or (len(shape) == 3 and shape[-1] in CHANNELS and shape[0] not in CHANNELS)

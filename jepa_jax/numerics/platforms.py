@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import jax
-
 Platform = Literal["cpu", "gpu", "tpu"]
 """A choice by platform is one of speed, or of what exists there; every platform computes the same scores."""
 
@@ -33,6 +31,8 @@ def platform_of(devices: Iterable[Any] | None = None) -> Platform:
 
 
 def _default_device() -> Any:
+    import jax  # here, so that what only names platforms does not wait for it
+
     # A device, the name of a platform, or None.
     chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     if chosen is None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_jax.jacobian.function import Differentiable
 from jepa_jax.numerics.bases import complement_basis
@@ -15,6 +16,7 @@ from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.numerics.precision import LEVELS, NOISE, ROUNDING
 from jepa_jax.scoring.forward_error import FORWARD_UNITS, forward_error
 from jepa_jax.scoring.options import Numerics
+from jepa_jax.scoring.short_table import short_table
 from jepa_jax.spectrum import gaussian_score, jepa_score
 from jepa_jax.spectrum.error import LITTLE, most_noise_bias, noise_bias, predicted_error, spread_of
 from jepa_jax.spectrum.factor import Factor
@@ -50,7 +52,7 @@ class ScoreResult:
             does not change with the image all are clipped, and the score is ``log_volume_rank`` log(eps). The
             smallest values of published encoders are hundreds of times eps.
         level: [B], int32: at which level of precision the image was scored, as a place in
-            `jepa_jax.numerics.precision.LEVELS`.
+            `jepa_jax.numerics.precision.LEVELS`; `precision` has the names.
         listing_score: [B], nats. The paper's listing: all K values, clipped at eps. Where an encoder
             has null directions it carries their rounding noise. NaN where the score alone was asked for.
         singular_values: [B, K], descending, of the whole Jacobian; [B, 0] where the score alone was asked for.
@@ -69,6 +71,26 @@ class ScoreResult:
     embedding: jax.Array
     gaussian_score: jax.Array | None
     log_volume_rank: int
+
+    @property
+    def precision(self) -> np.ndarray:
+        """[B], text: at which level each image was scored, by the name that a score table has for it."""
+        return np.array(LEVELS)[np.asarray(self.level)]
+
+    def __repr__(self) -> str:
+        leaves = jax.tree.leaves(self)
+        if any(isinstance(leaf, jax.core.Tracer) or not hasattr(leaf, "shape") for leaf in leaves):
+            return f"ScoreResult(score={self.score!r}, ...)"  # within a program there are no numbers yet
+        if np.ndim(self.score) != 1:
+            return f"ScoreResult(score of shape {np.shape(self.score)}, log_volume_rank={self.log_volume_rank})"
+        columns = {"score": np.asarray(self.score), "score_error": np.asarray(self.score_error)}
+        columns |= {} if self.gaussian_score is None else {"gaussian_score": np.asarray(self.gaussian_score)}
+        columns |= {"precision": self.precision, "clipped": np.asarray(self.clipped)}
+        if not columns["clipped"].any():
+            del columns["clipped"]
+        images, total = len(columns["score"]), self.embedding.shape[-1]
+        of = f"{self.log_volume_rank} of {total} singular values"
+        return f"ScoreResult: {images:,} image{'s' * (images != 1)}, {of} in a score; nats\n{short_table(columns)}"
 
 
 class Measured(NamedTuple):

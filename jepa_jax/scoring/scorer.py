@@ -46,6 +46,17 @@ def score(
     Raises:
         ArgumentError: an argument is unfit; BackendError: the backend computes wrong numbers; OutOfMemoryError:
             not even one row of one image's Jacobian fits.
+
+    Example:
+        >>> import jepa_jax as jj
+        >>> import numpy as np
+        >>> encoder = jj.load_encoder("jepa-tiny")
+        >>> pictures = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
+        >>> result = jj.score(encoder, encoder.preprocess(pictures))
+        >>> result.score.shape, result.singular_values.shape == result.embedding.shape
+        ((2,), True)
+        >>> result.precision.tolist()
+        ['float32', 'float32']
     """
     return Scorer(encoder, **options)(batch)
 

@@ -26,6 +26,13 @@ def jepa_score(singular_values: jax.Array, null_directions: int = 0, eps: float 
 
     Returns:
         [...], nats.
+
+    Example:
+        >>> import jepa_jax as jj
+        >>> import numpy as np
+        >>> values = np.array([2.0, 1.0, 1e-9], np.float32)
+        >>> float(jj.jepa_score(values, null_directions=1)) == float(np.log(np.float32(2)))
+        True
     """
     singular_values = jnp.asarray(singular_values)
     count = singular_values.shape[-1]

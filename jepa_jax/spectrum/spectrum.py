@@ -27,6 +27,12 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
 
     Returns:
         [..., K], descending; zeros past the rank where D < K. In the Jacobian's dtype.
+
+    Example:
+        >>> import jepa_jax as jj
+        >>> import numpy as np
+        >>> jj.singular_values(np.diag([1.0, 3.0, 2.0]).astype(np.float32)).round(4).tolist()
+        [3.0, 2.0, 1.0]
     """
     jacobian = jnp.asarray(jacobian)
     if jacobian.ndim < 2 or not jnp.issubdtype(jacobian.dtype, jnp.floating):

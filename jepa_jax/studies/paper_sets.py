@@ -77,7 +77,7 @@ def read_set(text: str, count: int | None = None, *, label: str | None = None, s
     keys, images = [], []
     for index in indices[drawn_rows(len(indices), count, seed)]:
         try:
-            images.append(open_picture(source.read(int(index))))
+            images.append(open_picture(source.read(int(index)))[0])
         except UNREADABLE:
             continue  # a picture that cannot be read is no part of a study
         keys.append(source.keys[index])

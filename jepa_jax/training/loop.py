@@ -38,7 +38,13 @@ class CollapseWarning(UserWarning):
     """The embeddings occupy few of their dimensions: scores of such an encoder mean nothing."""
 
 
-def train(config: TrainingConfig, examples: np.ndarray, output: AnyPath, report: Report | None = None) -> State:
+def train(
+    config: TrainingConfig,
+    examples: np.ndarray,
+    output: AnyPath,
+    report: Report | None = None,
+    begin: Callable[[int], None] | None = None,
+) -> State:
     """Train, or go on with training, and leave the final state in ``output/checkpoints``.
 
     A run that was killed goes on from its last checkpoint and, on CPUs, ends bitwise equal to one that was not:
@@ -49,6 +55,7 @@ def train(config: TrainingConfig, examples: np.ndarray, output: AnyPath, report:
         examples: uint8 images [N, H, W, 3], or float32 vectors [N, D].
         output: directory of ``config.json``, ``metrics.jsonl`` and ``checkpoints/``; resumed if it has them.
         report: called with (step, metrics) at every line of metrics.
+        begin: called with the step that the run goes on from, 0 where it begins.
 
     Returns:
         The final state.
@@ -74,6 +81,8 @@ def train(config: TrainingConfig, examples: np.ndarray, output: AnyPath, report:
     if steps := saved_steps(checkpoints):
         state = restore_state(checkpoints, steps[-1], state)
     begun = int(state["step"])
+    if begin is not None:
+        begin(begun)
     metrics = MetricsFile(output / "metrics.jsonl", begun)
 
     step = jax.jit(

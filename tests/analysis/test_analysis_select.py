@@ -17,8 +17,16 @@ from scored_sets import SPEC, VIT, Quiet, draw_pictures
 import jepa_jax as jj
 from jepa_jax.analysis.conformal import flagged, p_values
 from jepa_jax.analysis.reference import ReferenceSplit
-from jepa_jax.analysis.selection import by_density, by_extremes, by_p_value, by_quantile
-from jepa_jax.analysis.table import read_table
+from jepa_jax.analysis.selection import (
+    by_density,
+    by_extremes,
+    by_p_value,
+    by_quantile,
+    unsure,
+    what_may_be_missed,
+)
+from jepa_jax.analysis.selection_output import write
+from jepa_jax.analysis.table import ScoreTable, read_table
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import open_source, run_job
@@ -124,7 +132,7 @@ def test_the_command_writes_lists_that_others_read(scored_sets: dict[str, Path],
     done = run("select", scored_sets["smooth"], "--output", out, "--rarest", "3", "--typical", "2")
     assert done.returncode == 0, done.stderr
     table = pq.read_table(out / "selection.parquet")
-    assert table.column_names == ["key", "path", "score", "group", "rank_in_group"]
+    assert table.column_names == ["key", "path", "score", "group", "rank_in_group", "reason"]
     assert (out / "keys.txt").read_text().splitlines() == table["key"].to_pylist()
     assert all(Path(path).is_file() for path in table["path"].to_pylist())
     rows = table.to_pylist()
@@ -136,6 +144,77 @@ def test_the_command_writes_lists_that_others_read(scored_sets: dict[str, Path],
     about = json.loads((out / "selection.json").read_text())
     assert about["of_images"] == 60
     assert about["rule"] == "extremes"
+    assert rows[0]["reason"] == "number 1 of 30 from the rarest in apples"
+    assert rows[4]["reason"] == "number 1 of 30 from the most typical in apples"
+    assert "grouped: by the first folder of the key, 2 groups (--group-by chooses another way)" in done.stdout
+    before = (out / "keys.txt").read_bytes()
+    again = run("select", scored_sets["smooth"], "--output", out, "--rarest", "1")
+    assert again.returncode == 2
+    assert "holds keys.txt of an earlier selection; name a new directory" in again.stderr
+    assert (out / "keys.txt").read_bytes() == before
+
+
+def test_sorting_needs_no_scikit_learn_and_json_is_json(scored_sets: dict[str, Path], tmp_path: Path):
+    hidden = "import sys; sys.modules |= dict.fromkeys(('sklearn', 'jinja2')); from jepa_jax.cli import main; main()"
+    command = ("select", scored_sets["rough"], "--output", tmp_path / "list", "--between", "0.1", "0.5", "--json")
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, *map(str, command)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    about = json.loads(done.stdout)
+    assert about == json.loads((tmp_path / "list" / "selection.json").read_text())
+    assert about["rule"] == "quantile"
+    reasons = pq.read_table(tmp_path / "list" / "selection.parquet")["reason"].to_pylist()
+    assert all("lies between" in reason for reason in reasons)
+
+
+def test_where_a_request_can_return_nothing_it_is_said(scored_sets: dict[str, Path]):
+    rough, smooth = (read_table(scored_sets[name]) for name in ("rough", "smooth"))
+    few = ReferenceSplit.of(smooth)
+    (note,) = by_p_value(rough, few, 0.01).notes
+    assert note == (
+        "60 reference images give p-values in steps of 1/61, which is above the rate 0.01: an image beyond all of "
+        "them is listed in 61% of the cases, by a draw, and no other ever is. 99 reference images or more decide it."
+    )
+    assert by_p_value(rough, few, 0.02).notes == ()
+    (note,) = by_p_value(rough, few, 0.01, false_discovery=True).notes
+    assert "about 99 of the 60 images must lie beyond all of them before any is listed" in note
+    assert by_extremes(np.arange(5.0), rarest=4, typical=4).notes == (
+        "1 group has fewer than 8 images: all of them are listed.",
+    )
+
+
+def predicted_table() -> ScoreTable:
+    """100 images, scores 0 to 99; every second one is predicted, with an interval of 3 nats on either side."""
+    scores = np.arange(100.0)
+    predicted = np.arange(100) % 2 == 0
+    intervals = np.where(predicted[:, None], np.stack([scores - 3, scores + 3], axis=1), np.nan)
+    intervals[40] = [-np.inf, np.inf]
+    methods = np.where(predicted, "amortised", "exact").astype(object)
+    keys = np.array([f"{i:03d}.png" for i in range(100)], object)
+    unfamiliar = np.arange(100) == 40
+    return ScoreTable(
+        "p", "/p", keys, {"score": scores}, groups={"method": methods}, intervals=intervals, unfamiliar=unfamiliar
+    )
+
+
+def test_what_a_selection_by_predicted_scores_may_have_missed(tmp_path: Path):
+    table = predicted_table()
+    rarest = by_extremes(table.scores["score"], rarest=10)  # the cut is at 9
+    assert unsure(rarest, table).tolist() == [6, 8, 10, 12, 40]
+    assert what_may_be_missed(rarest, table) == (
+        "50 of 100 scores are predicted from one forward pass. The intervals of 5 reach across the cut: exact scores "
+        "may take 2 of the chosen out and 3 others in."
+    )
+    folder = write(rarest, table, tmp_path / "list")
+    assert (folder / "unsure.txt").read_text().split() == ["006.png", "008.png", "010.png", "012.png", "040.png"]
+    assert json.loads((folder / "selection.json").read_text())["notes"] == [what_may_be_missed(rarest, table)]
+    quantile = by_quantile(table.scores["score"], 0, 0.495)  # the cut is at 49.005; nothing ends at 0
+    assert unsure(quantile, table).tolist() == [40, 48, 50, 52]
+    drawn = by_density(table.scores["score"], 5)
+    assert (what_may_be_missed(drawn, table) or "").endswith("the weights of the draw are as unsure as they.")
+    exact = table.take(~table.predicted)
+    assert what_may_be_missed(by_extremes(exact.scores["score"], rarest=3), exact) is None
 
 
 def test_a_selection_can_be_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

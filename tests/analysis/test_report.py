@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from report_pages import unpacked
 from scored_sets import SPEC, VIT, Quiet
 
 import jepa_jax as jj
@@ -25,6 +26,7 @@ from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.report import ReportOptions, build_report
 from jepa_jax.analysis.report.charts import Axis, number, round_values
 from jepa_jax.analysis.report.figures import histogram
+from jepa_jax.analysis.report.pictures import SIDE
 from jepa_jax.analysis.table import ScoreTable, read_table
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.parameters import initialize_params
@@ -305,6 +307,9 @@ def test_a_hundred_thousand_rows_stay_small(scored_sets: dict[str, Path], tmp_pa
     page = build_report([read_table(directory)], readers={"big": reader})
     assert len(page.encode()) < 20e6
     assert page.count("data:image/webp") == 13 * 3 * 8  # all images and twelve groups, three shelves of eight
+    facts = unpacked(page)
+    assert len(facts["keys"]) == len(facts["scores"]) == count
+    assert len(facts["pictures"]) >= 250  # of the 300 at both ends, those that are not in the gallery
     assert "100\N{NARROW NO-BREAK SPACE}000" in page
 
 
@@ -328,4 +333,4 @@ def test_thumbnails_are_small_pictures(page: Path):
     assert len(data) > 60
     for text in data[:5]:
         with Image.open(io.BytesIO(base64.b64decode(text))) as picture:
-            assert max(picture.size) <= 160
+            assert max(picture.size) <= SIDE

@@ -119,7 +119,9 @@ def test_doctor_fails_on_a_lying_backend(monkeypatch: pytest.MonkeyPatch, capsys
     from rich.console import Console
 
     monkeypatch.setattr(reporting, "check_backend", lambda platform: [Check("softmax", error=0.2, tolerance=1e-5)])
-    assert not reporting.print_diagnosis(Console())
+    found = reporting.diagnosis()
+    assert not found["trusted"]
+    reporting.print_diagnosis(Console(), found)
     assert "WRONG" in capsys.readouterr().out
 
 
@@ -154,6 +156,8 @@ def test_jepa_jax_never_imports_torch():
         (("study", "synthetic", "--output", "out"), "matplotlib", "study"),
         (("study", "card", "--cifar10", "a.npz", "--outliers", "b.npz"), "matplotlib", "study"),
         (("evaluate", "--in", "a", "--out", "b"), "sklearn", "analysis"),
+        (("report", "a"), "jinja2", "analysis"),
+        (("demo", "--output", "a"), "skimage", "demo"),
     ],
 )
 def test_an_extra_that_is_not_installed_is_named(
@@ -165,4 +169,6 @@ def test_an_extra_that_is_not_installed_is_named(
         [sys.executable, "-c", program, *command], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 2
-    assert f"this command needs {missing}: pip install 'jepa-jax[{extra}]'" in " ".join(done.stderr.split())
+    called = {"sklearn": "scikit-learn", "scipy": "SciPy", "jinja2": "Jinja2", "skimage": "scikit-image"}
+    message = f"this needs {called.get(missing, missing)}, not installed here: pip install 'jepa-jax[{extra}]'."
+    assert message in " ".join(done.stderr.split())

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -166,15 +167,42 @@ def test_an_array_that_is_no_sure_batch(shape: tuple[int, ...], message: str, tm
     refused(tmp_path / "a.npy", message)
     np.savez_compressed(tmp_path / "a.npz", images=array)
     refused(tmp_path / "a.npz", message)
+    encoder = tiny_encoder()
+    if array.ndim == 2 or array.shape[-1] in (1, 3, 4):  # handed over in Python it is one picture, and nothing else
+        np.testing.assert_array_equal(encoder.preprocess(array), encoder.preprocess(array[None]))
+        return
     with pytest.raises(jj.ArgumentError, match=message):
-        tiny_encoder().preprocess(array)
+        encoder.preprocess(array)
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 3), (1, 40, 3), (4, 40, 4), (3, 40, 30), (4, 40, 30), (2, 3, 40, 30)])
+def test_preprocess_refuses_what_it_would_misread(shape: tuple[int, ...]):
+    with pytest.raises(jj.ArgumentError, match=r"images is an array of shape .*(channels|one picture)"):
+        tiny_encoder().preprocess(np.zeros(shape, np.uint8))
+
+
+def test_preprocess_takes_one_or_many():
+    encoder = tiny_encoder()
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 256, (40, 30, 3), np.uint8)
+    one = encoder.preprocess([array])
+    assert one.shape[0] == 1
+    for same in (array, jnp.asarray(array), Image.fromarray(array), (array,), [jnp.asarray(array)], array[None]):
+        np.testing.assert_array_equal(encoder.preprocess(same), one)  # pyright: ignore[reportArgumentType]
+    grey = rng.integers(0, 256, (5, 40, 30), np.uint8)
+    np.testing.assert_array_equal(encoder.preprocess(grey), encoder.preprocess(list(grey)))
+    np.testing.assert_array_equal(encoder.preprocess(grey[0]), encoder.preprocess([grey[0]]))
+    for path in ("a.jpg", Path("a.jpg"), b"\x89PNG"):
+        with pytest.raises(jj.ArgumentError, match=r"no picture: open it with PIL\.Image\.open"):
+            encoder.preprocess(path)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(jj.ImageError, match=r"images\[0\]: .* float32; pass uint8"):
+        encoder.preprocess(one)
 
 
 def test_the_remedies_are_remedies(tmp_path: Path):
     array = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
     encoder = tiny_encoder()
-    with pytest.raises(jj.ArgumentError, match=r"one picture and no sequence of them; write \[image\]"):
-        encoder.preprocess(Image.fromarray(array))  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(encoder.preprocess(Image.fromarray(array)), encoder.preprocess([array]))
     np.testing.assert_array_equal(encoder.preprocess(array[None]), encoder.preprocess([array]))
     np.save(tmp_path / "a.npy", array[None])
     np.testing.assert_array_equal(open_source(tmp_path / "a.npy").read(0), array)

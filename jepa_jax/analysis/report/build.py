@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 
 from jepa_jax._version import __version__
-from jepa_jax.analysis import complexity
 from jepa_jax.analysis.agreement import EXTREME_SHARE, agreements
 from jepa_jax.analysis.groups import group_names
 from jepa_jax.analysis.images import ImageReader
+from jepa_jax.analysis.looks import RULES, Look, look_at
+from jepa_jax.analysis.near_duplicates import compared_rows, near_duplicates
 from jepa_jax.analysis.report import figures
 from jepa_jax.analysis.report.charts import Chart, number
-from jepa_jax.analysis.report.gallery import galleries
+from jepa_jax.analysis.report.explorer import Listing, listing
+from jepa_jax.analysis.report.gallery import choose, galleries
 from jepa_jax.analysis.report.names import bdi, isolated
+from jepa_jax.analysis.report.pictures import MOST_BYTES, read_pictures
 from jepa_jax.analysis.table import ScoreTable, drawn_rows
 from jepa_jax.errors import ArgumentError
 
@@ -37,7 +40,10 @@ class ReportOptions:
         group_by: see `groups.group_names`.
         per_shelf: thumbnails in a row of the gallery.
         most_groups: groups in the gallery, the largest first.
-        complexity_images: images per set that complexity is measured on; 0 for none.
+        complexity_images: images per set, drawn at random, that complexity is measured on, and of which those that
+            are dark, blank, blurred or tiny are counted; 0 for none.
+        extremes: rarest images, and as many most typical ones, whose pictures the list of all images has; fewer where
+            the page would grow over 20 MB.
     """
 
     title: str = "How typical are these images?"
@@ -45,6 +51,7 @@ class ReportOptions:
     per_shelf: int = 8
     most_groups: int = 12
     complexity_images: int = 1500
+    extremes: int = 150
 
 
 def build_report(
@@ -116,16 +123,81 @@ def _content(tables: Sequence[ScoreTable], options: ReportOptions, given: Mappin
     for table in tables:
         by_encoder[table.encoder_id].append(table)
     pairs = agreements(tables)
+    sets = [_set(table, readers[table.name], options, i, len(tables)) for i, table in enumerate(tables)]
     return {
         "facts": [_facts(table) for table in tables],
         "histograms": _numbered([figures.histogram(group) for group in by_encoder.values()]),
         "spectra": _numbered([chart for table in tables if (chart := figures.spectrum(table)) is not None]),
-        "complexities": _numbered(_complexities(tables, readers, options)),
-        "galleries": [_gallery(table, readers[table.name], options, i) for i, table in enumerate(tables)],
+        "complexities": _numbered([one.complexity for one in sets if one.complexity is not None]),
+        "galleries": [one.gallery for one in sets],
+        "listings": [one.listing for one in sets],
+        "conditions": [one.condition for one in sets],
+        "rules": RULES,
         "agreements": pairs,
         "extreme_share": EXTREME_SHARE,
         "rank_charts": [figures.ranks_of(pair, i) for i, pair in enumerate(pairs)],
         "failures": [_failures(table) for table in tables if table.failures],
+        "whole": all(table.manifest.get("complete", True) for table in tables),
+    }
+
+
+@dataclass(frozen=True)
+class _Set:
+    """What is shown of one table."""
+
+    gallery: dict[str, Any]
+    listing: Listing
+    complexity: Chart | None
+    condition: dict[str, Any]
+
+
+def _set(table: ScoreTable, reader: ImageReader | None, options: ReportOptions, index: int, sets: int) -> _Set:
+    names = group_names(table, options.group_by)
+    scores = table.scores["score"]
+    alike = [] if table.embedding is None else near_duplicates(table.embedding, scores)
+    choice = choose(table, names, alike, per_shelf=options.per_shelf, most_groups=options.most_groups)
+    in_gallery = [row for _, shelves in choice.values() for _, _, rows in shelves for row in rows]
+    order = np.argsort(scores, kind="stable")
+    ends = np.stack([order, order[::-1]], axis=1)[: min(options.extremes, (len(order) + 1) // 2)].ravel().tolist()
+    pictures = read_pictures(reader, table, list(dict.fromkeys(in_gallery + ends)), MOST_BYTES // sets)
+    drawn = drawn_rows(len(table), options.complexity_images)
+    looks: list[Look | None] = [None] * len(drawn)
+    if reader is not None and options.complexity_images:
+        looks = look_at(reader, [str(key) for key in table.keys[drawn]])
+    bits = np.array([np.nan if look is None else look.bits for look in looks])
+    faults = {row: shown.faults for row, shown in pictures.items()}
+    faults |= {int(row): look.faults for row, look in zip(drawn, looks, strict=True) if look is not None}
+    total = 0 if names is None else len(set(names))
+    gallery = {
+        "name": table.name,
+        "groups": galleries(table, choice, pictures, alike, f"gallery-{index}"),
+        "left_out": max(0, total - options.most_groups),
+        "pictures": reader is not None,
+        "unread": reader is not None and any(row not in pictures for row in in_gallery),
+    }
+    return _Set(
+        gallery,
+        listing(table, pictures, set(in_gallery) & set(pictures), alike, faults, names),
+        figures.against_complexity(table, drawn, bits),
+        _condition(table, looks, alike),
+    )
+
+
+def _condition(table: ScoreTable, looks: Sequence[Look | None], alike: Sequence[np.ndarray]) -> dict[str, Any]:
+    """How many pictures are dark, blank and so on, and how many are near-duplicates, in words that say of how many."""
+    seen = [look for look in looks if look is not None]
+    counts = collections.Counter(word for look in seen for word in look.faults)
+    compared = len(compared_rows(table.scores["score"]))
+    return {
+        "name": table.name,
+        "seen": number(len(seen), 0),
+        "all": len(seen) == len(table),
+        "counts": [(word, number(counts[word], 0), RULES[word]) for word in RULES] if seen else [],
+        "embedding": table.embedding is not None,
+        "groups": number(len(alike), 0),
+        "alike": number(sum(map(len, alike)), 0),
+        "compared": number(compared, 0),
+        "compared_all": compared == len(table),
     }
 
 
@@ -141,6 +213,7 @@ def _facts(table: ScoreTable) -> dict[str, Any]:
         "precision": pinned.get("precision", ""),
         "views of each image": pinned["views"] if pinned.get("views", 1) > 1 else "",
         "singular values in the score": _rank(table),
+        "scores": _methods(table),
         "images from": table.origin,
         "device": table.manifest.get("device", ""),
         "jepa_jax, jax": ", ".join(str(pinned[name]) for name in ("jepa_jax", "jax") if name in pinned),
@@ -160,46 +233,21 @@ def _facts(table: ScoreTable) -> dict[str, Any]:
     }
 
 
+def _methods(table: ScoreTable) -> str:
+    """How many scores are exact, predicted, and of unfamiliar images; empty where all are exact."""
+    if "method" not in table.groups:
+        return ""
+    predicted = int(table.predicted.sum())
+    unfamiliar = 0 if table.unfamiliar is None else int(table.unfamiliar.sum())
+    said = f"{number(len(table) - predicted, 0)} exact, {number(predicted, 0)} predicted from one forward pass"
+    return said + (f"; {number(unfamiliar, 0)} of unfamiliar images" if unfamiliar else "")
+
+
 def _rank(table: ScoreTable) -> str:
     if table.singular_values is None:
         return ""
     total = table.singular_values.shape[1]
     return f"{total - table.null_directions} of {total}"
-
-
-def _gallery(table: ScoreTable, reader: ImageReader | None, options: ReportOptions, index: int) -> dict[str, Any]:
-    names = group_names(table, options.group_by)
-    groups = galleries(
-        table,
-        names,
-        reader,
-        per_shelf=options.per_shelf,
-        most_groups=options.most_groups,
-        prefix=f"gallery-{index}",
-    )
-    total = 0 if names is None else len(set(names))
-    return {
-        "name": table.name,
-        "groups": groups,
-        "left_out": max(0, total - options.most_groups),
-        "pictures": reader is not None,
-    }
-
-
-def _complexities(
-    tables: Sequence[ScoreTable], readers: dict[str, ImageReader | None], options: ReportOptions
-) -> list[Chart]:
-    charts = []
-    for table in tables:
-        reader = readers[table.name]
-        if reader is None or not options.complexity_images:
-            continue
-        rows = drawn_rows(len(table), options.complexity_images)
-        bits = complexity.measure(reader, [str(key) for key in table.keys[rows]])
-        chart = figures.against_complexity(table, rows, bits)
-        if chart is not None:
-            charts.append(chart)
-    return charts
 
 
 def _failures(table: ScoreTable) -> dict[str, Any]:

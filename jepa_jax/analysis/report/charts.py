@@ -103,6 +103,15 @@ class Spot:
 
 
 @dataclass(frozen=True)
+class Point:
+    """What a pointer shows near a dot, at shares of both axes from the lower left, per cent."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Chart:
     """A chart with its words: a summary for who cannot see it, a caption, the numbers as a table."""
 
@@ -117,6 +126,7 @@ class Chart:
     spots: tuple[Spot, ...] = ()
     header: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = field(default=())
+    points: tuple[Point, ...] = ()
 
 
 def line(x: Axis, y: Axis, xs: np.ndarray, ys: np.ndarray) -> str:
@@ -138,6 +148,12 @@ def steps(x: Axis, y: Axis, edges: np.ndarray, heights: np.ndarray, *, closed: b
 def dots(x: Axis, y: Axis, xs: np.ndarray, ys: np.ndarray) -> str:
     """Lines of no length: round caps of a fixed width make them dots in a stretched square."""
     return "".join(f"M{point}h0" for point in _points(x, y, xs, ys))
+
+
+def points(x: Axis, y: Axis, xs: np.ndarray, ys: np.ndarray, texts: Sequence[str]) -> tuple[Point, ...]:
+    """A text for each dot of `dots`, from left to right."""
+    shares = zip(x.place(xs), y.place(ys), texts, strict=True)
+    return tuple(sorted((Point(round(100 * a, 1), round(100 * b, 1), t) for a, b, t in shares), key=lambda p: p.x))
 
 
 def rule(x: Axis, value: float) -> str:

@@ -19,6 +19,7 @@ from jepa_jax.analysis.report.charts import (
     dots,
     line,
     number,
+    points,
     rule,
     spread,
     steps,
@@ -47,7 +48,11 @@ def histogram(tables: Sequence[ScoreTable], column: str = "score") -> Chart:
     alone = len(tables) == 1
     marks = _zones(x, y, edges, shares[0], values[0]) if alone else []
     keys = (
-        [Key("area", "rare", "rarest 5%"), Key("area", "typical", "most typical 5%"), Key("rule", "ink", "median")]
+        [
+            Key("area", "rare", "rarest 5%, to the nearest column"),
+            Key("area", "typical", "most typical 5%, likewise"),
+            Key("rule", "ink", "median"),
+        ]
         if alone
         else []
     )
@@ -79,8 +84,8 @@ def histogram(tables: Sequence[ScoreTable], column: str = "score") -> Chart:
         "; ".join(
             f"{row[0]}: {row[1]} images, median {row[5]}, 90% between {row[3]} and {row[7]} nats" for row in rows
         ),
-        "Each column is the share of a set's images with a score in that range; the line marks the median. "
-        "Further right is denser: more typical of what the encoder was trained on.",
+        "Each column is the share of a set's images with a score in that range; a dashed line marks a median. "
+        "Further right is a larger log-volume, which is read as more typical of what the encoder was trained on.",
         x,
         y,
         tuple(marks),
@@ -96,6 +101,10 @@ def spectrum(table: ScoreTable) -> Chart | None:
     spectra = table.structural_spectrum
     if spectra is None or spectra.shape[1] < 2:
         return None
+    known = np.isfinite(spectra[:, 0])  # a predicted score has none
+    missing = int(len(known) - known.sum())
+    if missing:
+        table, spectra = table.take(known), spectra[known]
     scores = table.scores["score"]
     tails = {"rare": scores <= np.quantile(scores, TAIL), "typical": scores >= np.quantile(scores, 1 - TAIL)}
     some = drawn_rows(len(table), MOST_SPECTRA)
@@ -122,9 +131,11 @@ def spectrum(table: ScoreTable) -> Chart | None:
         f"{len(ranks)} singular values per image. The median of the largest is {_short(median[0])}, of the smallest "
         f"{_short(median[-1])}. Among the rarest images the smallest is {_short(medians['rare'][-1])}, among the most "
         f"typical {_short(medians['typical'][-1])}.",
-        "Bands hold the middle 50% and 90% of the images at each rank; the score is the area under an image's curve. "
+        "Bands hold the middle 50% and 90% of the images at each rank; the score is the sum of the logs of an image's "
+        "values. "
         + (f"{nulls} of {nulls + len(ranks)}, zero by the encoder's construction, left out. " if nulls else "")
-        + (f"Bands are over {MOST_SPECTRA:,} images drawn at random." if len(table) > MOST_SPECTRA else ""),
+        + (f"Bands are over {MOST_SPECTRA:,} images drawn at random. " if len(table) > MOST_SPECTRA else "")
+        + (f"{missing:,} images whose scores are predicted have no spectrum." if missing else ""),
         x,
         y,
         marks,
@@ -156,7 +167,7 @@ def spectrum(table: ScoreTable) -> Chart | None:
 def against_complexity(table: ScoreTable, rows: np.ndarray, bits: np.ndarray) -> Chart | None:
     """Scores of some rows against their JPEG bits per pixel."""
     known = np.isfinite(bits)
-    scores, bits = table.scores["score"][rows][known], bits[known]
+    scores, bits, keys = table.scores["score"][rows][known], bits[known], table.keys[rows][known]
     if len(bits) < 10 or np.ptp(bits) == 0:
         return None
     correlation = spearman(bits, scores)
@@ -175,7 +186,8 @@ def against_complexity(table: ScoreTable, rows: np.ndarray, bits: np.ndarray) ->
         f"Score against image complexity, {isolated(table.name)}",
         f"Spearman rank correlation {number(correlation, 2)} over {len(bits):,} images: the score {words} complexity.",
         f"Spearman {number(correlation, 2)} over {len(bits):,} images: the score {words} complexity{direction}. "
-        "Bits per pixel are those of what the encoder sees. The line joins medians of equal shares of the images.",
+        "Bits per pixel are those of what the encoder sees. The line joins medians of equal shares of the images."
+        + (f" Dots are {MOST_DOTS:,} of them, drawn at random." if len(bits) > MOST_DOTS else ""),
         x,
         y,
         (
@@ -185,6 +197,16 @@ def against_complexity(table: ScoreTable, rows: np.ndarray, bits: np.ndarray) ->
         (Key("dots", "ink", "an image"), Key("line", "accent", "median")),
         header=("bits per pixel", "median score"),
         rows=tuple((number(a, 2), number(b)) for a, b in zip(middle_x, middle_y, strict=True)),
+        points=points(
+            x,
+            y,
+            bits[shown],
+            scores[shown],
+            [
+                f"{isolated(str(keys[i]))}: {number(float(bits[i]), 2)} bits, score {number(float(scores[i]))}"
+                for i in shown
+            ],
+        ),
     )
 
 
@@ -197,12 +219,20 @@ def ranks_of(pair: Agreement, index: int) -> Chart:
         f"{isolated(pair.first)} and {isolated(pair.second)}",
         f"Spearman {number(pair.spearman, 2)} over {pair.count:,} images; {pair.rare_overlap:.0%} of the rarest and "
         f"{pair.typical_overlap:.0%} of the most typical 5% are shared.",
-        f"Each dot is an image at its percentile under both models. Spearman {number(pair.spearman, 2)}.",
+        f"Each dot is an image at its percentile under both models. Spearman {number(pair.spearman, 2)}."
+        + (f" Dots are {MOST_DOTS:,} of them, drawn at random." if pair.count > MOST_DOTS else ""),
         x,
         y,
         (
             Mark("rule", "faint", f"M0 {1000}L1000 0"),
             Mark("dots", "accent", dots(x, y, pair.ranks[shown, 0], pair.ranks[shown, 1])),
+        ),
+        points=points(
+            x,
+            y,
+            pair.ranks[shown, 0],
+            pair.ranks[shown, 1],
+            [f"{isolated(pair.keys[i])}: {pair.ranks[i, 0]:.1f}% and {pair.ranks[i, 1]:.1f}%" for i in shown],
         ),
     )
 

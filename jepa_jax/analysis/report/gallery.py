@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from jepa_jax.analysis.groups import rows_by_group
-from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.report.charts import number
 from jepa_jax.analysis.report.names import isolated
+from jepa_jax.analysis.report.pictures import Shown
 from jepa_jax.analysis.table import ScoreTable
-
-THUMBNAIL_SIDE = 160
-WEBP_QUALITY = 60
-"""A thumbnail takes about 4 kB."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image: its thumbnail as a data URI, or none where it cannot be read."""
+    """One image: its picture as a data URI, or none where it cannot be read.
+
+    Attributes:
+        key: of the image.
+        score: as text.
+        percentile: of its rank.
+        rank: how many images are rarer.
+        picture: a data URI.
+        alt: the image in words.
+        notes: what else is to be said, such as how many near-duplicates it stands for.
+    """
 
     key: str
     score: str
     percentile: float
+    rank: int
     picture: str | None
     alt: str
+    notes: str
 
 
 @dataclass(frozen=True)
@@ -54,51 +59,70 @@ class Group:
     shelves: tuple[Shelf, ...]
 
 
-def galleries(
-    table: ScoreTable,
-    names: np.ndarray | None,
-    reader: ImageReader | None,
-    *,
-    per_shelf: int,
-    most_groups: int,
-    prefix: str,
-    workers: int = 2,
-) -> list[Group]:
-    """All images, then every group, the largest first.
+Choice = dict[str, tuple[np.ndarray, list[tuple[str, str, list[int]]]]]
+"""Rows of a group, and what is shown of it: title, tone and rows of each shelf; by the group's name."""
+
+
+def choose(
+    table: ScoreTable, names: np.ndarray | None, alike: Sequence[np.ndarray], *, per_shelf: int, most_groups: int
+) -> Choice:
+    """What the gallery shows: all images, then every group, the largest first.
 
     Args:
         table: scored images.
         names: [N] group of each image, or None.
-        reader: of the pictures; without it the gallery shows keys alone.
+        alike: groups of near-duplicates; of each the rarest alone is shown, in any one shelf.
         per_shelf: tiles in a row.
         most_groups: groups shown beside all images.
-        prefix: of the groups' anchors.
-        workers: threads that make thumbnails.
     """
     groups = {"All images": np.arange(len(table))}
     if names is not None:
         groups |= dict(list(rows_by_group(names).items())[:most_groups])
+    family = np.arange(len(table))
+    for members in alike:
+        family[members] = members[0]
     scores = table.scores["score"]
-    order = np.argsort(scores, kind="stable")
-    percentile = np.empty(len(table))
-    percentile[order] = (np.arange(len(table)) + 0.5) / len(table) * 100
-    chosen = {name: _choose(scores, rows, per_shelf, name) for name, rows in groups.items()}
-    wanted = sorted({int(row) for shelves in chosen.values() for _, _, rows in shelves for row in rows})
-    pictures = _pictures(reader, table, wanted, workers)
+    return {name: (rows, _shelves(scores, rows, family, per_shelf, name)) for name, rows in groups.items()}
+
+
+def galleries(
+    table: ScoreTable, choice: Choice, pictures: Mapping[int, Shown], alike: Sequence[np.ndarray], prefix: str
+) -> list[Group]:
+    """The groups as the page shows them.
+
+    Args:
+        table: scored images.
+        choice: of `choose`.
+        pictures: of the rows that have one.
+        alike: groups of near-duplicates.
+        prefix: of the groups' anchors.
+    """
+    scores = table.scores["score"]
+    rank = np.empty(len(table), int)
+    rank[np.argsort(scores, kind="stable")] = np.arange(len(table))
     low, high = float(scores.min()), float(scores.max())
+    others = {int(row): len(members) - 1 for members in alike for row in members}
 
     def tile(row: int) -> Tile:
-        score = number(float(scores[row]))
+        score, percentile = number(float(scores[row])), (rank[row] + 0.5) / len(table) * 100
+        shown, notes = pictures.get(row), []
+        if row in others:
+            notes.append(f"and {others[row]} near-duplicate{'s' * (others[row] != 1)}")
+        notes += [] if shown is None else shown.faults
+        if table.predicted[row]:
+            notes.append("predicted")
         return Tile(
             str(table.keys[row]),
             score,
-            round(float(percentile[row]), 2),
-            pictures[row],
-            f"{isolated(str(table.keys[row]))}, score {score}, percentile {percentile[row]:.1f}",
+            round(float(percentile), 2),
+            int(rank[row]),
+            None if shown is None else shown.uri,
+            f"{isolated(str(table.keys[row]))}, score {score}, percentile {percentile:.1f}",
+            ", ".join(notes),
         )
 
     built = []
-    for i, (name, rows) in enumerate(groups.items()):
+    for i, (name, (rows, shelves)) in enumerate(choice.items()):
         quantiles = np.quantile(scores[rows], [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1])
         built.append(
             Group(
@@ -107,18 +131,22 @@ def galleries(
                 number(len(rows), 0),
                 number(float(quantiles[3])),
                 tuple(round(100 * float(q - low) / ((high - low) or 1), 2) for q in quantiles),
-                tuple(Shelf(title, tone, tuple(map(tile, picked))) for title, tone, picked in chosen[name]),
+                tuple(Shelf(title, tone, tuple(map(tile, picked))) for title, tone, picked in shelves),
             )
         )
     return built
 
 
-def _choose(scores: np.ndarray, rows: np.ndarray, count: int, name: str) -> list[tuple[str, str, list[int]]]:
+def _shelves(
+    scores: np.ndarray, rows: np.ndarray, family: np.ndarray, count: int, name: str
+) -> list[tuple[str, str, list[int]]]:
     """Rows of the three shelves; a small group shares its images out instead of repeating them."""
     ordered = rows[np.argsort(scores[rows], kind="stable")]
-    count = min(count, max(1, len(rows) // 3)) if len(rows) >= 3 else len(rows)
-    if len(rows) < 3:
+    _, first = np.unique(family[ordered], return_index=True)
+    ordered = ordered[np.sort(first)]
+    if len(ordered) < 3:
         return [("All, rarest first", "middle", ordered.tolist())]
+    count = min(count, max(1, len(ordered) // 3))
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     middle = ordered[count : len(ordered) - count]
     random = np.random.default_rng(seed).choice(middle, min(count, len(middle)), replace=False)
@@ -127,21 +155,3 @@ def _choose(scores: np.ndarray, rows: np.ndarray, count: int, name: str) -> list
         ("Random", "middle", random.tolist()),
         ("Most typical", "typical", ordered[::-1][:count].tolist()),
     ]
-
-
-def _pictures(
-    reader: ImageReader | None, table: ScoreTable, rows: Sequence[int], workers: int
-) -> dict[int, str | None]:
-    if reader is None:
-        return dict.fromkeys(rows)
-    with ThreadPoolExecutor(workers) as pool:
-        return dict(zip(rows, pool.map(lambda row: _data_uri(reader, str(table.keys[row])), rows), strict=True))
-
-
-def _data_uri(reader: ImageReader, key: str) -> str | None:
-    picture = reader.thumbnail(key, THUMBNAIL_SIDE)
-    if picture is None:
-        return None
-    sink = io.BytesIO()
-    picture.save(sink, "WEBP", quality=WEBP_QUALITY, method=4)
-    return "data:image/webp;base64," + base64.b64encode(sink.getvalue()).decode()
