@@ -87,7 +87,7 @@ def baselines(samples: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
     from scipy.stats import multivariate_normal
     from sklearn.neighbors import NearestNeighbors
 
-    normal = multivariate_normal(samples.mean(axis=0), np.cov(samples.T))
+    normal = multivariate_normal(samples.mean(axis=0), np.cov(samples.T))  # pyright: ignore[reportArgumentType]
     distances = NearestNeighbors(n_neighbors=20).fit(samples).kneighbors(points)[0][:, -1]
     return {"fitted_gaussian": normal.logpdf(points), "knn": -samples.shape[1] * np.log(distances)}
 

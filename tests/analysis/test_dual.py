@@ -103,8 +103,10 @@ def test_the_statistics_are_their_formulas():
     for first, one in ((-1, 0.7), (1, 0.1), (0, 0.2)):
         for second, two in ((-1, 0.7), (1, 0.1), (0, 0.2)):
             moved = correlation + np.diag([first != 0, second != 0])
-            total += one * two * multivariate_normal([first, second], moved).pdf(z)
-    expected = np.log(total / multivariate_normal([0, 0], correlation).pdf(z))
+            law = multivariate_normal([first, second], moved)  # pyright: ignore[reportArgumentType]
+            total += one * two * law.pdf(z)
+    null = multivariate_normal([0, 0], correlation)  # pyright: ignore[reportArgumentType]
+    expected = np.log(total / null.pdf(z))
     np.testing.assert_allclose(DUAL_TESTS["dual"](points, fit), expected, rtol=1e-10)
     np.testing.assert_allclose(DUAL_TESTS["dual_one_sided"](points, fit), -norm.logcdf(z).sum(axis=1), rtol=1e-10)
 
