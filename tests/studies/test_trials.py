@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,12 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
+from scored_sets import SPEC, VIT
+
+import jepa_jax as jj
+from jepa_jax.encoders import Encoder
+from jepa_jax.encoders.parameters import initialize_params
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # studies/ is out of the wheel, beside the package
 
 from studies.dual.trial import controls, holds, pair
 from studies.known_worlds.diagnostics import against_truth, blind, two_sample, verdict
 from studies.known_worlds.worlds import MIXINGS, world
+from studies.openood.__main__ import run as run_openood
+from studies.openood.presets import BENCHMARKS
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)
@@ -73,3 +82,37 @@ def test_regret_is_against_the_better_part_and_controls_show_nothing():
     for values in controls(rng.standard_normal((600, 2))).values():
         assert all(abs(value - 0.5) < 0.1 for value in values.values())
     assert jnp.isfinite(row["regret"]["dual"])
+
+
+def test_openoods_layout_is_read_and_judged(tmp_path: Path):
+    """Stand-ins of every list of its cifar10 benchmark, scored and judged by groups."""
+    rng = np.random.default_rng(0)
+    benchmark = BENCHMARKS["cifar10"]
+    for number, images in enumerate((benchmark.training, benchmark.test, *benchmark.near, *benchmark.far)):
+        lines = []
+        for i in range(24):
+            place = Path(images.name) / "test" / f"{number}_{i:02d}.png"
+            file = tmp_path / images.folder / place
+            file.parent.mkdir(parents=True, exist_ok=True)
+            cells = rng.integers(0, 256, (4 + 2 * number, 4, 3), np.uint8)
+            Image.fromarray(cells).resize((32, 32)).save(file)
+            lines.append(f"{place} {i % 10}\n")
+        listed = tmp_path / "benchmark_imglist" / images.file
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_text("".join(lines))
+    encoder = Encoder(SPEC, initialize_params(VIT, 0))
+    result = run_openood(encoder, benchmark, tmp_path, tmp_path / "out", images=20)
+    assert {row.out for row in result.rows} == {"cifar100", "tin", "mnist", "svhn", "texture", "places365"}
+    assert result.find("svhn", "dual").result.count_out == 20
+    found = json.loads((tmp_path / "out" / "openood.json").read_text())
+    mean = np.mean([result.find(name, "score").result.auroc.value for name in ("cifar100", "tin")])
+    assert found["means"]["near"]["score"] == pytest.approx(mean)
+    assert "| near |" in (tmp_path / "out" / "openood.md").read_text()
+    with pytest.raises(jj.ArgumentError, match=r"must be OpenOOD v1\.5's data folder"):
+        BENCHMARKS["imagenet"].test.rows(tmp_path)
+
+
+def test_openoods_sets_are_version_15s():
+    assert [one.name for one in BENCHMARKS["imagenet"].near] == ["ssb_hard", "ninco"]
+    assert BENCHMARKS["imagenet200"].test.file == "imagenet200/test_imagenet200.txt"
+    assert {one.folder for one in BENCHMARKS["imagenet"].far} == {"images_classic", "images_largescale"}
