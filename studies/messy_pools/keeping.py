@@ -12,8 +12,8 @@ import optax
 
 from jepa_jax.studies.quality import Split, linear_probe
 
-STEPS = 400
-BATCH = 128
+STEPS = 300
+BATCH = 64
 
 
 def probe(embedding: np.ndarray, labels: np.ndarray, kept: np.ndarray, test: Split) -> float:
@@ -36,7 +36,7 @@ def _pixels(images: jax.Array) -> jax.Array:
 
 
 def _start(key: jax.Array) -> dict[str, Any]:
-    shapes = {"first": (3, 3, 3, 32), "second": (3, 3, 32, 64), "third": (3, 3, 64, 64)}
+    shapes = {"first": (3, 3, 3, 16), "second": (3, 3, 16, 32), "third": (3, 3, 32, 64)}
     keys = jax.random.split(key, 4)
     params: dict[str, Any] = {
         name: jax.random.normal(k, shape) * np.sqrt(2 / np.prod(shape[:3]))
