@@ -1,6 +1,8 @@
 """What scores are good for: evaluation, selection, several views, reports."""
 
 from jepa_jax.analysis.conformal import p_values as p_values
+from jepa_jax.analysis.dual import DualTest as DualTest
+from jepa_jax.analysis.dual import fit_dual as fit_dual
 from jepa_jax.analysis.evaluation import Evaluation as Evaluation
 from jepa_jax.analysis.evaluation import Options as Options
 from jepa_jax.analysis.evaluation import evaluate as evaluate

@@ -9,6 +9,7 @@ import numpy as np
 
 from jepa_jax.analysis import baselines, complexity
 from jepa_jax.analysis.complexity import ComplexityControl
+from jepa_jax.analysis.dual import DUAL_TESTS, DualTest, fit_dual
 from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.metrics import Separation, separations
 from jepa_jax.analysis.reference import ReferenceSplit, hold_out
@@ -21,6 +22,13 @@ SIGN = (
     "positive class = the in-set; higher = more typical; AUROC under 0.5 = the sign is inverted: the out-set looks "
     "more typical than the in-set"
 )
+
+
+Fitted = baselines.Detector | DualTest
+"""What is fitted on a reference, and scores tables that share no image with it."""
+
+ALARM_RATE = 0.05
+"""Of the alarms that are counted where a statistic has p-values: the share of false ones that they promise."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,21 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Alarms:
+    """How many images of a set have a p-value up to `ALARM_RATE`.
+
+    Attributes:
+        rate: `ALARM_RATE`.
+        share_in: of the judged in-set: false alarms.
+        share_out: of the out-set.
+    """
+
+    rate: float
+    share_in: float
+    share_out: float
+
+
+@dataclass(frozen=True)
 class DetectorResult:
     """One statistic against one out-set.
 
@@ -56,6 +79,7 @@ class DetectorResult:
             else the in-set without its reference share.
         on_split: over the in-set without its reference share, so that all statistics compare on the same images;
             None where that is ``result`` itself.
+        alarms: of the statistics that have p-values.
     """
 
     out: str
@@ -63,6 +87,7 @@ class DetectorResult:
     fitted: bool
     result: Separation
     on_split: Separation | None
+    alarms: Alarms | None = None
 
 
 @dataclass(frozen=True)
@@ -137,21 +162,28 @@ def _reference(
     return None, in_set
 
 
-def _fit_all(split: ReferenceSplit, notes: list[str]) -> list[baselines.Detector]:
-    detectors = []
-    for name in baselines.DETECTORS:
+def _fit_all(split: ReferenceSplit, notes: list[str]) -> list[Fitted]:
+    detectors: list[Fitted] = []
+    for name in (*baselines.DETECTORS, *DUAL_TESTS):
         try:
-            detectors.append(baselines.fit(name, split))
+            detectors.append(fit_dual(split, name) if name in DUAL_TESTS else baselines.fit(name, split))
         except ArgumentError as error:
             notes.append(f"{name} is left out: {error}")
     return detectors
+
+
+def _alarms(detector: Fitted, judged: ScoreTable, out: ScoreTable, seed: int) -> Alarms | None:
+    if not isinstance(detector, DualTest):
+        return None
+    shares = (np.mean(detector.p_values(table, seed=seed) <= ALARM_RATE) for table in (judged, out))
+    return Alarms(ALARM_RATE, *map(float, shares))
 
 
 def _rows(
     in_set: ScoreTable,
     judged: ScoreTable,
     out: ScoreTable,
-    detectors: Sequence[baselines.Detector],
+    detectors: Sequence[Fitted],
     options: Options,
 ) -> list[DetectorResult]:
     whole, other = statistics_of(in_set), statistics_of(out)
@@ -161,7 +193,10 @@ def _rows(
     on_split = _judge(part, other, [*names, *(detector.name for detector in detectors)], options)
     on_whole = on_split if judged is in_set else _judge(whole, other, names, options)
     free = [DetectorResult(out.name, n, False, on_whole[n], None if judged is in_set else on_split[n]) for n in names]
-    return free + [DetectorResult(out.name, d.name, True, on_split[d.name], None) for d in detectors]
+    return free + [
+        DetectorResult(out.name, d.name, True, on_split[d.name], None, _alarms(d, judged, out, options.seed))
+        for d in detectors
+    ]
 
 
 def statistics_of(table: ScoreTable) -> dict[str, np.ndarray]:

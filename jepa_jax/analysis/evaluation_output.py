@@ -67,6 +67,12 @@ def to_table(evaluation: Evaluation) -> pa.Table:
             flat |= {metric: interval.value, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
         gain = row.result.gain
         flat |= {"gain": gain and gain.value, "gain_low": gain and gain.low, "gain_high": gain and gain.high}
+        alarms = row.alarms
+        flat |= {
+            "alarm_rate": alarms and alarms.rate,
+            "alarms_in": alarms and alarms.share_in,
+            "alarms_out": alarms and alarms.share_out,
+        }
         flat["auroc_on_split"] = (row.on_split or row.result).auroc.value
         rows.append(flat)
     return pa.Table.from_pylist(rows)
@@ -93,6 +99,7 @@ def to_markdown(evaluation: Evaluation) -> str:
         inverted = [row.statistic for row in rows if row.result.inverted]
         if inverted:
             lines += ["", f"**Inverted** (the out-set looks more typical): {', '.join(inverted)}."]
+        lines += [line for row in rows if row.alarms for line in ("", f"{alarm_text(row)}.")]
         if out in evaluation.controls:
             c = evaluation.controls[out]
             lines += [
@@ -105,6 +112,15 @@ def to_markdown(evaluation: Evaluation) -> str:
     if evaluation.notes:
         lines += ["", "Notes:", "", *(f"- {note}" for note in evaluation.notes)]
     return "\n".join(lines) + "\n"
+
+
+def alarm_text(row: DetectorResult) -> str:
+    """What share of either set a statistic with p-values calls unusual."""
+    assert row.alarms is not None
+    return (
+        f"{row.statistic}: p <= {row.alarms.rate:g} for {row.alarms.share_in:.1%} of the in-set (false alarms; "
+        f"{row.alarms.rate:.0%} are promised) and {row.alarms.share_out:.1%} of {row.out}"
+    )
 
 
 def _cells(row: DetectorResult) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jepa_jax.analysis import conformal
+from jepa_jax.analysis.dual import DUAL_TESTS, fit_dual
 from jepa_jax.analysis.groups import rows_by_group
 from jepa_jax.analysis.reference import ReferenceSplit
 from jepa_jax.analysis.table import ScoreTable
@@ -67,27 +68,34 @@ def by_p_value(
         table: images to judge.
         reference: images that calibrate; none of them may be judged.
         rate: see `conformal.flagged`.
-        column: the score that is used.
-        side: see `conformal.p_values`.
+        column: the score that is used; or ``dual`` or ``dual_one_sided``: score and effective rank together.
+        side: see `conformal.p_values`; of a score, as the dual tests have theirs.
         false_discovery: see `conformal.flagged`.
         keep: choose the images that raise no alarm instead.
         seed: of the tie-breaking.
 
     Raises:
-        ArgumentError: the table shares an image with the reference, or another encoder scored it.
+        ArgumentError: the table shares an image with the reference, or another encoder scored it; or a dual test is
+            asked for, and there are no singular values.
     """
+    if column in DUAL_TESTS and side != "low":
+        raise ArgumentError(f"side={side!r} does not go with {column}, which has its sides in its name; leave it out.")
     reference.require_disjoint(table)
     if reference.table.encoder_id != table.encoder_id:
         raise ArgumentError(
             f"{reference.table.name!r} was scored by {reference.table.encoder}, {table.name!r} by {table.encoder}, "
             "or at another size or precision, or of other views: their scores do not compare."
         )
-    p = conformal.p_values(reference.table.scores[column], table.scores[column], side=side, seed=seed)
+    if column in DUAL_TESTS:
+        p = fit_dual(reference, column).p_values(table, seed=seed)
+    else:
+        p = conformal.p_values(reference.table.scores[column], table.scores[column], side=side, seed=seed)
     alarms = conformal.flagged(p, rate, false_discovery=false_discovery)
     rows = np.flatnonzero(~alarms if keep else alarms)
     rule = {
         "rule": "conformal p-value",
-        "unusual": f"{side} {column}",
+        "unusual": "score and effective_rank together" if column in DUAL_TESTS else f"{side} {column}",
+        "test": column,
         "rate": rate,
         "controls": "false discovery rate" if false_discovery else "false-alarm rate",
         "reference": len(reference),

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jepa_jax.analysis.evaluation import SIGN, Evaluation
+from jepa_jax.analysis.evaluation_output import alarm_text
 from jepa_jax.analysis.metrics import Interval
 
 
@@ -31,6 +32,9 @@ def print_evaluation(console: Console, evaluation: Evaluation) -> None:
                 f"{result.count_in:,} / {result.count_out:,}",
             )
         console.print(table)
+        for row in rows:
+            if row.alarms:
+                console.print(f"{alarm_text(row)}.", markup=False, soft_wrap=True)
         if out in evaluation.controls:
             control = evaluation.controls[out]
             console.print(

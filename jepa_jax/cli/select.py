@@ -53,7 +53,15 @@ def select(
             "for --rarest and --typical, folder where there are several."
         ),
     ] = None,
-    column: Annotated[str, typer.Option(help="The score that decides.")] = "score",
+    column: Annotated[
+        str,
+        typer.Option(
+            help="The score that decides; with --against also dual, dual_one_sided: with the effective rank."
+        ),
+    ] = "score",
+    null_directions: Annotated[
+        int, typer.Option(min=0, help="Of spectra files: smallest values that are zero by construction (DINOv2: 2).")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of draws and ties.")] = 0,
     partial: Annotated[bool, typer.Option(help="Take an unfinished job as it is.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print selection.json instead of words.")] = False,
@@ -64,6 +72,7 @@ def select(
     and selection.json with the rule.
     """
     from jepa_jax.analysis import selection
+    from jepa_jax.analysis.dual import DUAL_TESTS
     from jepa_jax.analysis.groups import group_names, grouping
     from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.reference import ReferenceSplit
@@ -80,10 +89,14 @@ def select(
     if sample is not None or (against is not None and false_discovery):
         require_packages("analysis", ("scipy",))  # sorting asks for nothing
     require_new(to_path(output))
-    table = read_table(directory, partial=partial)
-    if column not in table.scores:
-        raise ArgumentError(f"column {column!r} is none of {', '.join(table.scores)}.")
-    scores = table.scores[column]
+    table = read_table(directory, null_directions=null_directions, partial=partial)
+    known = (*table.scores, *DUAL_TESTS) if against is not None else tuple(table.scores)
+    if column not in known:
+        raise ArgumentError(
+            f"column {column!r} is none of {', '.join(known)}"
+            + (": a dual test is one of --against a reference." if column in DUAL_TESTS else ".")
+        )
+    scores = table.scores["score" if column in DUAL_TESTS else column]
     groups = group_names(table, group_by) if group_by or rarest or typical else None
     chosen: Selection
     if between is not None:
@@ -91,7 +104,7 @@ def select(
     elif against is not None:
         chosen = selection.by_p_value(
             table,
-            ReferenceSplit.of(read_table(against)),
+            ReferenceSplit.of(read_table(against, null_directions=null_directions)),
             rate,
             column=column,
             side=side.value,

@@ -254,7 +254,8 @@ def test_the_command_writes_json_parquet_and_markdown(scored_sets: dict[str, Pat
     assert "positive class = the in-set" in done.stdout
     data = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     names = {row["statistic"] for row in data["rows"]}
-    assert {"score", "listing_score", "tail_score", "effective_rank", "frobenius_norm", *baselines.DETECTORS} == names
+    free = {"score", "listing_score", "tail_score", "effective_rank", "frobenius_norm"}
+    assert free | {*baselines.DETECTORS, "dual", "dual_one_sided"} == names
     table = pq.read_table(tmp_path / "out" / "evaluation.parquet").to_pylist()
     assert {row["statistic"]: row["auroc"] for row in table} == {
         row["statistic"]: row["result"]["auroc"]["value"] for row in data["rows"]

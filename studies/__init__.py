@@ -1,0 +1,1 @@
+"""Trials: each has a protocol that is older than its results."""
