@@ -70,6 +70,8 @@ def by_p_value(
             f"{reference.table.name!r} was scored by {reference.table.encoder}, {table.name!r} by {table.encoder}, "
             "or at another size or precision, or of other views: their scores do not compare."
         )
+    for judged in (reference.table, table):
+        require_column(judged, column)
     p = conformal.p_values(reference.table.scores[column], table.scores[column], side=side, seed=seed)
     alarms = conformal.flagged(p, rate, false_discovery=false_discovery)
     rows = np.flatnonzero(~alarms if keep else alarms)
@@ -82,6 +84,17 @@ def by_p_value(
         "chosen": "not flagged" if keep else "flagged",
     }
     return Selection(rows, rule, {"p_value": p[rows]})
+
+
+def require_column(table: ScoreTable, column: str) -> None:
+    """Raise ArgumentError where a table has no such scores, or not of all images."""
+    if column not in table.scores:
+        raise ArgumentError(f"column {column!r} is none of {', '.join(table.scores)} in {table.name!r}.")
+    if missing := int(np.isnan(table.scores[column]).sum()):
+        raise ArgumentError(
+            f"column {column!r} has no value for {missing:,} of the {len(table):,} images of {table.name!r}; choose "
+            "another one."
+        )
 
 
 def by_density(scores: np.ndarray, count: int, temperature: float | None = None, seed: int = 0) -> Selection:

@@ -66,8 +66,7 @@ def select(
             "give exactly one rule: --between LOW HIGH, --against REFERENCE, --sample COUNT, --rarest or --typical K."
         )
     table = read_table(directory, partial=partial)
-    if column not in table.scores:
-        raise ArgumentError(f"column {column!r} is none of {', '.join(table.scores)}.")
+    selection.require_column(table, column)
     scores = table.scores[column]
     groups = group_names(table, group_by) if group_by or rarest or typical else None
     chosen: Selection

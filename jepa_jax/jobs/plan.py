@@ -141,6 +141,7 @@ class _Job:
             not options.score.spectrum,
             options.views,
             placed=version != OLD_LAYOUT,
+            layers=encoder.layer_ranks(options.score.layers),
         )
         self._directory, self._team, self._version = directory, team, version
         self.writer = self._writer()
