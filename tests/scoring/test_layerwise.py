@@ -48,13 +48,18 @@ def test_each_layer_is_an_encoder_of_its_own(make: str, batch: np.ndarray):
     assert list(result.layers) == [1, 3]
     require_same(result, jj.score(encoder, batch))
     for number in (1, 3):
-        alone = encoder.at_layer(number)
-        require_same(result.layers[number], jj.score(alone, batch))
-        assert alone.spec.name == f"tiny-layer-{number}"
-        assert alone.digest != encoder.digest or number == 3
-    # The last layer is the encoder where nothing follows the pooling, and what the projection is applied to elsewhere.
-    assert (encoder.at_layer(-1).digest == encoder.digest) == (encoder.spec.vit.projection is None)
+        require_same(result.layers[number], jj.score(encoder.at_layer(number), batch))
     assert result.layers[3].embedding.shape == (3, encoder.spec.vit.width)
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_the_last_layer_is_the_encoder_where_nothing_follows_the_pooling(make: str):
+    encoder, vit = encoder_of(make), MAKES[make]
+    assert (encoder.at_layer(-1).digest == encoder.digest) == (vit.projection is None)
+    first = encoder.at_layer(1)
+    assert first.spec.name == "tiny-layer-1"
+    assert first.digest != encoder.digest or vit.depth == 1
+    assert first.null_direction_count == first.spec.embedding_size - encoder.layer_ranks([1])[1]
 
 
 def test_a_layers_density_is_nobodys_claim(encoder: Encoder, batch: np.ndarray):
