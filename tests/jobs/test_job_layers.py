@@ -1,5 +1,6 @@
 """Jobs that score several layers: a column each, pinned by the manifest, compared by `evaluate`."""
 
+import io
 import json
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import pytest
 from jobs_shared import Silent, run_score, table, tiny_encoder
 from makes import TINY
 from PIL import Image
+from rich.console import Console
 
 import jepa_jax as jj
 from jepa_jax.analysis.evaluation import Options, evaluate
 from jepa_jax.analysis.selection import require_column
 from jepa_jax.analysis.table import read_table
+from jepa_jax.cli.reporting import print_summary
 from jepa_jax.encoders import Encoder, save_encoder
-from jepa_jax.jobs import JobOptions, open_source, run_job
+from jepa_jax.jobs import JobOptions, Summary, open_source, run_job
 from jepa_jax.scoring.options import ScoreOptions
 
 NATS = 1e-4
@@ -105,6 +108,9 @@ def test_a_layer_without_a_score_is_null_and_loses_no_other(encoder: Encoder, pi
     assert found.num_rows == 20
     assert found["score_layer_1"].null_count == found["score_error_layer_1"].null_count == 20
     assert np.all(np.isfinite(found["score_layer_2"].to_numpy()))
+    shown = Console(record=True, width=120, file=io.StringIO())
+    print_summary(shown, Summary(21, 20, 1, 0), tmp_path / "out")
+    assert "20 of them have no score of layer 1: values below the clip" in shown.export_text()
     scored = read_table(tmp_path / "out", name="in")
     other = read_table(tmp_path / "out", name="out")
     judged = evaluate(scored, [other], options=Options(reference_share=0, resamples=5))

@@ -115,7 +115,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 def source_formats(name: str) -> str:
     """Every format that the model can be read from."""
-    return ", ".join(["Hugging Face", *STATE_DICTS[ENCODERS[name].family]])
+    return ", ".join(["Hugging Face", *STATE_DICTS.get(ENCODERS[name].family, ())])
 
 
 def table(record: dict[str, dict[str, float]]) -> str:
