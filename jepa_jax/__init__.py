@@ -23,7 +23,9 @@ if TYPE_CHECKING:  # the table below, for editors and type checkers
     from jepa_jax.analysis.scored_images import ScoredImages as ScoredImages
     from jepa_jax.batch_scorer import BatchScorer as BatchScorer
     from jepa_jax.encoders import Encoder as Encoder
+    from jepa_jax.encoders.own import OwnEncoder as OwnEncoder
     from jepa_jax.jacobian import jacobian as jacobian
+    from jepa_jax.layers.layer_norm import layer_norm_null_directions as layer_norm_null_directions
     from jepa_jax.loading import load_encoder as load_encoder
     from jepa_jax.scoring.compute import score_fn as score_fn
     from jepa_jax.scoring.gradient import score_gradient as score_gradient
@@ -43,7 +45,9 @@ _import_lazily(
         "Amortised": "jepa_jax.amortised",
         "fit_amortised": "jepa_jax.amortised",
         "Encoder": "jepa_jax.encoders",
+        "OwnEncoder": "jepa_jax.encoders.own",
         "jacobian": "jepa_jax.jacobian",
+        "layer_norm_null_directions": "jepa_jax.layers.layer_norm",
         "load_encoder": "jepa_jax.loading",
         "score_fn": "jepa_jax.scoring.compute",
         "score_gradient": "jepa_jax.scoring.gradient",

@@ -67,6 +67,8 @@ class BatchScorer:
         seed: of the views.
         key: the column of the images' keys, as text; `jepa-jax score` has them in its table.
         batch_size: images in a step, every view counted; by default as many as fill the device.
+        layers: blocks that are scored as well, such as ``[-4, -1]``, as in `jepa_jax.score`; columns
+            ``score_layer_9``, ``score_error_layer_9``.
 
     Raises:
         ArgumentError: a value is unfit.
@@ -96,6 +98,7 @@ class BatchScorer:
     seed: int = 0
     key: str | None = None
     batch_size: int | None = None
+    layers: Sequence[int] = ()
 
     def __post_init__(self):
         if isinstance(self.model, Encoder):
@@ -116,12 +119,16 @@ class BatchScorer:
             raise ArgumentError(
                 f"views={self.views}: a view is drawn by its image's key; name the column of the keys, key=COLUMN."
             )
-        _ = self._options
+        set_field("layers", self._options.score.layers)
 
     @property
     def _options(self) -> JobOptions:
         score = ScoreOptions(
-            self.precision, spectrum=not self.score_only, tolerance=self.tolerance, memory=self.memory
+            self.precision,
+            spectrum=not self.score_only,
+            tolerance=self.tolerance,
+            memory=self.memory,
+            layers=self.layers,
         )
         return JobOptions(
             score=score,
@@ -177,6 +184,7 @@ class _Engine:
             not options.score.spectrum,
             options.views,
             placed=False,
+            layers=encoder.layer_ranks(options.score.layers),
         )
         self.schema = pa.schema([field for field in table if field.name != "key"] + [FAILURE])
         self._options = options
@@ -219,7 +227,7 @@ def _column(values: list[Any], dtype: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(dtype):
         saved = dtype.value_type.to_pandas_dtype()
         values = [None if value is None else value.astype(saved) for value in values]
-    return pa.array(values, dtype)
+    return pa.array(values, dtype, from_pandas=True)
 
 
 class _InTurn(DeviceClock):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from jepa_jax.analysis.reference import ReferenceSplit, hold_out
 from jepa_jax.analysis.statistics import SPECTRAL_STATISTICS
 from jepa_jax.analysis.table import ScoreTable, drawn_rows
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jobs.columns import SCORES
 
 SIGN = (
     "positive class = the in-set; higher = more typical; AUROC under 0.5 = the sign is inverted: the out-set looks "
@@ -130,6 +129,7 @@ def evaluate(
     options = options or Options()
     _require_comparable(in_set, out_sets, reference)
     notes: list[str] = []
+    in_set, *out_sets = (_without_gaps(table, notes) for table in (in_set, *out_sets))
     split, judged = _reference(in_set, reference, options, notes)
     if split is not None and options.drop_overlap:
         if reference is not None:
@@ -187,7 +187,7 @@ def _rows(
     options: Options,
 ) -> list[DetectorResult]:
     whole, other = statistics_of(in_set), statistics_of(out)
-    names = [name for name in (*SCORES, *SPECTRAL_STATISTICS) if name in whole and name in other]
+    names = [name for name in whole if name in other]
     part = statistics_of(judged) | {detector.name: detector.score(judged) for detector in detectors}
     other |= {detector.name: detector.score(out) for detector in detectors}
     on_split = _judge(part, other, [*names, *(detector.name for detector in detectors)], options)
@@ -256,6 +256,14 @@ def _controls(
 
 def _sample(table: ScoreTable, count: int, seed: int) -> ScoreTable:
     return table.take(drawn_rows(len(table), count, seed))
+
+
+def _without_gaps(table: ScoreTable, notes: list[str]) -> ScoreTable:
+    """A table without the scores of layers that some of its images lack: all statistics are of the same images."""
+    gaps = {name: int(np.isnan(values).sum()) for name, values in table.scores.items() if np.isnan(values).any()}
+    for name, count in gaps.items():
+        notes.append(f"{name} is left out: {count:,} of {len(table):,} images of {table.name} have none.")
+    return replace(table, scores={name: values for name, values in table.scores.items() if name not in gaps})
 
 
 def _without_overlap(split: ReferenceSplit, table: ScoreTable, notes: list[str]) -> ScoreTable:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import ArgumentError
+from jepa_jax.jobs.columns import SCORES
 
 SAME = 1e-5
 """Relative distance up to which two embeddings, or two spectra, are one image's: some hundred float32 roundings."""
@@ -96,7 +97,7 @@ def content_digests(table: ScoreTable) -> list[bytes]:
     """One digest per image over what the table knows of it."""
     content = table.embedding if table.embedding is not None else table.singular_values
     if content is None:
-        content = np.stack(list(table.scores.values()), axis=1)
+        content = np.stack([table.scores[name] for name in SCORES if name in table.scores], axis=1)
     rows = np.ascontiguousarray(content)
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
 

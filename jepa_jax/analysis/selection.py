@@ -89,6 +89,8 @@ def by_p_value(
     if column in DUAL_TESTS:
         p = fit_dual(reference, column).p_values(table, seed=seed)
     else:
+        for judged in (reference.table, table):
+            require_column(judged, column)
         p = conformal.p_values(reference.table.scores[column], table.scores[column], side=side, seed=seed)
     alarms = conformal.flagged(p, rate, false_discovery=false_discovery)
     rows = np.flatnonzero(~alarms if keep else alarms)
@@ -133,6 +135,17 @@ def _what_a_reference_can_tell(reference: int, images: int, rate: float, false_d
         f"{rate:g}: an image beyond all of them is listed in {rate / step:.0%} of the cases, by a draw, and no other "
         f"ever is. {int(np.ceil(1 / rate)) - 1:,} reference images or more decide it.",
     )
+
+
+def require_column(table: ScoreTable, column: str) -> None:
+    """Raise ArgumentError where a table has no such scores, or not of all images."""
+    if column not in table.scores:
+        raise ArgumentError(f"column {column!r} is none of {', '.join(table.scores)} in {table.name!r}.")
+    if missing := int(np.isnan(table.scores[column]).sum()):
+        raise ArgumentError(
+            f"column {column!r} has no value for {missing:,} of the {len(table):,} images of {table.name!r}; choose "
+            "another one."
+        )
 
 
 def by_density(scores: np.ndarray, count: int, temperature: float | None = None, seed: int = 0) -> Selection:

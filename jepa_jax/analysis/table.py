@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jepa_jax.errors import ArgumentError, JobError
-from jepa_jax.jobs.columns import SCORES
+from jepa_jax.jobs.columns import SCORES, is_layer_score
 from jepa_jax.jobs.manifest import input_place, read_manifest
 from jepa_jax.jobs.schema import SAVABLE
 from jepa_jax.jobs.writer import FAILURES, job_parts
@@ -32,7 +32,8 @@ class ScoreTable:
         name: of the set, for tables and figures.
         origin: where the images come from; a key is unique within its origin.
         keys: [N] record keys.
-        scores: ``score``, ``listing_score`` and, where it applies, ``gaussian_score``: float64 [N], nats.
+        scores: ``score``, ``listing_score``, where it applies ``gaussian_score``, and of each layer that was scored
+            one such as ``score_layer_9``: float64 [N], nats. A layer's may have NaNs, where it has none.
         null_directions: how many of the smallest singular values are zero by the encoder's construction.
         singular_values: float32 [N, K], descending, or None where they were not saved.
         embedding: float32 [N, K], or None where it was not saved.
@@ -181,7 +182,9 @@ def table_of_job(
     if not table.num_rows:
         raise JobError(f"the job in {directory} has no scored image; failures.parquet says why.")
     spectra, embedding = (_matrix(table, column) for column in SAVABLE)
-    scores = {column: table[column].to_numpy().astype(np.float64) for column in SCORES if column in table.column_names}
+    names = [name for name in SCORES if name in table.column_names]
+    names += filter(is_layer_score, table.column_names)
+    scores = {name: table[name].to_numpy().astype(np.float64) for name in names}
     rank = pc.max(table["log_volume_rank"]).as_py()  # null where a score is predicted
     return ScoreTable(
         name=name,

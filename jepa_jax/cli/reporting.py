@@ -20,6 +20,7 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import printable
 from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Summary
+from jepa_jax.jobs.columns import layer_columns
 from jepa_jax.jobs.manifest import read_manifest
 from jepa_jax.jobs.writer import job_parts
 from jepa_jax.numerics.platforms import platform_of
@@ -40,11 +41,17 @@ def print_summary(console: Console, summary: Summary, output: PathLike) -> None:
     if not summary.scored:
         return
     directory = to_path(output)
-    parts = job_parts(directory, read_manifest(directory) or {})
-    ordered = pa.concat_tables([read_parquet(part, ["key", "score"]) for part in parts]).sort_by("score")
+    manifest = read_manifest(directory) or {}
+    layers = {f"layer {n}": layer_columns(n)[0] for n in manifest.get("pinned", {}).get("layers", ())}
+    wanted = ["key", "score", *layers.values()]
+    found = [read_parquet(part, wanted) for part in job_parts(directory, manifest)]
+    ordered = pa.concat_tables(found).sort_by("score")
     scores = ordered["score"].to_numpy()
     low, middle, high = np.quantile(scores, [0.05, 0.5, 0.95])
     console.print(f"Score, nats: median {middle:.1f}, 5% to 95% from {low:.1f} to {high:.1f}.")
+    for name, column in layers.items():
+        if missing := ordered[column].null_count:
+            console.print(f"{missing:,} of them have no score of {name}: values below the clip, or no finite number.")
     count = min(5, len(scores))
     extremes = Table("rarest", "score", "most typical", "score", title="Higher score = denser = more typical")
     keys = ordered["key"].to_pylist()

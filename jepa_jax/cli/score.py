@@ -106,6 +106,10 @@ def score(
     score_only: Annotated[
         bool, typer.Option("--score-only", help="Leave out singular values and listing_score: no eigensolver.")
     ] = False,
+    layer: Annotated[
+        list[int] | None,
+        typer.Option(help="Score a block's own output as well: 1 is the first block, -1 the last; may be repeated."),
+    ] = None,
     save: Annotated[
         list[ColumnChoice] | None, typer.Option(help="Further columns, of the image itself; may be repeated.")
     ] = None,
@@ -252,6 +256,7 @@ def score(
             spectrum=not score_only,
             tolerance=tolerance,
             memory=None if memory is None else int(memory * 2**30),
+            layers=layer or (),
         ),
         calibrate=calibrate,
         columns=tuple(column.value for column in save or ()),

@@ -90,12 +90,11 @@ def select(
         require_packages("analysis", ("scipy",))  # sorting asks for nothing
     require_new(to_path(output))
     table = read_table(directory, null_directions=null_directions, partial=partial)
-    known = (*table.scores, *DUAL_TESTS) if against is not None else tuple(table.scores)
-    if column not in known:
-        raise ArgumentError(
-            f"column {column!r} is none of {', '.join(known)}"
-            + (": a dual test is one of --against a reference." if column in DUAL_TESTS else ".")
-        )
+    if column in DUAL_TESTS:
+        if against is None:
+            raise ArgumentError(f"column {column!r} is a dual test, one of --against a reference.")
+    else:
+        selection.require_column(table, column)
     scores = table.scores["score" if column in DUAL_TESTS else column]
     groups = group_names(table, group_by) if group_by or rarest or typical else None
     chosen: Selection

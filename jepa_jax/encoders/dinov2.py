@@ -1,6 +1,7 @@
-"""DINOv2: ViT-S, B, L and g, each with and without register tokens.
+"""DINOv2: ViT-S, B, L and g, each with and without register tokens; and Web-DINO, DINOv2 trained on the web at large.
 
-Source: Oquab et al. 2023 (arXiv 2304.07193); registers: Darcet et al. 2023 (arXiv 2309.16588).
+Sources: Oquab et al. 2023 (arXiv 2304.07193); registers: Darcet et al. 2023 (arXiv 2309.16588); Web-DINO: Fan et al.
+2025 (arXiv 2504.01017), whose architectures and recipe are those of github.com/facebookresearch/webssl.
 The embedding is the class token after the final LayerNorm (``x_norm_clstoken``, ``pooler_output``),
 which gives the Jacobian two structural null directions.
 """
@@ -54,3 +55,38 @@ def _variant(size: str, registers: bool) -> EncoderSpec:
 
 DINOV2 = {spec.name: spec for registers in (False, True) for size in _SIZES for spec in [_variant(size, registers)]}
 """Every published DINOv2 encoder by name, at the 224-pixel recipe of its model card."""
+
+_WEB_SIZES = {
+    "300m": ({"width": 1024, "depth": 24, "heads": 16}, "full2b", 224),
+    "1b": ({"width": 1536, "depth": 40, "heads": 24}, "full2b", 224),
+    "2b": ({"width": 2688, "depth": 24, "heads": 21}, "full2b", 224),
+    "3b": ({"width": 3072, "depth": 26, "heads": 24}, "full2b", 224),
+    "5b": ({"width": 3584, "depth": 32, "heads": 28}, "full2b", 224),
+    "7b": ({"width": 4096, "depth": 32, "heads": 32}, "full8b", 224),
+    "7b-378": ({"width": 4096, "depth": 32, "heads": 32}, "full8b", 378),
+    "7b-518": ({"width": 4096, "depth": 32, "heads": 32}, "full8b", 518),
+}
+
+
+def _web(name: str) -> EncoderSpec:
+    shape, data, side = _WEB_SIZES[name]
+    return EncoderSpec(
+        name=f"web-dino-{name}",
+        family="dinov2",
+        vit=ViTSpec(
+            **shape,
+            patch_size=14,
+            native_image_size=side,
+            mlp_width=swiglu_width(4 * shape["width"]),
+            activation="swiglu",
+            layer_scale=True,
+            position_resize="bicubic_offset",
+        ),
+        preprocess=PreprocessSpec(resize_shortest=side, crop=side, squeeze=True),
+        hub_id=f"facebook/webssl-dino{name.partition('-')[0]}-{data}-{side}",
+        licence="CC-BY-NC-4.0",
+    )
+
+
+WEB_DINO = {spec.name: spec for spec in map(_web, _WEB_SIZES)}
+"""Web-DINO's encoders of all web images by name, with the recipe of its authors' example."""

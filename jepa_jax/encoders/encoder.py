@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from PIL import Image
 
 from jepa_jax.encoders import identity
 from jepa_jax.encoders.function import EncoderFunction, null_direction_count
+from jepa_jax.encoders.layerwise import cut_params, cut_spec, layer_numbers
 from jepa_jax.encoders.parameters import Params, build_module, check_params, named_arrays
 from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.encoders.vit import ViT
@@ -76,6 +78,34 @@ class Encoder:
             (2, 32, 32, 3)
         """
         return preprocess(_pictures(images), self.spec.preprocess)
+
+    def at_layer(self, layer: int) -> Encoder:
+        """The encoder that one of the blocks makes: its tokens, pooled through the final LayerNorm.
+
+        It is an encoder like any other: for `jepa_jax.jacobian`, `jepa_jax.score_gradient` or a job of its own.
+        ``jepa_jax.score(encoder, batch, layers=[...])`` scores several layers for less than one after the other.
+
+        Args:
+            layer: 1 for the first block, -1 for the last; see `jepa_jax.encoders.layerwise`.
+
+        Raises:
+            ArgumentError: there is no such layer.
+        """
+        (number,) = layer_numbers([layer], self.spec.vit.depth)
+        spec = dataclasses.replace(
+            self.spec,
+            name=f"{self.spec.name}-layer-{number}",
+            vit=cut_spec(self.spec.vit, number),
+            hub_id=None,
+            gaussian_embedding=False,
+        )
+        return Encoder(spec, cut_params(self.params, number))
+
+    def layer_ranks(self, layers: Sequence[int]) -> dict[int, int]:
+        """Of how many singular values each layer's score is the sum, by the layer's number from 1 on."""
+        vit, inputs = self.spec.vit, 3 * self.spec.image_size**2
+        cuts = {number: cut_spec(vit, number) for number in layer_numbers(layers, vit.depth)}
+        return {number: min(inputs, cut.embedding_size - null_direction_count(cut)) for number, cut in cuts.items()}
 
     @property
     def null_direction_count(self) -> int:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
+from jepa_jax.encoders.layerwise import cut_params, cut_spec, has_head, layer_numbers
 from jepa_jax.encoders.parameters import Params, build_module, parameter_shapes
 from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.encoders.vit import POOLINGS
 from jepa_jax.errors import ArgumentError
-from jepa_jax.layers import Cost, EntryLayer, Layer, Schedule
+from jepa_jax.layers import Cost, EntryLayer, Exit, Layer, Schedule, Sizes
 from jepa_jax.layers.layer import no_null_directions
 from jepa_jax.numerics.products import Products
 
@@ -25,10 +28,12 @@ class EncoderFunction:
     Attributes:
         vit: the architecture.
         gaussian: whether it was trained to embeddings distributed as N(0, I).
+        layer_numbers: layers whose own embeddings are scored as well, ascending; see `jepa_jax.encoders.layerwise`.
     """
 
     vit: ViTSpec
     gaussian: bool = False
+    layer_numbers: tuple[int, ...] = ()
 
     def __call__(self, params: Params, images: jax.Array) -> jax.Array:
         """[B, H, W, 3] -> [B, K]."""
@@ -46,6 +51,24 @@ class EncoderFunction:
         """Number of transformer blocks."""
         return self.vit.depth
 
+    def with_layers(self, layers: Sequence[int]) -> EncoderFunction:
+        """The same, with layers (counted from 1, or from -1 back) to be scored as well."""
+        return dataclasses.replace(self, layer_numbers=layer_numbers(layers, self.depth))
+
+    @property
+    def exit_numbers(self) -> tuple[int, ...]:
+        """Those of them that have an exit of their own: all but the last block's, where that is the encoder itself."""
+        own = () if has_head(self.vit) else (self.depth,)
+        return tuple(number for number in self.layer_numbers if number not in own)
+
+    def cut(self, params: Params, layer: int) -> tuple[EncoderFunction, Params]:
+        """The encoder of a layer, a number from 1 on, and its parameters."""
+        return EncoderFunction(cut_spec(self.vit, layer)), cut_params(params, layer)
+
+    def exits(self, params: Params, shape: tuple[int, ...], schedule: Schedule) -> tuple[Exit, ...]:
+        """Those of `exit_numbers`, and the encoder's own at the end, for one image of a shape (H, W, 3)."""
+        return build_module(self.vit, params).exits(self._grid(shape), schedule, self.exit_numbers)
+
     def layers(
         self, params: Params, shape: tuple[int, ...], schedule: Schedule
     ) -> tuple[EntryLayer, *tuple[Layer, ...]]:
@@ -53,13 +76,26 @@ class EncoderFunction:
         return build_module(self.vit, params).layers(self._grid(shape), schedule)
 
     def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, products: Products) -> Cost:
-        """What one image of a shape (H, W, 3) costs with so many rows of its Jacobian in a pass."""
+        """What one image of a shape (H, W, 3) costs with so many rows of its Jacobian in a pass.
+
+        Of layers that are scored as well, an equal share of the rows goes along.
+        """
         costs: list[Cost] = []
+        of_layer = math.ceil(rows * self.vit.width / self.vit.embedding_size)
 
         def add_up(params: Params) -> None:
             module, grid = build_module(self.vit, params), self._grid(shape)
-            sizes = module.sizes(grid, rows, schedule, products)
-            costs.extend(layer.cost(sizes) for layer in module.layers(grid, schedule))
+            own, layers = (module.sizes(grid, count, schedule, products) for count in (rows, of_layer))
+            *others, last = module.exits(grid, schedule, self.exit_numbers)
+            runs: list[Sizes] = []
+            for leave, sizes in [(last, own), *((leave, layers) for leave in reversed(others))]:
+                costs.extend(layer.cost(sizes) for layer in leave.head)
+                runs.append(sizes)
+                if leave.blocks is not None:
+                    costs.append(leave.blocks.cost_of_runs(runs))
+                    joined = dataclasses.replace(own, rows=sum(run.rows for run in runs), active=own.tokens)
+                    costs.extend(layer.cost(joined) for layer in leave.before)
+                    runs = [joined]
 
         jax.eval_shape(add_up, parameter_shapes(self.vit))  # costs hang on shapes alone
         return sum(costs, Cost())

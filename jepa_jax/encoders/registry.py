@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from jepa_jax.encoders.clip import CLIP
-from jepa_jax.encoders.dinov2 import DINOV2
+from jepa_jax.encoders.dinov2 import DINOV2, WEB_DINO
 from jepa_jax.encoders.dinov3 import DINOV3
 from jepa_jax.encoders.ijepa import IJEPA
 from jepa_jax.encoders.shipped import SHIPPED
@@ -13,7 +13,7 @@ from jepa_jax.encoders.siglip import SIGLIP
 from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.errors import ArgumentError
 
-ENCODERS: dict[str, EncoderSpec] = {**SHIPPED, **DINOV2, **DINOV3, **IJEPA, **CLIP, **SIGLIP}
+ENCODERS: dict[str, EncoderSpec] = {**SHIPPED, **DINOV2, **WEB_DINO, **DINOV3, **IJEPA, **CLIP, **SIGLIP}
 """Name to spec, in the order that `jepa-jax models` lists them."""
 
 

@@ -6,6 +6,8 @@ into one kernel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -21,6 +23,7 @@ from jepa_jax.layers import (
     Block,
     ClassToken,
     EntryLayer,
+    Exit,
     L2Normalize,
     Layer,
     LayerNorm,
@@ -130,19 +133,35 @@ class ViT(nnx.Module):
 
     def layers(self, grid: tuple[int, int], schedule: Schedule) -> tuple[EntryLayer, *tuple[Layer, ...]]:
         """All layers in their order, for images of so many rows and columns of patches."""
-        pre_norm = [self.pre_norm] if self.spec.pre_norm else []
-        tokens = self._positions(grid), *pre_norm
         return (
             self.patch_embedding,
-            *tokens,
+            *self._to_tokens(grid),
             Stack(self._blocks(grid), loops=schedule.loops),
             *self.after_blocks(grid),
         )
+
+    def exits(self, grid: tuple[int, int], schedule: Schedule, numbers: Sequence[int]) -> tuple[Exit, ...]:
+        """The exits behind some blocks (ascending, 1 for the first), and the encoder's own, at the end.
+
+        Behind a block its tokens are pooled as the encoder's own are, through its final LayerNorm; a projection or a
+        division by the length belongs to the encoder's own embedding alone.
+        """
+        blocks, start, found = self._blocks(grid), 0, []
+        before: tuple[Layer, ...] = (self.patch_embedding, *self._to_tokens(grid))
+        for end, head in [*((n, self._pooled(grid)) for n in numbers), (len(blocks), self.after_blocks(grid))]:
+            between = Stack(blocks[start:end], loops=schedule.loops) if end > start else None
+            found.append(Exit(before, between, head))
+            start, before = end, ()
+        return tuple(found)
 
     def sizes(self, grid: tuple[int, int], rows: int, schedule: Schedule, products: Products) -> Sizes:
         """What the layers' costs depend on; see `Sizes`."""
         tokens = self.spec.prefix_tokens + grid[0] * grid[1]
         return Sizes(grid, tokens, self._pooling(grid).active(tokens), rows, schedule, products)
+
+    def _to_tokens(self, grid: tuple[int, int]) -> tuple[Layer, ...]:
+        """From patches to the first block's tokens."""
+        return (self._positions(grid), self.pre_norm) if self.spec.pre_norm else (self._positions(grid),)
 
     def _blocks(self, grid: tuple[int, int]) -> list[Block]:
         return [block.on(grid) for block in self.blocks]

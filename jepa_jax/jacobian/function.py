@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 
 from jepa_jax.encoders import Encoder
+from jepa_jax.encoders.own import OwnEncoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.layers import Cost, Layer, Schedule
+from jepa_jax.layers import Cost, Exit, Layer, Schedule
 from jepa_jax.numerics.products import Products
 
 BatchFunction = Callable[[jax.Array], jax.Array]
 """``[B, *input] -> [B, K]``, treating examples independently."""
+
+
+AnyEncoder = Encoder | OwnEncoder | BatchFunction
+"""What can be scored."""
 
 
 class Differentiable(Protocol):
@@ -41,12 +46,38 @@ class Differentiable(Protocol):
         """Whether it was trained to embeddings distributed as N(0, I), so that ``gaussian_score`` applies."""
         ...
 
+    @property
+    def layer_numbers(self) -> tuple[int, ...]:
+        """Its layers whose own embeddings are scored as well, from 1 on, ascending."""
+        ...
+
+    @property
+    def exit_numbers(self) -> tuple[int, ...]:
+        """Those of them that are not the function itself."""
+        ...
+
+    def with_layers(self, layers: Sequence[int]) -> Differentiable:
+        """The same function, with layers to be scored as well."""
+        ...
+
+    def cut(self, params: Any, layer: int) -> tuple[Differentiable, Any]:
+        """The function that ends with a layer, and its parameters."""
+        ...
+
+    def exits(self, params: Any, shape: tuple[int, ...], schedule: Schedule) -> tuple[Exit, ...]:
+        """Those of `exit_numbers`, and its own at the end, for one example of a shape."""
+        ...
+
     def __call__(self, params: Any, images: jax.Array) -> jax.Array:
         """[B, *input] -> [B, K]."""
         ...
 
     def layers(self, params: Any, shape: tuple[int, ...], schedule: Schedule) -> tuple[Layer, ...]:
         """The layers around given parameters, for one example of a shape; none where it is not `layered`."""
+        ...
+
+    def null_directions(self, params: Any, embedding: jax.Array) -> jax.Array:
+        """Of one that is not `layered`: [K, m], of the Jacobian at an example with this embedding [K]."""
         ...
 
     def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, products: Products) -> Cost | None:
@@ -65,11 +96,40 @@ class OpaqueFunction:
     averages_tokens = False
     depth: int | None = None
     gaussian = False
+    layer_numbers: tuple[int, ...] = ()
+    exit_numbers: tuple[int, ...] = ()
+
+    def with_layers(self, layers: Sequence[int]) -> Self:
+        """It has none that are known.
+
+        Raises:
+            ArgumentError: some are asked for.
+        """
+        if layers:
+            raise ArgumentError(
+                f"layers={list(layers)}: a function has no layers that are known; pass an Encoder, or a function that "
+                "returns the layer's embedding."
+            )
+        return self
+
+    def cut(self, params: Any, layer: int) -> NoReturn:
+        """None of its layers is known."""
+        raise NotImplementedError
+
+    def exits(self, params: Any, shape: tuple[int, ...], schedule: Schedule) -> tuple[Exit, ...]:
+        """None are known."""
+        del params, shape, schedule
+        return ()
 
     def layers(self, params: Any, shape: tuple[int, ...], schedule: Schedule) -> tuple[Layer, ...]:
         """None are known."""
         del params, shape, schedule
         return ()
+
+    def null_directions(self, params: Any, embedding: jax.Array) -> jax.Array:
+        """[K, m] of the Jacobian at an example with this embedding [K]: none are known."""
+        del params
+        return jnp.zeros((embedding.size, 0), embedding.dtype)
 
     def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, products: Products) -> None:
         """Nothing is known."""
@@ -93,7 +153,36 @@ class PlainFunction(OpaqueFunction):
         return self.fn(images)
 
 
-def pure_function(encoder: Encoder | BatchFunction) -> tuple[Differentiable, Any]:
+@dataclass(frozen=True)
+class ParametricFunction(OpaqueFunction):
+    """A user's function of parameters; see `OwnEncoder`."""
+
+    fn: Callable[[Any, jax.Array], jax.Array]
+    nulls: Callable[[Any, jax.Array], jax.Array] | None
+    gaussian: bool
+
+    def __call__(self, params: Any, images: jax.Array) -> jax.Array:
+        """[B, *input] -> [B, K]."""
+        return self.fn(params, images)
+
+    def null_directions(self, params: Any, embedding: jax.Array) -> jax.Array:
+        """Those that the user states.
+
+        Raises:
+            ArgumentError: they have another shape.
+        """
+        if self.nulls is None:
+            return super().null_directions(params, embedding)
+        found = jnp.asarray(self.nulls(params, embedding))
+        if found.ndim != 2 or found.shape[0] != embedding.size or found.shape[1] >= embedding.size:
+            raise ArgumentError(
+                f"null_directions returns shape {found.shape} of an embedding of K = {embedding.size} values; it must "
+                "be [K, m], a direction in each of m < K columns."
+            )
+        return found.astype(embedding.dtype)
+
+
+def pure_function(encoder: AnyEncoder) -> tuple[Differentiable, Any]:
     """What is scored, and its parameters.
 
     Raises:
@@ -101,9 +190,16 @@ def pure_function(encoder: Encoder | BatchFunction) -> tuple[Differentiable, Any
     """
     if isinstance(encoder, Encoder):
         return encoder.function, encoder.params
+    if isinstance(encoder, OwnEncoder):
+        return ParametricFunction(encoder.fn, encoder.null_directions, encoder.gaussian), encoder.params
     if not callable(encoder):
         raise ArgumentError(f"encoder is a {type(encoder).__name__}; pass an Encoder or a function of a batch.")
     return PlainFunction(encoder), {}
+
+
+def parameters_in(params: Any, dtype: Any) -> Any:
+    """Parameters with their floating-point leaves in a dtype; counters and keys of random numbers stay."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, params)
 
 
 def output_size(fn: BatchFunction, x: jax.Array) -> int:

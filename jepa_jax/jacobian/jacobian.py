@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
-from jepa_jax.jacobian import fold
+from jepa_jax.jacobian import fold, sweep
 from jepa_jax.jacobian.backend_check import require_sound_backend
-from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
+from jepa_jax.jacobian.function import AnyEncoder, Differentiable, output_size, parameters_in, pure_function
 from jepa_jax.jacobian.generic import forward_jacobian, reverse_jacobian
 from jepa_jax.jacobian.options import Engine, JacobianOptions, Mode
 from jepa_jax.layers import SCHEDULES
@@ -22,7 +22,7 @@ from jepa_jax.numerics.precision import Precision
 
 
 def jacobian(
-    fn: BatchFunction | Encoder,
+    fn: AnyEncoder,
     x: jax.Array | np.ndarray,
     mode: Mode = "auto",
     *,
@@ -33,8 +33,9 @@ def jacobian(
     """Jacobian of a batch function at every example.
 
     Args:
-        fn: an `Encoder`, or any function ``[B, *input] -> [B, K]`` that treats examples independently.
-            A function is compiled at every call; call this inside a `jax.jit` of your own to compile it once.
+        fn: an `Encoder`, an `OwnEncoder`, or any function ``[B, *input] -> [B, K]`` that treats examples
+            independently. A function is compiled at every call; call this inside a `jax.jit` of your own to compile it
+            once.
         x: batch, [B, *input], floating point.
         mode: ``forward``, ``reverse`` or ``auto``; see `JacobianOptions`, as for the next.
         engine: ``rules``, ``generic`` or ``auto``.
@@ -63,7 +64,7 @@ def jacobian(
 
 
 def _jacobians(function: Differentiable, options: JacobianOptions, params: Any, x: jax.Array) -> jax.Array:
-    params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), params)
+    params = parameters_in(params, x.dtype)
     outputs = output_size(functools.partial(function, params), x)
     prepared = prepare(function, params, x.shape[1:], options, compact=False)
     one = functools.partial(jacobian_rows, function, params, prepared, options=options)
@@ -87,6 +88,8 @@ def prepare(
     """
     if not options.uses_rules(function.layered):
         return ()
+    if compact and function.exit_numbers:
+        return sweep.prepare(function.exits(params, shape, options.chosen_schedule), options.products)
     layers = function.layers(params, shape, options.chosen_schedule)
     return fold.prepare(layers, options.products, compact=compact)
 
@@ -141,6 +144,49 @@ def differential(
     return Differential(there.embedding, there.null_directions, transpose.reshape(-1, transpose.shape[-1]))
 
 
+def differentials(
+    function: Differentiable,
+    params: Any,
+    prepared: fold.Kernels,
+    example: jax.Array,
+    options: JacobianOptions,
+    rows: Sequence[jax.Array] | None = None,
+) -> list[Differential]:
+    """`differential` of each of a function's layers that are asked for, in their order, and of the function itself.
+
+    Args:
+        function: what is differentiated.
+        params: its parameters.
+        prepared: what `prepare` returned, compact.
+        example: [*input].
+        options: how.
+        rows: which rows of each Jacobian, as for `differential`.
+    """
+    cuts = [*(function.cut(params, number) for number in function.exit_numbers), (function, params)]
+    if not function.exit_numbers or not options.uses_rules(function.layered):
+        each: Sequence[jax.Array | None] = [None] * len(cuts) if rows is None else rows
+        return [
+            differential(one, of_one, prepared, example, options, some)
+            for (one, of_one), some in zip(cuts, each, strict=True)
+        ]
+    schedule, products = options.chosen_schedule, options.products
+    exits = function.exits(params, example.shape, schedule)
+    there = sweep.linearize(exits, example)
+    transposes = sweep.jacobian_transposes(
+        exits,
+        prepared,
+        there,
+        products,
+        schedule,
+        rows=rows or [jnp.arange(one.embedding.size) for one in there],
+        block_size=options.block_size,
+    )
+    return [
+        Differential(one.embedding, one.null_directions, transpose.reshape(-1, transpose.shape[-1]))
+        for one, transpose in zip(there, transposes, strict=True)
+    ]
+
+
 def jacobian_rows(
     function: Differentiable, params: Any, prepared: fold.Kernels, example: jax.Array, *, options: JacobianOptions
 ) -> jax.Array:
@@ -159,7 +205,7 @@ def embed_with_nulls(function: Differentiable, params: Any, example: jax.Array) 
     """Embedding [K] of one example, and the structural null directions [K, m] of the Jacobian there."""
     if not function.layered:
         embedding = function(params, example[None])[0]
-        return embedding, jnp.zeros((embedding.size, 0), embedding.dtype)
+        return embedding, function.null_directions(params, embedding)
     there = fold.linearize(function.layers(params, example.shape, SCHEDULES["looped"]), example)
     return there.embedding, there.null_directions
 

@@ -46,6 +46,9 @@ from jepa_jax.paths import AnyPath, PathLike
 SAMPLE, PREDICTOR, PREDICTED, ESCALATED = "_sample", "predictor", "_predicted", "_escalated"
 """Folders of the stages, in the output directory."""
 
+FROM_EXACT = ("score", "score_error", "precision", "log_volume_rank")
+"""Columns that an exact score brings into the table."""
+
 
 def run_amortised(
     encoder: Encoder,
@@ -214,7 +217,7 @@ def read_exact(folder: AnyPath) -> dict[str, _Exact]:
     """What a stage of exact scores found, by key."""
     found: dict[str, _Exact] = {}
     for part in job_parts(folder, read_manifest(folder) or {}):
-        rows = read_parquet(part, ["key", "score", "score_error", "precision"]).to_pylist()
+        rows = read_parquet(part, ["key", *FROM_EXACT]).to_pylist()
         found.update((row["key"], _Exact(row)) for row in rows)
     failures = read_parquet(folder / "failures.parquet").to_pylist()
     return found | {row["key"]: _Exact(None, row["reason"]) for row in failures}
@@ -296,14 +299,11 @@ def merged(predicted: pa.Table, failed: pa.Table | None, exact: Mapping[str, _Ex
 
 def _replaced(table: pa.Table, rows: Mapping[int, Mapping[str, Any]]) -> pa.Table:
     """A table with the exact scores of some rows."""
-    columns = {
-        name: table[name].to_pylist()
-        for name in ("score", "score_low", "score_high", "method", "score_error", "precision")
-    }
+    columns = {name: table[name].to_pylist() for name in (*FROM_EXACT, "score_low", "score_high", "method")}
     for index, row in rows.items():
         score, error = row["score"], row["score_error"]
-        found = {"score": score, "score_low": score - error, "score_high": score + error, "method": EXACT}
-        for name, value in (found | {"score_error": error, "precision": row["precision"]}).items():
+        found = {"score_low": score - error, "score_high": score + error, "method": EXACT}
+        for name, value in (found | {name: row[name] for name in FROM_EXACT}).items():
             columns[name][index] = value
     for name, values in columns.items():
         place = table.schema.get_field_index(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,31 @@ def record_columns(
     Returns:
         The table's columns, and ``clipped``, by which `why_no_score` judges.
     """
+    found = _of_records(result, records, recipe, columns)
+    found["precision"] = np.array(LEVELS)[found.pop("level")]
+    found["log_volume_rank"] = np.full(records, result.log_volume_rank, np.int32)
+    for number, of_layer in result.layers.items():
+        layer = _of_records(of_layer, records, recipe, ())
+        known = (layer["clipped"] == 0) & np.isfinite(layer["score"]) & np.isfinite(layer["score_error"])
+        for name, column in zip(("score", "score_error"), layer_columns(number), strict=True):
+            found[column] = np.where(known, layer[name], np.nan)
+    return found
+
+
+def layer_columns(number: int) -> tuple[str, str]:
+    """What the score of a layer and its error are called; NaN where `why_no_score` would say why there is none."""
+    return f"score_layer_{number}", f"score_error_layer_{number}"
+
+
+def is_layer_score(column: str) -> bool:
+    """Whether a column is the score of a layer."""
+    return re.fullmatch(r"score_layer_\d+", column) is not None
+
+
+def _of_records(
+    result: ScoreResult, records: int, recipe: InputRecipe, columns: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """The columns of one layer, or of the encoder itself; ``level`` is not named yet."""
     inputs = {name: getattr(result, name) for name in (*SCORES, "score_error", "clipped", "level", *columns)}
     if not result.singular_values.shape[-1]:
         del inputs["listing_score"]
@@ -46,8 +72,6 @@ def record_columns(
         found |= {name: values[:, 0] for name, values in arrays.items()}
     else:
         found |= _combined({name: values[:, int(recipe.plain) :] for name, values in arrays.items()})
-    found["precision"] = np.array(LEVELS)[found.pop("level")]
-    found["log_volume_rank"] = np.full(records, result.log_volume_rank, np.int32)
     return found
 
 

@@ -13,6 +13,7 @@ import PIL
 from jepa_jax._version import __version__
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.identity import pinned_form
+from jepa_jax.encoders.layerwise import layer_numbers
 from jepa_jax.errors import JobError
 from jepa_jax.images.sources import Records, name_in_full
 from jepa_jax.jobs.options import JobOptions
@@ -61,7 +62,8 @@ def build_manifest(
         }
         | ({} if views is None else {"view_seed": views.seed, "view_recipe": pinned_form(views.recipe)})
         | ({"calibrate": options.calibrate} if options.calibrate else {})
-        | options.method,
+        | options.method
+        | ({"layers": layer_numbers(options.score.layers, encoder.spec.vit.depth)} if options.score.layers else {}),
         "noise": noise,
         "encoder_spec": pinned_form(encoder.spec),
         "left_out": source.left_out,

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from jepa_jax.amortised import Amortised
 from jepa_jax.amortised.amortised import Tail, require_enough
-from jepa_jax.encoders import EncoderSpec
+from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.views import ViewRecipe, Views, view_recipe
@@ -144,6 +144,7 @@ class JobOptions:
             "columns ['singular_values']": "singular_values" in self.columns,
             "retry_failed": self.retry_failed,
             "extend": self.extend,
+            "layers": bool(self.score.layers),
         }
         for name, given in unfit.items():
             if given:
@@ -161,13 +162,22 @@ class JobOptions:
             return {"method": "predicted", "predictor": self.predictor.digest}
         return {} if self.amortise is None else {"method": "amortised", "amortise": self.amortise.pinned}
 
-    def schema(self, spec: EncoderSpec, placed: bool = True) -> pa.Schema:
+    def schema(self, encoder: Encoder, placed: bool = True) -> pa.Schema:
         """Of the table of an encoder's scores; earlier versions' rows did not say where their pictures were."""
-        size, columns = spec.embedding_size, sorted(self.columns)
+        spec, columns = encoder.spec, sorted(self.columns)
+        size = spec.embedding_size
         if self.amortises:
             return amortised_schema(size, columns, self.save_dtype)
-        score_only = not self.score.spectrum
-        return score_schema(size, spec.gaussian_embedding, columns, self.save_dtype, score_only, self.views, placed)
+        return score_schema(
+            size,
+            spec.gaussian_embedding,
+            columns,
+            self.save_dtype,
+            not self.score.spectrum,
+            self.views,
+            placed=placed,
+            layers=encoder.layer_ranks(self.score.layers),
+        )
 
     @property
     def inputs_per_record(self) -> int:

@@ -131,7 +131,7 @@ class _Job:
             self.manifest["job"] = old.get("job")
             self.manifest |= {name: old[name] for name in ("extensions", "upgrades") if name in old}
         version = self.manifest["format_version"]
-        self._schema = options.schema(encoder.spec, placed=version != OLD_LAYOUT)
+        self._schema = options.schema(encoder, placed=version != OLD_LAYOUT)
         self._directory, self._team, self._version = directory, team, version
         self.writer = self._writer()
 

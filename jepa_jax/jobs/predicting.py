@@ -104,6 +104,7 @@ class PredictingStep(FeatureStep):
             "method": np.full(records, PREDICTED),
             "score_error": nothing,
             "precision": nothing,
+            "log_volume_rank": nothing,
         }
 
     def why_no_score(self, row: Mapping[str, Any]) -> str | None:

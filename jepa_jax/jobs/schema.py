@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import pyarrow as pa
+
+from jepa_jax.jobs.columns import layer_columns
 
 SaveDtype = Literal["float32", "float16"]
 """Dtypes in which the optional columns are saved."""
@@ -35,6 +37,7 @@ def score_schema(
     score_only: bool = False,
     views: int = 1,
     placed: bool = True,
+    layers: Mapping[int, int] | None = None,
 ) -> pa.Schema:
     """The score table of an encoder of this embedding size.
 
@@ -46,6 +49,7 @@ def score_schema(
         score_only: whether ``listing_score`` is left out.
         views: random views whose scores are combined; 1 for the image itself.
         placed: whether a row says where its picture is; tables that earlier versions began do not.
+        layers: that are scored as well, by number: of how many singular values each score is the sum.
     """
     vector = pa.list_(pa.float16() if save_dtype == "float16" else pa.float32(), embedding_size)
     several = views > 1
@@ -91,6 +95,18 @@ def score_schema(
     if gaussian:
         fields.append(_field("gaussian_score", pa.float64(), f"score + log N(embedding; 0, I), nats{combined}"))
     fields.append(_field("log_volume_rank", pa.int32(), "number of singular values that score sums"))
+    for number, rank in (layers or {}).items():
+        score, error = layer_columns(number)
+        none = "null where that is no measurement (values below the clip, or no finite number)"
+        fields += [
+            _field(
+                score,
+                pa.float64(),
+                f"sum of the logs of {rank} singular values of block {number}'s own embedding, its tokens in the "
+                f"final LayerNorm and pooled as the encoder does, nats{combined}; {none}",
+            ),
+            _field(error, pa.float64(), f"predicted bound of the rounding error of {score}, nats"),
+        ]
     if placed:
         fields[1:1] = [
             _field("place", pa.string(), "where the picture is: a path, or an archive or a table, and what of it"),
@@ -116,7 +132,7 @@ def amortised_schema(embedding_size: int, columns: Sequence[str], save_dtype: Sa
         "unfamiliar": _field("unfamiliar", pa.bool_(), "whether the image is unlike the calibration's"),
     }
     order = ["key", "place", "bytes", "score", "score_low", "score_high", "method", "unfamiliar", "score_error"]
-    return pa.schema([fields[name] for name in [*order, "precision", *columns]])
+    return pa.schema([fields[name] for name in [*order, "precision", "log_volume_rank", *columns]])
 
 
 def _field(name: str, dtype: pa.DataType, doc: str, nullable: bool = True) -> pa.Field:

@@ -270,6 +270,6 @@ def _abandoned(temporary: AnyPath) -> bool:
 
 def _column(values: Any, dtype: pa.DataType) -> pa.Array:
     if not pa.types.is_fixed_size_list(dtype):
-        return pa.array(values, dtype)
+        return pa.array(values, dtype, from_pandas=True)  # a NaN is a null, which no reader sorts among the numbers
     flat = np.ascontiguousarray(values, dtype.value_type.to_pandas_dtype()).reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=dtype)

@@ -3,6 +3,7 @@
 from jepa_jax.layers.attention import Attention as Attention
 from jepa_jax.layers.attention_pool import AttentionPool as AttentionPool
 from jepa_jax.layers.block import Block as Block
+from jepa_jax.layers.exits import Exit as Exit
 from jepa_jax.layers.head import L2Normalize as L2Normalize
 from jepa_jax.layers.head import Projection as Projection
 from jepa_jax.layers.layer import Cost as Cost

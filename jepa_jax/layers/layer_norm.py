@@ -78,8 +78,8 @@ class LayerNorm(TokenLayer, nnx.Module):
         """1 / g of all tokens, and (y - b) / g^2 of each."""
         del before  # nothing passes the division by std
         gain, bias = self.scale.astype(output.dtype), self.bias.astype(output.dtype)
-        shared, own = 1.0 / gain, (output - bias) / gain**2
-        return NullDirections(_unit(shared)[:, None], _unit(own)[..., None])
+        shared, own = _null_directions(gain, bias, output)
+        return NullDirections(shared[:, None], own[..., None])
 
     def cost(self, sizes: Sizes) -> Cost:
         """Of a norm whose gain is not folded, over the active tokens."""
@@ -89,6 +89,27 @@ class LayerNorm(TokenLayer, nnx.Module):
             residuals=values * sizes.itemsize,
             kernels=width * sizes.itemsize,
         )
+
+
+def layer_norm_null_directions(scale: jax.Array | float, bias: jax.Array | float, embedding: jax.Array) -> jax.Array:
+    """The two directions that the output of a LayerNorm cannot move in, for an `OwnEncoder` that ends in one.
+
+    Args:
+        scale: g, [K], without a zero; 1.0 where it has none.
+        bias: b, [K]; 0.0 where it has none.
+        embedding: y = g u + b, [K].
+
+    Returns:
+        [K, 2]: 1 / g, which is exact, and (y - b) / g^2, null up to the norm's epsilon over the variance. Of a mean
+        over tokens that are normed the first alone is left: ``[:, :1]``.
+    """
+    scale, bias = (jnp.broadcast_to(jnp.asarray(part, embedding.dtype), embedding.shape) for part in (scale, bias))
+    return jnp.stack(_null_directions(scale, bias, embedding), axis=-1)
+
+
+def _null_directions(scale: jax.Array, bias: jax.Array, output: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of length one: shared by all tokens [d], and of each [..., d]."""
+    return _unit(1.0 / scale), _unit((output - bias) / scale**2)
 
 
 def pullback_folded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -78,12 +79,28 @@ class Stack(Layer):
         schedule: Schedule,
     ) -> jax.Array:
         """See `Layer.pullback`: [A, R, d] -> [N, R, d]."""
+        return self.pullback_runs(kernels, residuals, [cotangent], products, schedule)
+
+    def pullback_runs(
+        self,
+        kernels: Stacked,
+        residuals: Stacked,
+        runs: Sequence[jax.Array],
+        products: Products,
+        schedule: Schedule,
+    ) -> jax.Array:
+        """`pullback` of runs of rows [A, R, d], each with its own A and R: [N, sum of R, d], in their order.
+
+        In the last block those with equal A go together, so that a run of few tokens is pruned; before it, all do.
+        """
         block = self.blocks[0]
 
         def through(cotangent: jax.Array, of_block: tuple[Any, Any]) -> tuple[jax.Array, None]:
             return block.pullback(*of_block, cotangent, products, schedule), None
 
-        cotangent, _ = through(cotangent, (kernels.last, residuals.last))
+        of_last = kernels.last, residuals.last
+        behind = [through(run, of_last)[0] for run in joined_runs(runs)]
+        cotangent = behind[0] if len(behind) == 1 else jnp.concatenate(behind, axis=1)
         if not self.loops:
             for of_block in reversed(list(zip(kernels.others, residuals.others, strict=True))):
                 cotangent, _ = through(cotangent, of_block)
@@ -94,9 +111,25 @@ class Stack(Layer):
 
     def cost(self, sizes: Sizes) -> Cost:
         """All blocks see all tokens, but for the last one, which may be pruned."""
-        whole = dataclasses.replace(sizes, active=sizes.tokens)
-        block = self.blocks[0]
-        return block.cost(whole).times(len(self.blocks) - 1) + block.cost(sizes)
+        return self.cost_of_runs([sizes])
+
+    def cost_of_runs(self, runs: Sequence[Sizes]) -> Cost:
+        """Of `pullback_runs`: sizes that differ in their rows and active tokens."""
+        block, first = self.blocks[0], runs[0]
+        whole = dataclasses.replace(first, active=first.tokens, rows=sum(run.rows for run in runs))
+        by_active: dict[int, int] = {}
+        for run in runs:
+            by_active[run.active] = by_active.get(run.active, 0) + run.rows
+        last = [block.cost(dataclasses.replace(first, active=a, rows=rows)) for a, rows in by_active.items()]
+        shared = {"forward": 0, "kernels": 0, "residuals": 0}  # of the block, whatever goes back through it
+        others = [dataclasses.replace(cost, **shared) for cost in last[1:]]
+        return block.cost(whole).times(len(self.blocks) - 1) + sum(others, last[0])
+
+
+def joined_runs(runs: Sequence[jax.Array]) -> list[jax.Array]:
+    """Runs of rows [A, R, d] in their order, neighbours with equal A as one."""
+    groups = [list(group) for _, group in itertools.groupby(runs, key=lambda run: run.shape[0])]
+    return [group[0] if len(group) == 1 else jnp.concatenate(group, axis=1) for group in groups]
 
 
 def stack(*trees: Any) -> Any:

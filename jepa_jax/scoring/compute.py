@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -11,12 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.fold import Kernels
-from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
-from jepa_jax.jacobian.jacobian import Differential, differential, embed_with_nulls, prepare
+from jepa_jax.jacobian.function import AnyEncoder, Differentiable, output_size, parameters_in, pure_function
+from jepa_jax.jacobian.jacobian import Differential, differentials, prepare
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.batches import cut, filled, multiple
 from jepa_jax.numerics.precision import working_dtype
@@ -31,7 +31,7 @@ Parallel = Literal["shard_map", "pmap"]
 
 
 def score_fn(
-    encoder: Encoder | BatchFunction, *, parallel: Parallel = "shard_map", **options: Unpack[ScoreKeywords]
+    encoder: AnyEncoder, *, parallel: Parallel = "shard_map", **options: Unpack[ScoreKeywords]
 ) -> tuple[Callable[[Any, jax.Array], ScoreResult], Any]:
     """The pure, jitted function behind `score`, for use inside a program of one's own.
 
@@ -49,6 +49,7 @@ def score_fn(
     function, params = pure_function(encoder)
     options.setdefault("precision", "float32")
     chosen = ScoreOptions(**options)
+    function = function.with_layers(chosen.layers)
     if chosen.precision == "auto":
         raise ArgumentError(
             "precision='auto': a pure function scores nothing again; name a level or use jepa_jax.score."
@@ -81,7 +82,7 @@ def prepare_kernels(
         params: of the function; floating-point leaves, cast to the precision's working dtype.
     """
     with jax.default_matmul_precision("highest"):
-        params = cast_floating(params, jnp.dtype(working_dtype(options.precision)))
+        params = parameters_in(params, jnp.dtype(working_dtype(options.precision)))
         return prepare(function, params, shape, options, compact=True)
 
 
@@ -108,7 +109,7 @@ def compute_scores(
         raise ArgumentError("precision='float64' needs JAX's float64: call the function under jax.enable_x64(True).")
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
-        params, batch = cast_floating((params, batch), jnp.dtype(working_dtype(numerics.precision)))
+        params, batch = cast_inputs(params, batch, jnp.dtype(working_dtype(numerics.precision)))
         if prepared is None:
             prepared = prepare(function, params, batch.shape[1:], numerics.jacobian, compact=True)
         if numerics.mesh is None:
@@ -144,27 +145,39 @@ def _score_here(
     function: Differentiable, numerics: Numerics, params: Any, prepared: Kernels, batch: jax.Array
 ) -> ScoreResult:
     """The scores of one device's images."""
-    outputs = output_size(functools.partial(function, params), batch)
     size, shape = batch.shape[0], batch.shape[1:]
     inputs = math.prod(shape)
-    step = numerics.jacobian.step(inputs, outputs, size)
+    cuts = [*(function.cut(params, number) for number in function.exit_numbers), (function, params)]
+    outputs = [output_size(functools.partial(one, of_one), batch) for one, of_one in cuts]
+    step = numerics.jacobian.step(inputs, sum(outputs), size)
     measure = functools.partial(_measure, function, numerics, outputs, params, prepared)
-    nulls = jax.eval_shape(functools.partial(embed_with_nulls, function), params, batch[0])[1]
-    rank = min(inputs, outputs - nulls.shape[-1])
+
+    def read(number: int, measured: Differential, input_rms: jax.Array) -> ScoreResult:
+        embedding, nulls, transpose = measured
+        compress = functools.partial(_compressed, numerics, outputs[number])
+        factor = for_each(compress, transpose, platform=numerics.platform)
+        width = jnp.full(embedding.shape[:1], transpose.shape[1], embedding.dtype)
+        rank = min(inputs, outputs[number] - nulls.shape[-1])
+        found = Measured(embedding, nulls, factor, width, input_rms)
+        return read_scores(numerics, cuts[number][0], inputs, rank, found)
 
     def some(images: jax.Array) -> ScoreResult:
         # A batch axis of one would turn plain products into batched ones, which are slower.
         measured = _added_axis(measure(images[0])) if images.shape[0] == 1 else jax.vmap(measure)(images)
-        embedding, nulls, transpose = measured
-        factor = for_each(functools.partial(_compressed, numerics, outputs), transpose, platform=numerics.platform)
-        width = jnp.full(embedding.shape[:1], transpose.shape[1], embedding.dtype)
         input_rms = jnp.sqrt(jnp.mean(images**2, axis=tuple(range(1, images.ndim))))
-        return read_scores(numerics, function, inputs, rank, Measured(embedding, nulls, factor, width, input_rms))
+        return _with_layers(function, [read(i, each, input_rms) for i, each in enumerate(measured)])
 
     # Filled up to whole steps: a smaller last step would be a program of its own, and on CPUs XLA may run it beside
     # the main one, where the two can wait for each other's threads for ever.
     steps = filled(batch, multiple(size, step)).reshape(-1, step, *shape)
     return cut(_steps_joined(jax.lax.map(some, steps)), size)
+
+
+def _with_layers(function: Differentiable, results: list[ScoreResult]) -> ScoreResult:
+    """One result of those of a function's exits, its own last."""
+    *exits, own = results
+    layers = dict.fromkeys(function.layer_numbers, dataclasses.replace(own, gaussian_score=None))
+    return dataclasses.replace(own, layers=layers | dict(zip(function.exit_numbers, exits, strict=True)))
 
 
 def _added_axis(tree: Any) -> Any:
@@ -177,15 +190,15 @@ def _steps_joined(result: ScoreResult) -> ScoreResult:
 
 
 def _measure(
-    function: Differentiable, numerics: Numerics, outputs: int, params: Any, prepared: Kernels, image: jax.Array
-) -> Differential:
-    """Embedding, null directions and Jacobian (what this device computes of it) of one image."""
+    function: Differentiable, numerics: Numerics, outputs: list[int], params: Any, prepared: Kernels, image: jax.Array
+) -> list[Differential]:
+    """Embedding, null directions and Jacobian (what this device computes of it) of one image, at each exit."""
     devices = numerics.mesh.shape["rows"] if numerics.mesh else 1
     rows = None
     if devices > 1:
-        each = math.ceil(outputs / devices)
-        rows = jax.lax.axis_index("rows") * each + jnp.arange(each, dtype=jnp.int32)
-    return differential(function, params, prepared, image, numerics.jacobian, rows)
+        shares = [math.ceil(count / devices) for count in outputs]
+        rows = [jax.lax.axis_index("rows") * each + jnp.arange(each, dtype=jnp.int32) for each in shares]
+    return differentials(function, params, prepared, image, numerics.jacobian, rows)
 
 
 def _compressed(numerics: Numerics, outputs: int, transpose: jax.Array) -> Factor:
@@ -201,14 +214,10 @@ def _compressed(numerics: Numerics, outputs: int, transpose: jax.Array) -> Facto
         return factor if devices == 1 else type(factor).merge(jax.lax.all_gather(factor, "rows"))
 
 
-def cast_floating(tree: Any, dtype: jnp.dtype) -> Any:
-    """Floating-point leaves to ``dtype``; strict about anything else."""
-
-    def cast(leaf: jax.Array) -> jax.Array:
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise ArgumentError(
-                f"batch has dtype {leaf.dtype}; pass preprocessed floating-point images (Encoder.preprocess)."
-            )
-        return leaf.astype(dtype)
-
-    return jax.tree.map(cast, tree)
+def cast_inputs(params: Any, batch: jax.Array, dtype: jnp.dtype) -> tuple[Any, jax.Array]:
+    """Parameters and a batch of floating-point numbers in a dtype."""
+    if not jnp.issubdtype(batch.dtype, jnp.floating):
+        raise ArgumentError(
+            f"batch has dtype {batch.dtype}; pass preprocessed floating-point images (Encoder.preprocess)."
+        )
+    return parameters_in(params, dtype), batch.astype(dtype)

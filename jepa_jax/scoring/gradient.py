@@ -25,25 +25,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.fold import Kernels
-from jepa_jax.jacobian.function import BatchFunction, Differentiable, output_size, pure_function
+from jepa_jax.jacobian.function import AnyEncoder, Differentiable, output_size, pure_function
 from jepa_jax.jacobian.generic import DEFAULT_ROWS
 from jepa_jax.jacobian.jacobian import embed_with_nulls, jacobian_rows, prepare
 from jepa_jax.jacobian.options import Engine, Mode
 from jepa_jax.numerics.bases import complement_basis
 from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.numerics.precision import Precision, working_dtype
-from jepa_jax.scoring.compute import cast_floating
+from jepa_jax.scoring.compute import cast_inputs
 from jepa_jax.scoring.options import Numerics, ScoreOptions
 from jepa_jax.spectrum.methods import Method, resolve_method
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 
 
 def score_gradient(
-    encoder: Encoder | BatchFunction,
+    encoder: AnyEncoder,
     batch: jax.Array | np.ndarray,
     *,
     precision: Precision = "float32",
@@ -59,8 +58,8 @@ def score_gradient(
     thousandth of the gradient's length. ``float64`` is exact and turns JAX's float64 on for itself.
 
     Args:
-        encoder: an `Encoder`, or any twice differentiable JAX function ``[B, ...] -> [B, K]`` that treats examples
-            independently. A function is compiled once per object.
+        encoder: an `Encoder`, an `OwnEncoder`, or any JAX function ``[B, ...] -> [B, K]`` that treats examples
+            independently; twice differentiable. A function is compiled once per object.
         batch: [B, H, W, 3], or the function's input.
         precision: ``float32`` or ``float64``.
         mode: of the Jacobian, see `jepa_jax.jacobian.options.JacobianOptions`, as for the next.
@@ -86,7 +85,7 @@ def score_gradient(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _gradients(function: Differentiable, numerics: Numerics, params: Any, batch: jax.Array) -> jax.Array:
-    params, batch = cast_floating((params, batch), jnp.dtype(working_dtype(numerics.precision)))
+    params, batch = cast_inputs(params, batch, jnp.dtype(working_dtype(numerics.precision)))
     output_size(functools.partial(function, params), batch)  # raises where the function is unfit
     with jax.default_matmul_precision("highest"):
         prepared = prepare(function, params, batch.shape[1:], numerics.jacobian, compact=False)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from jax.sharding import Mesh
 
+from jepa_jax.encoders.layerwise import checked_layers
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.options import Engine, JacobianOptions, Mode
 from jepa_jax.layers.schedule import ScheduleName
@@ -42,6 +44,7 @@ class ScoreKeywords(TypedDict, total=False):
     noise: Noise | None
     tolerance: float | None
     memory: int | None
+    layers: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class ScoreOptions:
         tolerance: nats. Images whose ``score_error`` is larger are scored again at a finer precision; by default none
             are, or with ``precision="auto"`` on an accelerator those above 0.05.
         memory: bytes that scoring may take; by default most of an accelerator, half of a computer's free memory.
+        layers: blocks of an `Encoder` whose own embeddings are scored as well, such as ``[-4, -1]``: 1 is the first
+            block, -1 the last. Of a block that is the encoder's pooling of the block's tokens in the encoder's final
+            LayerNorm, without a projection; see `jepa_jax.encoders.layerwise`. They are in ``ScoreResult.layers``.
 
     Raises:
         ArgumentError: a value is unfit.
@@ -91,8 +97,10 @@ class ScoreOptions:
     noise: Noise | None = None
     tolerance: float | None = None
     memory: int | None = None
+    layers: Sequence[int] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "layers", checked_layers(self.layers))
         for name in ("memory", "tolerance", "eps"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -34,6 +34,7 @@ from jepa_jax.spectrum.spectrum import all_values, for_each, structural_values
         "singular_values",
         "embedding",
         "gaussian_score",
+        "layers",
     ],
     meta_fields=["log_volume_rank"],
 )
@@ -60,6 +61,8 @@ class ScoreResult:
         gaussian_score: [B], nats, or None. score + log N(embedding; 0, I), where the encoder is
             trained to Gaussian embeddings: a log density up to the data's dimension.
         log_volume_rank: number of singular values that ``score`` sums.
+        layers: of each layer that was asked for, by its number from 1 on, the result of its own embedding [B, width]
+            (`jepa_jax.encoders.layerwise` says which), without a ``gaussian_score``; all else is as for the encoder.
     """
 
     score: jax.Array
@@ -71,6 +74,12 @@ class ScoreResult:
     embedding: jax.Array
     gaussian_score: jax.Array | None
     log_volume_rank: int
+    layers: dict[int, ScoreResult] = field(default_factory=dict)
+
+    @property
+    def with_layers(self) -> tuple[ScoreResult, ...]:
+        """The result itself, and those of its layers."""
+        return self, *self.layers.values()
 
     @property
     def precision(self) -> np.ndarray:

@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_jax.encoders import Encoder
 from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.fold import Kernels
-from jepa_jax.jacobian.function import BatchFunction, pure_function
+from jepa_jax.jacobian.function import AnyEncoder, pure_function
 from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.numerics.precision import LEVELS, NOISE, Precision, levels_from
 from jepa_jax.scoring.options import Numerics, ScoreKeywords, ScoreOptions
@@ -25,9 +24,7 @@ from jepa_jax.scoring.programs import Program, ProgramFactory, out_of_memory, pl
 from jepa_jax.scoring.readings import ScoreResult
 
 
-def score(
-    encoder: Encoder | BatchFunction, batch: jax.Array | np.ndarray, **options: Unpack[ScoreKeywords]
-) -> ScoreResult:
+def score(encoder: AnyEncoder, batch: jax.Array | np.ndarray, **options: Unpack[ScoreKeywords]) -> ScoreResult:
     """JEPA-SCORE of a batch (arXiv 2510.05949, eq. 5): the log-volume of the encoder's Jacobian.
 
     Departs from the paper in one thing: ``score`` leaves out singular values that are zero by the
@@ -35,8 +32,8 @@ def score(
     between frameworks, precisions and batch sizes. ``listing_score`` is the paper's, noise and all.
 
     Args:
-        encoder: an `Encoder`, or any JAX function ``[B, ...] -> [B, K]`` that treats examples
-            independently. A function is compiled once per object: pass the same one again.
+        encoder: an `Encoder`; an `OwnEncoder` (docs/own-encoders.md); or any JAX function ``[B, ...] -> [B, K]`` that
+            treats examples independently. A function is compiled once per object: pass the same one again.
         batch: preprocessed images [B, H, W, 3] (`Encoder.preprocess`), or the function's input.
         options: the fields of `ScoreOptions`, such as ``precision="bfloat16_3x"`` or ``spectrum=False``.
 
@@ -85,13 +82,14 @@ class Scorer:
 
     def __init__(
         self,
-        encoder: Encoder | BatchFunction,
+        encoder: AnyEncoder,
         options: ScoreOptions | None = None,
         report: Callable[[str], None] = lambda message: None,
         **changes: Unpack[ScoreKeywords],
     ):
-        self.function, self.params = pure_function(encoder)
+        function, self.params = pure_function(encoder)
         asked = dataclasses.replace(options or ScoreOptions(), **changes)
+        self.function = function.with_layers(asked.layers)
         self.options = asked.resolved(self.function.layered)
         self._noise = self.options.noise_by_level  # now, so that what is missing is said before anything is computed
         require_sound_backend(self.options.numerics.jacobian, self.function.layered)
@@ -173,7 +171,13 @@ class Scorer:
         merged = jax.tree.map(np.array, result)
         for level in levels_from(numerics.precision, numerics.platform)[1:]:
             unsure = np.flatnonzero(
-                self._gains(merged, level) & (merged.score_error > tolerance) | _out_of_range(merged)
+                np.any(
+                    [
+                        self._gains(each, level) & (each.score_error > tolerance) | _out_of_range(each)
+                        for each in merged.with_layers
+                    ],
+                    axis=0,
+                )
             )
             if unsure.size == 0:
                 continue
@@ -185,8 +189,9 @@ class Scorer:
             for old, new in zip(jax.tree.leaves(merged), jax.tree.leaves(again), strict=True):
                 old[unsure] = np.asarray(new)[: unsure.size]
             if again.score.dtype != merged.score.dtype:  # float64, rounded to the dtype of the others
-                rounding = np.spacing(np.abs(merged.score[unsure])) / 2
-                merged.score_error[unsure] = np.hypot(merged.score_error[unsure], rounding)
+                for each in merged.with_layers:
+                    rounding = np.spacing(np.abs(each.score[unsure])) / 2
+                    each.score_error[unsure] = np.hypot(each.score_error[unsure], rounding)
         return merged
 
     def _gains(self, result: ScoreResult, level: Precision) -> np.ndarray:

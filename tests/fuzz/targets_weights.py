@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from fuzzing import Target
+from safetensors.numpy import save
 
-from convert_weights import openclip
+from convert_weights import openclip, timm_folder
 from convert_weights.convert import read_source
 from convert_weights.export import export
 from convert_weights.tables import export_tensors
@@ -36,6 +37,9 @@ _SHAPE: dict[str, Any] = {
 }
 _SPECS = {
     "dinov2": ViTSpec(**_SHAPE, layer_scale=True, register_tokens=2),
+    "dinov3": ViTSpec(
+        **(_SHAPE | {"heads": 1}), layer_scale=True, register_tokens=1, rotary_base=100.0, key_bias=False
+    ),
     "ijepa": ViTSpec(**_SHAPE, class_token=False, pooling="mean_patches"),
     "siglip": ViTSpec(**_SHAPE, class_token=False, pooling="attention", activation="gelu_tanh", cut_edges=True),
     "clip": ViTSpec(**_SHAPE, pre_norm=True, patch_bias=False, projection=6, norm_eps=1e-5),
@@ -82,6 +86,28 @@ def _openclip_folder() -> Files:
     }
 
 
+@functools.cache
+def _timm_folder(pickled: bool = False) -> Files:
+    """The files of a repository of timm's."""
+    vit = ViTSpec(**_SHAPE, layer_scale=True, position_resize="bicubic_antialias")
+    tensors = export_tensors(initialize_params(vit, 0), timm_folder.table(vit))
+    args = {"img_size": 28, "embed_dim": 8, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0, "reg_tokens": 0}
+    pretrained = {"input_size": [3, 28, 28], "crop_pct": 1.0, "mean": [0.5] * 3, "std": [0.5] * 3, "license": "mit"}
+    config = {
+        "architecture": "vit_small_patch14_dinov2",
+        "num_classes": 0,
+        "global_pool": "token",
+        "model_args": args,
+        "pretrained_cfg": pretrained | {"interpolation": "bicubic", "crop_mode": "center", "fixed_input_size": False},
+    }
+    weights = (
+        {"pytorch_model.bin": _pickled({name: torch.tensor(array) for name, array in tensors.items()})}
+        if pickled
+        else {"model.safetensors": save(tensors)}
+    )
+    return weights | {"config.json": json.dumps(config).encode()}
+
+
 def _pickled(tensors: dict[str, torch.Tensor]) -> bytes:
     file = io.BytesIO()
     torch.save(tensors, file)
@@ -100,18 +126,24 @@ def _any_family(random: np.random.Generator) -> str:
 
 
 def _make_safetensors(random: np.random.Generator, folder: Path) -> Path:
+    if random.random() < 0.2:
+        return _write(_timm_folder(), folder, "model.safetensors")
     return _write(_folder(_any_family(random)), folder, "model.safetensors")
 
 
 def _make_pytorch(random: np.random.Generator, folder: Path) -> Path:
     if random.random() < 0.5:
         return _write(_openclip_folder(), folder, "open_clip_pytorch_model.bin")
+    if random.random() < 0.3:
+        return _write(_timm_folder(pickled=True), folder, "pytorch_model.bin")
     return _write(_pytorch_folder(_any_family(random)), folder, "pytorch_model.bin")
 
 
 def _make_config(random: np.random.Generator, folder: Path) -> Path:
     if random.random() < 0.3:
         return _with_wrong_value(random, _write(_openclip_folder(), folder, "open_clip_config.json"))
+    if random.random() < 0.3:
+        return _with_wrong_value(random, _write(_timm_folder(), folder, "config.json"))
     return _with_wrong_value(random, _write(_folder(_any_family(random)), folder, "config.json"))
 
 
@@ -184,7 +216,7 @@ def _load_the_same(path: Path) -> None:
 @functools.cache
 def _sound_digests() -> frozenset[str]:
     digests = set()
-    for files in (_openclip_folder(), *map(_pytorch_folder, _SPECS)):
+    for files in (_openclip_folder(), _timm_folder(pickled=True), *map(_pytorch_folder, _SPECS)):
         with tempfile.TemporaryDirectory() as folder:
             digests.add(_load(_write(files, Path(folder), "pytorch_model.bin")))
     return frozenset(digests)

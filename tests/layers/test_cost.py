@@ -10,6 +10,7 @@ from makes import MAKES
 
 from jepa_jax.encoders import find_spec
 from jepa_jax.encoders.function import EncoderFunction
+from jepa_jax.encoders.layerwise import cut_spec
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.layers.schedule import SCHEDULES, ScheduleName
 from jepa_jax.numerics.products import Products
@@ -30,6 +31,21 @@ def test_costs_are_the_multiplications_of_the_program(make: str, schedule: Sched
         cost = function.cost(SHAPE, each, SCHEDULES[schedule], Products())
         # Sums over one row at a time (LayerNorm's, the head's) are told to a hundredth of a block.
         assert planned(cost, each, outputs) == pytest.approx(found, rel=0.01)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("make", [name for name, spec in MAKES.items() if spec.depth == 3])
+def test_the_cost_of_a_sweep_is_less_than_that_of_its_layers(make: str, schedule: ScheduleName):
+    alone = EncoderFunction(MAKES[make])
+    sweep, outputs = alone.with_layers([1, 2, 3]), alone.vit.embedding_size
+    for rows in (outputs, 5):
+        options = JacobianOptions(schedule=schedule, block_size=rows)
+        cost = sweep.cost(SHAPE, rows, SCHEDULES[schedule], Products())
+        found = counted(sweep, SHAPE, options)
+        assert planned(cost, rows, outputs) == pytest.approx(found, rel=0.01)
+    cuts = [EncoderFunction(cut_spec(alone.vit, layer)) for layer in (1, 2, 3)]
+    apart = sum(counted(cut, SHAPE, JacobianOptions(schedule=schedule)) for cut in cuts)
+    assert counted(alone.with_layers([1, 2]), SHAPE, JacobianOptions(schedule=schedule)) < apart
 
 
 @pytest.mark.parametrize("make", MAKES)

@@ -10,7 +10,7 @@ import jax.extend
 from jepa_jax.encoders.function import EncoderFunction
 from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.jacobian.generic import reverse_jacobian
-from jepa_jax.jacobian.jacobian import differential, prepare
+from jepa_jax.jacobian.jacobian import differentials, prepare
 from jepa_jax.jacobian.options import JacobianOptions
 
 
@@ -29,15 +29,15 @@ def multiplications(jaxpr: jax.extend.core.Jaxpr) -> int:
 
 
 def counted(function: EncoderFunction, shape: tuple[int, ...], options: JacobianOptions) -> int:
-    """Of one image's Jacobian by the layers' pullbacks, without what is prepared once for all images."""
+    """Of one image's Jacobians by the layers' pullbacks, without what is prepared once for all images."""
     params = parameter_shapes(function.vit)
     image = jax.ShapeDtypeStruct(shape, jax.numpy.float32)
     kernels = jax.eval_shape(lambda params: prepare(function, params, shape, options, compact=True), params)
 
-    def transpose(params: Any, kernels: Any, image: jax.Array) -> jax.Array:
-        return differential(function, params, kernels, image, options).transpose
+    def transposes(params: Any, kernels: Any, image: jax.Array) -> list[jax.Array]:
+        return [exit.transpose for exit in differentials(function, params, kernels, image, options)]
 
-    return multiplications(jax.make_jaxpr(transpose)(params, kernels, image).jaxpr)
+    return multiplications(jax.make_jaxpr(transposes)(params, kernels, image).jaxpr)
 
 
 def counted_naive(function: EncoderFunction, shape: tuple[int, ...]) -> int:

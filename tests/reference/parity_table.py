@@ -34,6 +34,7 @@ MODELS = {
     "dinov3-small": "DINOv3 S/16",
     "ijepa-vith14-1k": "I-JEPA H/14",
     "metaclip-b32-400m": "CLIP, MetaCLIP B/32",
+    "siglip-base-patch16-224": "SigLIP B/16",
 }
 """One of each family, and each kind of layer among them."""
 
@@ -100,6 +101,8 @@ def two_blocks(name: str) -> Any:
     if vit.rotary_base is not None:
         biases = vit.qkv_bias, vit.key_bias
         return families.random_dinov3(**shape, gated=vit.activation == "swiglu", biases=biases)
+    if vit.pooling == "attention":
+        return families.random_siglip(**shape)
     if vit.projection is None:
         return families.random_ijepa(**shape)
     return families.random_clip(**shape, projection=vit.projection, activation=vit.activation)
@@ -112,7 +115,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 def source_formats(name: str) -> str:
     """Every format that the model can be read from."""
-    return ", ".join(["Hugging Face", *STATE_DICTS[ENCODERS[name].family]])
+    return ", ".join(["Hugging Face", *STATE_DICTS.get(ENCODERS[name].family, ())])
 
 
 def table(record: dict[str, dict[str, float]]) -> str:

@@ -50,6 +50,16 @@ def test_every_mesh_gives_the_same_scores(encoder, batch, alone, data: int, rows
     np.testing.assert_allclose(shared.singular_values, alone.singular_values, rtol=0, atol=1e-5 * largest)
 
 
+def test_layers_of_every_family_share_their_rows(batch):
+    # Exits of 24 rows and one of 10 on two devices each: each exit's rows are divided by themselves.
+    encoder = encoder_of(MAKES["pre-norm, quick GELU, projection"])
+    alone, shared = (jj.score(encoder, batch, layers=[1, 3], mesh=mesh) for mesh in (None, mesh_of(4, 2)))
+    for found, expected in zip(shared.with_layers, alone.with_layers, strict=True):
+        np.testing.assert_allclose(found.score, expected.score, rtol=0, atol=NATS)
+        largest = float(np.max(expected.singular_values))
+        np.testing.assert_allclose(found.singular_values, expected.singular_values, rtol=0, atol=1e-5 * largest)
+
+
 # Both axes at once, class token pruned and not: what is left is the order of sums.
 @pytest.mark.parametrize(
     ("make", "precision"),
