@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jepa_jax.encoders.parameters import Params, build_module, parameter_shapes
 from jepa_jax.encoders.specs import ViTSpec
-from jepa_jax.encoders.vit import POOLINGS
+from jepa_jax.encoders.vit import POOLINGS, check_axes
 from jepa_jax.errors import ArgumentError
 from jepa_jax.layers import Cost, EntryLayer, Layer, Schedule
 from jepa_jax.layers.layer import no_null_directions
@@ -31,7 +31,7 @@ class EncoderFunction:
     gaussian: bool = False
 
     def __call__(self, params: Params, images: jax.Array) -> jax.Array:
-        """[B, H, W, 3] -> [B, K]."""
+        """[B, H, W, 3] -> [B, K]; of clips, [B, T, H, W, 3]."""
         return build_module(self.vit, params)(images)
 
     layered = True
@@ -49,15 +49,15 @@ class EncoderFunction:
     def layers(
         self, params: Params, shape: tuple[int, ...], schedule: Schedule
     ) -> tuple[EntryLayer, *tuple[Layer, ...]]:
-        """The layers around given parameters, for one image of a shape (H, W, 3)."""
-        return build_module(self.vit, params).layers(self._grid(shape), schedule)
+        """The layers around given parameters, for one image of a shape (H, W, 3), or a clip of (T, H, W, 3)."""
+        return build_module(self.vit, params).layers(self.vit.grid(shape), schedule)
 
     def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, products: Products) -> Cost:
-        """What one image of a shape (H, W, 3) costs with so many rows of its Jacobian in a pass."""
+        """What one image of a shape (H, W, 3), or clip of (T, H, W, 3), costs with so many rows in a pass."""
         costs: list[Cost] = []
 
         def add_up(params: Params) -> None:
-            module, grid = build_module(self.vit, params), self._grid(shape)
+            module, grid = build_module(self.vit, params), self.vit.grid(shape)
             sizes = module.sizes(grid, rows, schedule, products)
             costs.extend(layer.cost(sizes) for layer in module.layers(grid, schedule))
 
@@ -65,12 +65,12 @@ class EncoderFunction:
         return sum(costs, Cost())
 
     def check_batch(self, shape: tuple[int, ...]) -> None:
-        """Refuse what is no batch of images."""
-        if 0 in shape or len(shape) != 4:
-            raise ArgumentError(f"batch has shape {shape}; it must be [B, H, W, 3], with one example at least.")
-
-    def _grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        return shape[0] // self.vit.patch_size, shape[1] // self.vit.patch_size
+        """Refuse what is no batch of images, or of clips."""
+        check_axes("batch has", shape, self.vit)
+        if 0 in shape:
+            raise ArgumentError(
+                f"batch has shape {shape}; it must be [B, {self.vit.frame_axes}], with one example at least."
+            )
 
 
 @functools.lru_cache(maxsize=64)
@@ -82,7 +82,7 @@ def null_direction_count(spec: ViTSpec) -> int:
         module = build_module(shallow, params)
         token = jnp.zeros((1, spec.width), module.norm.scale.dtype)
         nulls = no_null_directions(token)
-        for layer in module.after_blocks((1, 1)):
+        for layer in module.after_blocks((1,)):
             token, _ = layer.linearize(token)
             nulls = layer.null_directions(nulls, token)
         return nulls.shared

@@ -7,6 +7,7 @@ devices. The compiled step holds no collective, whatever other processes do.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,12 +35,12 @@ LARGEST_BATCH = 64
 def default_batch_size(spec: EncoderSpec, devices: Sequence[Any] | None = None) -> int:
     """Images that devices, by default all local ones, may compute at the same time; more in one call gains nothing."""
     devices = devices or jax.local_devices()
-    side, platform = spec.image_size, platform_of(devices)
+    platform = platform_of(devices)
     if platform == "cpu":
-        side_by_side = min(LARGEST_BATCH, default_images_per_step(3 * side * side, spec.embedding_size))
+        side_by_side = min(LARGEST_BATCH, default_images_per_step(math.prod(spec.input_shape), spec.embedding_size))
         return max(side_by_side, concurrency_of(LARGEST_BATCH, platform))
     function, options = EncoderFunction(spec.vit, spec.gaussian_embedding), JacobianOptions(platform=platform)
-    return len(devices) * images_to_fill(function, options, (side, side, 3), spec.embedding_size)
+    return len(devices) * images_to_fill(function, options, spec.input_shape, spec.embedding_size)
 
 
 class Step:
@@ -66,7 +67,7 @@ class Step:
         self.recipe = options.input_recipe(encoder.spec)
         self.records = max(1, multiple(batch_size, len(devices)) // self.recipe.count)
         self.batch_size = multiple(self.records * self.recipe.count, len(devices))
-        self.image_shape = (encoder.spec.image_size, encoder.spec.image_size, 3)
+        self.image_shape = encoder.spec.input_shape
         mesh = local_mesh()
         score = dataclasses.replace(options.score, mesh=mesh)
         self.scorer = Scorer(encoder, score if noise is None else dataclasses.replace(score, noise=noise), report)
@@ -75,7 +76,7 @@ class Step:
             self.scorer.params = jax.device_put(self.scorer.params, place)
 
     def __call__(self, images: np.ndarray) -> ScoreResult:
-        """Score float32 [batch_size, H, W, 3]; waits for the device. Threads may call it at the same time."""
+        """Score float32 [batch_size, *image_shape]; waits for the device. Threads may call it at the same time."""
         return self.scorer(images)
 
     def batches_at_once(self) -> int:

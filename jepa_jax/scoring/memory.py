@@ -161,10 +161,12 @@ def plan_passes(
             passes += 1
             rows = math.ceil(outputs / passes)
     if of(rows, images) > budget:
+        *frames, height, width, _ = shape if len(shape) > 2 else (*shape, 1, 1)
+        of_frames, fewer = (f", {frames[0]} frames,", ", fewer frames") if frames else ("", "")
         raise ArgumentError(
             f"memory={budget / 2**20:,.0f} MiB is too small: {rows} row(s) of one image's Jacobian at "
-            f"{shape[0]} x {shape[1]} pixels take about {of(rows, images) / 2**20:,.0f} MiB; "
-            "give more memory (by default half of what is free), a smaller block_size or a smaller image_size."
+            f"{height} x {width} pixels{of_frames} take about {of(rows, images) / 2**20:,.0f} MiB; "
+            f"give more memory (by default half of what is free), a smaller block_size{fewer} or a smaller image_size."
         )
     if options.images_per_step is None and options.platform != "cpu":
         each = of(rows, 2) - of(rows, 1)
