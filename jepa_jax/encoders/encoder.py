@@ -16,7 +16,7 @@ from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.encoders.vit import ViT
 from jepa_jax.errors import ArgumentError, CheckpointError
 from jepa_jax.images.layouts import misread
-from jepa_jax.images.preprocessing import preprocess
+from jepa_jax.images.preprocessing import preprocess, preprocess_clips
 
 
 class Encoder:
@@ -44,20 +44,29 @@ class Encoder:
         return f"Encoder({self.spec.name!r}, image_size={self.spec.image_size}, K={self.spec.embedding_size})"
 
     def __call__(self, images: jax.Array | np.ndarray) -> jax.Array:
-        """Embed preprocessed images [B, H, W, 3] as [B, K], with exact float32 products on every backend."""
+        """Embed preprocessed images [B, H, W, 3] as [B, K], with exact float32 products on every backend.
+
+        Clips [B, T, H, W, 3] where the encoder takes clips.
+        """
         with jax.default_matmul_precision("highest"):
             return _embed(self.function, self.params, images)
 
     def preprocess(self, images: Sequence[Image.Image | np.ndarray] | np.ndarray) -> np.ndarray:
         """Pictures to this encoder's input, float32 [B, H, W, 3], by its own recipe (see `preprocessing`).
 
+        Clips to float32 [B, T, H, W, 3] where the encoder takes clips. Their frames are taken as they are given: which
+        of a video's frames make a clip is chosen where videos are read (see `jepa_jax.images.videos`).
+
         Args:
-            images: PIL images or uint8 arrays, or one array [B, H, W, C] or [B, H, W] of several.
+            images: PIL images or uint8 arrays, or one array [B, H, W, C] or [B, H, W] of several. Of clips, for each
+                a sequence of T of these, or an array [T, H, W, C]; or one array [B, T, H, W, C].
 
         Raises:
             ArgumentError: it is one picture, or could be one and many.
             ImageError: an image cannot be used.
         """
+        if self.spec.preprocess.frames is not None:
+            return preprocess_clips(images, self.spec.preprocess)
         if isinstance(images, Image.Image):
             raise ArgumentError("images is one picture and no sequence of them; write [image].")
         if isinstance(images, np.ndarray) and (problem := misread(images.shape)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -60,7 +61,8 @@ def build_manifest(
             "pillow": PIL.__version__,  # decodes and resizes
         }
         | ({} if views is None else {"view_seed": views.seed, "view_recipe": pinned_form(views.recipe)})
-        | ({"calibrate": options.calibrate} if options.calibrate else {}),
+        | ({"calibrate": options.calibrate} if options.calibrate else {})
+        | ({"av": version("av")} if source.videos else {}),  # decodes
         "noise": noise,
         "encoder_spec": pinned_form(encoder.spec),
         "left_out": source.left_out,

@@ -138,6 +138,7 @@ def _facts(table: ScoreTable) -> dict[str, Any]:
         "encoder": table.encoder,
         "encoder digest": str(pinned.get("encoder_digest", ""))[:16],
         "input side": f"{pinned['image_size']} px" if "image_size" in pinned else "",
+        "frames of a clip": pinned.get("preprocessing", {}).get("frames"),
         "precision": pinned.get("precision", ""),
         "views of each image": pinned["views"] if pinned.get("views", 1) > 1 else "",
         "singular values in the score": _rank(table),
@@ -183,6 +184,7 @@ def _gallery(table: ScoreTable, reader: ImageReader | None, options: ReportOptio
         "groups": groups,
         "left_out": max(0, total - options.most_groups),
         "pictures": reader is not None,
+        "frames": 1 if reader is None else reader.shown,
     }
 
 
@@ -192,7 +194,7 @@ def _complexities(
     charts = []
     for table in tables:
         reader = readers[table.name]
-        if reader is None or not options.complexity_images:
+        if reader is None or reader.recipe.frames is not None or not options.complexity_images:
             continue
         rows = drawn_rows(len(table), options.complexity_images)
         bits = complexity.measure(reader, [str(key) for key in table.keys[rows]])

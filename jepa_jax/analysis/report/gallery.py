@@ -18,6 +18,9 @@ from jepa_jax.analysis.report.names import isolated
 from jepa_jax.analysis.table import ScoreTable
 
 THUMBNAIL_SIDE = 160
+FRAME_SIDE = 96
+"""Of each of a clip's frames, which stand in a row."""
+
 WEBP_QUALITY = 60
 """A thumbnail takes about 4 kB."""
 
@@ -139,7 +142,7 @@ def _pictures(
 
 
 def _data_uri(reader: ImageReader, key: str) -> str | None:
-    picture = reader.thumbnail(key, THUMBNAIL_SIDE)
+    picture = reader.thumbnail(key, THUMBNAIL_SIDE if reader.shown == 1 else FRAME_SIDE)
     if picture is None:
         return None
     sink = io.BytesIO()

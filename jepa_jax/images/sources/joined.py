@@ -76,8 +76,13 @@ def joined(names: Sequence[str], parts: Sequence[Records]) -> Records:
         parts: their records.
 
     Raises:
-        ArgumentError: their records' keys cannot be told apart.
+        ArgumentError: their records' keys cannot be told apart, or some are videos and others pictures.
     """
+    if len({part.videos for part in parts}) > 1:
+        of_each = {part.videos: text_key(name) for name, part in zip(names, parts, strict=True)}
+        raise ArgumentError(
+            f"input {of_each[True]} holds videos, and input {of_each[False]} images; score them one by one."
+        )
     labels = _labels(names)
     keys = [key for label, part in zip(labels, parts, strict=True) for key in _below(label, part.keys)]
     if len(set(keys)) < len(keys):
@@ -93,6 +98,7 @@ def joined(names: Sequence[str], parts: Sequence[Records]) -> Records:
         positional=any(part.positional for part in parts),
         places=places,
         file_of=places.file,
+        videos=parts[0].videos,
     )
 
 
