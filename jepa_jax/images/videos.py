@@ -23,9 +23,9 @@ from PIL import Image
 
 from jepa_jax.errors import ImageError
 from jepa_jax.images.preprocessing import preprocess_rgb
-from jepa_jax.images.reasons import of_the_machine, sentence
+from jepa_jax.images.reasons import sentence
 from jepa_jax.images.recipe import PreprocessSpec
-from jepa_jax.images.sources.remote import scheme_of
+from jepa_jax.images.sources.remote import read_remote, scheme_of
 from jepa_jax.paths import store_of, to_path
 
 UNKNOWN = "the content is no known video format"
@@ -45,14 +45,16 @@ KEPT_FRAMES = 20
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video that is not read yet, since it may be larger than memory: a path, or a URL of a store."""
+    """A video that is not read yet, since it may be larger than memory: a path, or a URL."""
 
     path: str
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[BinaryIO]:
         """The file, to read and to seek in."""
-        if scheme_of(self.path):
+        if scheme_of(self.path) in ("http", "https"):
+            yield io.BytesIO(read_remote(self.path))  # servers need not answer for parts of a file
+        elif scheme_of(self.path):
             store, name = store_of(to_path(self.path))
             with store.open(name, "rb") as stream:
                 yield stream
@@ -108,24 +110,50 @@ def frames_of(content: VideoFile | bytes, wanted: Sequence[int]) -> Iterator[Ima
         ImageError, MemoryError, OSError: see `read_clip`.
     """
     size = (0, 0)
-    try:
-        with contextlib.ExitStack() as stack:
-            stream = io.BytesIO(content) if isinstance(content, bytes) else stack.enter_context(content.opened())
-            container = stack.enter_context(_container(stream))
+    with contextlib.ExitStack() as opened:
+        stream = _Watched(
+            io.BytesIO(content) if isinstance(content, bytes) else opened.enter_context(content.opened())
+        )
+        try:
+            container = opened.enter_context(_container(stream))
             video = _video_stream(container)
             size = video.codec_context.width, video.codec_context.height
             yield from _chosen(container, video, wanted)
-    except (ImageError, ImportError):
-        raise
-    except MemoryError as error:
-        raise _short_of_memory(size) from error
-    except Exception as error:  # what FFmpeg makes of damaged files is no closed set
-        if of_the_machine(error) or not _of_ffmpeg(error):
-            raise
-        raise ImageError(f"the video cannot be decoded: {_said(error)}") from error
+        except Exception as error:  # what FFmpeg makes of damaged files is no closed set
+            if stream.fault is not None:
+                raise stream.fault from error
+            if isinstance(error, MemoryError):
+                raise _short_of_memory(size) from error
+            if isinstance(error, ImageError) or not _of_ffmpeg(error):
+                raise
+            raise ImageError(f"the video cannot be decoded: {_said(error)}") from error
 
 
-def _container(stream: BinaryIO) -> Any:
+class _Watched:
+    """A file as FFmpeg reads it, to which an error is an end: it is kept, since the video is not to blame."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self.fault: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        """Some bytes; none after a fault."""
+        try:
+            return b"" if self.fault else self._stream.read(size)
+        except Exception as error:
+            self.fault = error
+            return b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any file."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self._stream.tell()
+
+
+def _container(stream: _Watched) -> Any:
     import av
 
     start = stream.read(12)
@@ -136,7 +164,7 @@ def _container(stream: BinaryIO) -> Any:
     if kind is None:
         raise ImageError(UNKNOWN)
     try:
-        return av.open(stream, format=kind)
+        return av.open(stream, format=kind, metadata_errors="replace")
     except av.error.InvalidDataError as error:
         raise ImageError("the video's index is missing or damaged; the file may be incomplete") from error
 
@@ -214,7 +242,9 @@ def _short_of_memory(size: tuple[int, int]) -> Exception:
 
 
 def _of_ffmpeg(error: BaseException) -> bool:
-    """Whether the content is at fault, and not what reads it: what Python's file raises comes through as it is."""
+    """Whether FFmpeg says so: of the content, since it touches no disk itself. Of a damaged Matroska file it says
+    "Input/output error".
+    """
     import av
 
     return isinstance(error, av.error.FFmpegError | IndexError | ValueError | NotImplementedError)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -153,6 +156,31 @@ def test_a_file_that_is_away_and_a_pipe(tmp_path: Path):
     assert decode_record(0, "key", str(tmp_path / "pipe.mp4"), open_video, RECIPE).reason == "it is no regular file"
 
 
+class OnADiskThatFails(VideoFile):
+    """A video whose later half cannot be read any more."""
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """See `VideoFile`."""
+
+        class Failing(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                if self.tell() > half:
+                    raise OSError(errno.EIO, "Input/output error")
+                return super().read(size)
+
+        content = video_files.video("avi", video_files.frames(200, 100, 100))
+        half = len(content) // 2
+        yield Failing(content)
+
+
+def test_a_disk_that_fails_is_no_video_s_fault():
+    recipe = InputRecipe(PreprocessSpec(18, 16, frames=20, frame_step=10))
+    found = decode_record(0, "key", "a.avi", OnADiskThatFails, recipe)
+    assert found.inputs is None
+    assert (found.reason, found.no_fault_of_its_own) == ("it cannot be read: Input/output error", True)
+
+
 def test_pictures_and_videos_are_told_apart_record_by_record():
     picture = np.zeros((20, 20, 3), np.uint8)
     assert (
@@ -235,3 +263,17 @@ def test_colours_are_told_by_the_video():
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.colorspace = space
         assert np.max(np.abs(frame.to_ndarray(format="rgb24")[8, 8].astype(int) - expected)) <= 2
+
+
+def test_videos_in_a_store(folder: Path):
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    for name in ("a.webm", "b/1.mp4"):
+        store.pipe(f"/videos-of-a-test/{name}", (folder / name).read_bytes())
+    source = open_source("memory://videos-of-a-test")
+    assert (list(source.keys), source.videos) == (["a.webm", "b/1.mp4"], True)
+    assert [record.reason for record in decode_ahead(source, range(2), RECIPE, workers=0, ahead=1)] == ["", ""]
+    local = open_source(folder)
+    found, expected = (next(decode_ahead(each, [0], RECIPE, workers=0, ahead=1)) for each in (source, local))
+    np.testing.assert_array_equal(found.inputs, expected.inputs)
