@@ -208,6 +208,9 @@ def test_a_clips_encoder_is_stored_and_read_back(encoder: Encoder, tmp_path):
     assert (restored.spec, restored.digest) == (encoder.spec, encoder.digest)
     other = dataclasses.replace(encoder.spec, preprocess=dataclasses.replace(encoder.spec.preprocess, frame_step=2))
     assert Encoder(other, encoder.params).digest != encoder.digest
+    scorer = jj.BatchScorer(model=str(tmp_path / "stored"))
+    with pytest.raises(jj.ArgumentError, match="model='clips' takes clips, and a column of a batch holds pictures"):
+        scorer({"image": [b""]})
 
 
 def test_the_published_are_listed():

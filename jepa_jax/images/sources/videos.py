@@ -56,7 +56,7 @@ def open_videos(name: str, files: Sequence[str]) -> Records:
 PACKAGE = Package("av", "videos", "video")
 
 VIDEOS = SourceKind(
-    wording="a video, a pattern of videos or a folder of videos (.mp4, .mov, .webm, .mkv, .avi)",
+    wording="a folder or a pattern of videos",
     read=open_videos,
     is_file=is_video,
     several=True,
