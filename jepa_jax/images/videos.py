@@ -155,6 +155,7 @@ class _Watched:
 
 def _container(stream: _Watched) -> Any:
     import av
+    from av.error import InvalidDataError
 
     start = stream.read(12)
     if not start:
@@ -165,7 +166,7 @@ def _container(stream: _Watched) -> Any:
         raise ImageError(UNKNOWN)
     try:
         return av.open(stream, format=kind, metadata_errors="replace")
-    except av.error.InvalidDataError as error:
+    except InvalidDataError as error:
         raise ImageError("the video's index is missing or damaged; the file may be incomplete") from error
 
 
@@ -245,9 +246,9 @@ def _of_ffmpeg(error: BaseException) -> bool:
     """Whether FFmpeg says so: of the content, since it touches no disk itself. Of a damaged Matroska file it says
     "Input/output error".
     """
-    import av
+    from av.error import FFmpegError
 
-    return isinstance(error, av.error.FFmpegError | IndexError | ValueError | NotImplementedError)
+    return isinstance(error, FFmpegError | IndexError | ValueError | NotImplementedError)
 
 
 def _said(error: BaseException) -> str:

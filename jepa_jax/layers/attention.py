@@ -21,6 +21,10 @@ from jepa_jax.layers.rotation import Rotation
 from jepa_jax.layers.schedule import Schedule
 from jepa_jax.numerics.products import Products
 
+MANY = 1024
+"""Tokens from which on the vectors of all pairs are counted, [tokens, tokens, dh]: with few rows they are the most there
+is, and of fewer tokens they are a trifle beside the rest."""
+
 
 class Attention(Layer, nnx.Module):
     """Self-attention over all tokens."""
@@ -147,7 +151,8 @@ class Attention(Layer, nnx.Module):
         of_query = covariance if tokens > self.head_width else pairs * rows * width
         asking = block_size(active, tokens)
         at_once = asking * tokens * sizes.schedule.at_once(self.heads)  # pairs, of the heads of one step
-        cotangents, logits, spread = rows * tokens * width, rows * at_once, self.head_width * at_once
+        cotangents, logits = rows * tokens * width, rows * at_once
+        spread = self.head_width * at_once if tokens >= MANY else 0
         if sizes.schedule.loops:
             workspace = 5 * cotangents + logits + max(logits, spread)
         else:

@@ -18,6 +18,7 @@ from jepa_jax.encoders import ENCODERS, Encoder, EncoderFunction, EncoderSpec, P
 from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.jacobian.jacobian import jacobian_rows, prepare
 from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.jobs.throughput import _inputs
 from jepa_jax.layers import SCHEDULES, query_blocks
 from jepa_jax.layers.schedule import ScheduleName
 from jepa_jax.numerics.products import Products
@@ -146,6 +147,7 @@ def test_a_clip_is_scored_as_any_function_s_input_is(encoder: Encoder):
     np.testing.assert_allclose(result.score, generic.score, rtol=0, atol=0.01)
     scorer = jj.Scorer(encoder)
     np.testing.assert_allclose(scorer(clips).score, result.score, rtol=0, atol=1e-4)
+    assert _inputs(encoder, 9).shape == (9, *encoder.spec.input_shape)  # what `jepa-jax bench` measures with
     gradient = jj.score_gradient(encoder, clips[:1])
     assert gradient.shape == clips[:1].shape
 

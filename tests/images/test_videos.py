@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import video_files
+from av.error import FFmpegError
 from PIL import Image
 from small_inputs import write_tar
 
@@ -140,7 +141,7 @@ def test_what_a_player_would_conceal_is_refused(kind: str, first: bytes, last: b
     shown_as_if_whole: list[int] = []
     for place in places:
         content = whole[:place] + b"\xff" * 60 + whole[place + 60 :]
-        with av.open(io.BytesIO(content)) as container, contextlib.suppress(av.error.FFmpegError):
+        with av.open(io.BytesIO(content), "r") as container, contextlib.suppress(FFmpegError):
             if any(frame.is_corrupt for frame in container.decode(video=0)):
                 shown_as_if_whole.append(place)
         found = decode_record(0, "key", content, bytes, recipe)

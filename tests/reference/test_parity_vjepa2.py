@@ -160,7 +160,8 @@ def test_other_clips(frames: int, side: int, tmp_path: Path):
     model = reference.random_vjepa2(**SHAPE)
     encoder = jj.load_encoder(families.save_folder(model, tmp_path / "folder"), image_size=side, frames=frames)
     assert encoder.spec.input_shape == (frames, side, side, 3)
-    other = reference.random_vjepa2(**SHAPE | {"image_size": side, "frames": frames})
+    larger: dict[str, Any] = SHAPE | {"image_size": side, "frames": frames}
+    other = reference.random_vjepa2(**larger)
     other.load_state_dict(model.state_dict())
     clips = np.random.default_rng(1).normal(0, 0.3, (2, *encoder.spec.input_shape)).astype(np.float32)
     assert error(np.asarray(encoder(clips)), reference.stages(other, clips)[0]) <= FLOAT32_TOLERANCE
@@ -216,7 +217,7 @@ def test_odd_configurations(
 def test_full_width(name: str, tmp_path: Path):
     """Published widths, numbers of heads and hidden widths, with two blocks; every row of the Jacobian, and scores."""
     vit = ENCODERS[name].vit
-    shape = {
+    shape: dict[str, Any] = {
         "width": vit.width,
         "heads": vit.heads,
         "depth": 2,

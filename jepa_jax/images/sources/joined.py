@@ -15,6 +15,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.names import text_key
 from jepa_jax.images.sources.places import Chained
 from jepa_jax.images.sources.records import Reader, Records, Unusable, file_of
+from jepa_jax.images.videos import VideoFile
 
 AND = " + "
 """Stands between the names of several inputs, each of them in full."""
@@ -26,7 +27,7 @@ class JoinedReader:
 
     readers: tuple[Reader, ...]
 
-    def __call__(self, locator: tuple[int, Any]) -> bytes | np.ndarray:
+    def __call__(self, locator: tuple[int, Any]) -> bytes | np.ndarray | VideoFile:
         """As the input's own reader."""
         which, within = locator
         return self.readers[which](within)
