@@ -71,7 +71,7 @@ class Decoded:
         inputs: float32 [n, crop, crop, 3], a clip [1, frames, crop, crop, 3], or None.
         reason: why there are no inputs.
         unreadable: whether reading failed rather than decoding: the input itself may be gone.
-        bytes: of the encoded picture, where it is one and was read.
+        bytes: of the encoded picture or video, where it is one and was read.
         no_fault_of_its_own: whether the machine is to blame (`reasons.of_the_machine`): no record goes better then.
     """
 
@@ -95,6 +95,8 @@ def decode_record(index: int, key: str, locator: Any, reader: Reader | Opener, r
     try:
         content = reader(locator)
         size = len(content) if isinstance(content, bytes) else None
+        if isinstance(content, VideoFile):
+            size = content.size()
         return Decoded(index, decode(content, key, recipe), bytes=size)
     except ImageError as error:
         return Decoded(index, None, str(error), bytes=size)

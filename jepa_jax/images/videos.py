@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -25,7 +26,7 @@ from jepa_jax.errors import ImageError
 from jepa_jax.images.preprocessing import preprocess_rgb
 from jepa_jax.images.reasons import sentence
 from jepa_jax.images.recipe import PreprocessSpec
-from jepa_jax.images.sources.remote import read_remote, scheme_of
+from jepa_jax.images.sources.remote import read_remote, scheme_of, size_of
 from jepa_jax.paths import store_of, to_path
 
 UNKNOWN = "the content is no known video format"
@@ -48,6 +49,10 @@ class VideoFile:
     """A video that is not read yet, since it may be larger than memory: a path, or a URL."""
 
     path: str
+
+    def size(self) -> int | None:
+        """Its bytes, where that is known without reading it."""
+        return size_of(self.path) if scheme_of(self.path) else os.path.getsize(self.path)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[BinaryIO]:

@@ -22,8 +22,8 @@ from jepa_jax.layers.schedule import Schedule
 from jepa_jax.numerics.products import Products
 
 MANY = 1024
-"""Tokens from which on the vectors of all pairs are counted, [tokens, tokens, dh]: with few rows they are the most there
-is, and of fewer tokens they are a trifle beside the rest."""
+"""Tokens from which on the vectors of all pairs are counted, [tokens, tokens, dh]: with few rows they are the most
+that there is, and of fewer tokens they are a trifle beside the rest."""
 
 
 class Attention(Layer, nnx.Module):

@@ -177,7 +177,7 @@ class OnADiskThatFails(VideoFile):
 
 def test_a_disk_that_fails_is_no_video_s_fault():
     recipe = InputRecipe(PreprocessSpec(18, 16, frames=20, frame_step=10))
-    found = decode_record(0, "key", "a.avi", OnADiskThatFails, recipe)
+    found = decode_record(0, "key", __file__, OnADiskThatFails, recipe)
     assert found.inputs is None
     assert (found.reason, found.no_fault_of_its_own) == ("it cannot be read: Input/output error", True)
 
@@ -188,7 +188,7 @@ def test_pictures_and_videos_are_told_apart_record_by_record():
         decode_record(0, "key", picture, lambda p: p, RECIPE).reason == "it is a picture, and the encoder takes clips"
     )
     of_images = InputRecipe(PreprocessSpec(18, 16))
-    found = decode_record(0, "key", VideoFile("a.mp4"), lambda v: v, of_images)
+    found = decode_record(0, "key", VideoFile(__file__), lambda v: v, of_images)
     assert found.reason == "it is a video, and the encoder takes images"
 
 
@@ -209,9 +209,11 @@ def test_a_folder_of_videos(folder: Path):
     assert list(source.keys) == ["a.webm", "b/1.mp4", "c.MKV"]
     assert (source.videos, source.left_out) == (True, 1)
     assert source.place(1) == str(folder / "b" / "1.mp4")
+    assert source.sizes() == [(folder / key).stat().st_size for key in source.keys]
     for workers in (0, 1):
         found = list(decode_ahead(source, range(3), RECIPE, workers=workers, ahead=2))
         assert [record.reason for record in found] == ["", "", ""]
+        assert [record.bytes for record in found] == source.sizes()
         assert all(record.inputs is not None and record.inputs.shape == (1, 4, 16, 16, 3) for record in found)
 
 

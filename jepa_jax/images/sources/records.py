@@ -101,7 +101,9 @@ class Records:
 
     def sizes(self) -> list[int | None]:
         """Bytes of every record's encoded picture, as far as they are known without reading it."""
-        return sizes_of(self.reader, self.locators, self.files)
+        # A video's reader only opens it; its file is as large as any.
+        reader = read_file if self.videos and self.file_of is file_place else self.reader
+        return sizes_of(reader, self.locators, self.files)
 
     def only(self, keys: Sequence[str]) -> Records:
         """Some of the records, in the order of the keys.
