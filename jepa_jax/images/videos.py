@@ -123,6 +123,7 @@ def frames_of(content: VideoFile | bytes, wanted: Sequence[int]) -> Iterator[Ima
             container = opened.enter_context(_container(stream))
             video = _video_stream(container)
             size = video.codec_context.width, video.codec_context.height
+            _require_size(*size)  # known from the header: nothing is decompressed yet
             yield from _chosen(container, video, wanted)
         except Exception as error:  # what FFmpeg makes of damaged files is no closed set
             if stream.fault is not None:
@@ -230,11 +231,15 @@ def _too_short(found: int, told: int, wanted: Sequence[int]) -> str:
 
 
 def _upright(frame: Any) -> Image.Image:
-    if frame.width * frame.height > MAX_PIXELS:
-        raise ImageError(f"the video has {frame.width} x {frame.height} pixels, over the limit of {MAX_PIXELS}")
+    _require_size(frame.width, frame.height)
     pixels = frame.to_ndarray(format="rgb24")
     quarters = round(frame.rotation / 90)  # anticlockwise; other angles than right ones are no camera's
     return Image.fromarray(np.ascontiguousarray(np.rot90(pixels, quarters)))
+
+
+def _require_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"the video has {width} x {height} pixels, over the limit of {MAX_PIXELS}; shrink it")
 
 
 def _short_of_memory(size: tuple[int, int]) -> Exception:

@@ -22,7 +22,7 @@ from small_inputs import write_tar
 
 import jepa_jax as jj
 from jepa_jax.errors import ImageError
-from jepa_jax.images import InputRecipe, PreprocessSpec, open_source
+from jepa_jax.images import InputRecipe, PreprocessSpec, open_source, videos
 from jepa_jax.images.decoding import Decoded, decode_record
 from jepa_jax.images.pipeline import decode_ahead
 from jepa_jax.images.preprocessing import preprocess, preprocess_clips
@@ -90,15 +90,20 @@ def test_a_video_that_was_filmed_on_end_stands_upright():
     np.testing.assert_array_equal(np.asarray(turned), np.rot90(np.asarray(upright), -1))
 
 
-def test_only_wanted_frames_are_kept(monkeypatch: pytest.MonkeyPatch):
-    """Of a video of any length: nothing behind the last frame of the clip is even converted."""
-    content = video_files.video("mp4", video_files.frames(120))
-    seen = [np.asarray(frame) for frame in frames_of(content, range(0, 10, 3))]
-    assert len(seen) == 4
-    broken = content[:4000] + b"\0" * 200 + content[4200:]
-    assert len(content) > 4200
-    np.testing.assert_array_equal(next(iter(frames_of(content, [0]))), seen[0])
-    assert decoded(broken).reason == "" or decoded(broken).inputs is None
+def test_nothing_is_read_behind_the_last_frame_that_is_wanted():
+    """Of a video of any length: it is broken off there, and its clip is whole."""
+    content = video_files.video("mkv", video_files.frames(60))
+    whole = decoded(content)
+    assert whole.inputs is not None
+    np.testing.assert_array_equal(decoded(content[: len(content) // 2]).inputs, whole.inputs)
+    assert decoded(content[: len(content) // 10]).inputs is None
+
+
+def test_frames_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(videos, "MAX_PIXELS", 48 * 36 - 1)
+    assert decoded(video_files.video("mp4", PICTURES)).reason == (
+        "the video has 48 x 36 pixels, over the limit of 1727; shrink it"
+    )
 
 
 WRONG: dict[str, tuple[bytes, str]] = {
