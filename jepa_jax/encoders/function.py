@@ -13,7 +13,7 @@ from jepa_jax.encoders.parameters import Params, build_module, parameter_shapes
 from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.encoders.vit import POOLINGS, check_axes
 from jepa_jax.errors import ArgumentError
-from jepa_jax.layers import Cost, EntryLayer, Layer, Schedule
+from jepa_jax.layers import Cost, EntryLayer, Layer, Schedule, Stack
 from jepa_jax.layers.layer import no_null_directions
 from jepa_jax.numerics.products import Products
 
@@ -55,13 +55,18 @@ class EncoderFunction:
     def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, products: Products) -> Cost:
         """What one image of a shape (H, W, 3), or clip of (T, H, W, 3), costs with so many rows in a pass."""
         costs: list[Cost] = []
+        shallow = dataclasses.replace(self.vit, depth=1)  # blocks are alike, and each takes a while to build
 
         def add_up(params: Params) -> None:
-            module, grid = build_module(self.vit, params), self.vit.grid(shape)
+            module, grid = build_module(shallow, params), self.vit.grid(shape)
             sizes = module.sizes(grid, rows, schedule, products)
-            costs.extend(layer.cost(sizes) for layer in module.layers(grid, schedule))
+            for layer in module.layers(grid, schedule):
+                whole = (
+                    Stack(self.depth * list(layer.blocks), loops=layer.loops) if isinstance(layer, Stack) else layer
+                )
+                costs.append(whole.cost(sizes))
 
-        jax.eval_shape(add_up, parameter_shapes(self.vit))  # costs hang on shapes alone
+        jax.eval_shape(add_up, parameter_shapes(shallow))  # costs hang on shapes alone
         return sum(costs, Cost())
 
     def check_batch(self, shape: tuple[int, ...]) -> None:
