@@ -55,6 +55,7 @@ IN_MEMORY = {
         (r"\blayers\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
         (r"\blayers\.(\d+)\.", r"encoder.layer.\1."),
     ),
+    "vjepa2": (),
     "clip": (),
     "siglip": ((r"^vision_model\.", ""),),
 }

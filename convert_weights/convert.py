@@ -20,6 +20,7 @@ from convert_weights import (
     openai_clip,
     openclip,
     siglip_huggingface,
+    vjepa2_huggingface,
 )
 from convert_weights.backbones import bare_backbone, with_file_names
 from convert_weights.config import Config, shown
@@ -39,6 +40,7 @@ from convert_weights.source import (
 )
 from convert_weights.timm_folder import read_timm
 from convert_weights.torch_file import TorchReader
+from convert_weights.video_processors import folder_video_recipe
 from jepa_jax.encoders import (
     ENCODERS,
     Encoder,
@@ -56,7 +58,14 @@ SourceFormat = Literal["huggingface", "official", "openclip", "openai"]
 
 HUGGING_FACE = {
     model_type: family
-    for family in (dinov2_huggingface, dinov3_huggingface, ijepa_huggingface, clip_huggingface, siglip_huggingface)
+    for family in (
+        dinov2_huggingface,
+        dinov3_huggingface,
+        ijepa_huggingface,
+        vjepa2_huggingface,
+        clip_huggingface,
+        siglip_huggingface,
+    )
     for model_type in family.MODEL_TYPES
 }
 """``model_type`` of a config.json to the file that knows it."""
@@ -182,7 +191,8 @@ def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype
     vit = _examined(family, vit, reader)
     known = _known_spec(vit, name, config.path)
     default = known.preprocess if known else family.default_recipe(vit)
-    recipe = folder_recipe(folder, config, default)
+    find_recipe = folder_recipe if vit.tubelet is None else folder_video_recipe
+    recipe = find_recipe(folder, config, default)
     spec = described_spec(
         config.path,
         name=name or (known.name if known else folder.resolve().name),

@@ -19,21 +19,32 @@ from convert_weights import (
     dinov3_huggingface,
     ijepa_huggingface,
     siglip_huggingface,
+    vjepa2_huggingface,
 )
 from convert_weights.processors import to_preprocessor_config
 from convert_weights.tables import export_tensors
+from convert_weights.video_processors import VIDEO_FILE, to_video_processor_config
 from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import ArgumentError
 
 FAMILIES = {
     family.FAMILY: family
-    for family in (dinov2_huggingface, dinov3_huggingface, ijepa_huggingface, clip_huggingface, siglip_huggingface)
+    for family in (
+        dinov2_huggingface,
+        dinov3_huggingface,
+        ijepa_huggingface,
+        vjepa2_huggingface,
+        clip_huggingface,
+        siglip_huggingface,
+    )
 }
 """Family to the file that knows its Hugging Face format."""
 
 
 def export(encoder: Encoder, output: Path) -> None:
     """Write ``model.safetensors``, ``config.json`` and ``preprocessor_config.json`` to a new folder.
+
+    The last is ``video_preprocessor_config.json`` where the encoder takes clips.
 
     Tensors keep their stored dtypes. The configuration names float32, to which `transformers` then widens
     kernels that are stored in bfloat16: exactly, and without rounding the rest.
@@ -42,22 +53,26 @@ def export(encoder: Encoder, output: Path) -> None:
         ArgumentError: the folder holds something already, or the family has no Hugging Face format.
     """
     family, config = _family(encoder.spec), to_huggingface_config(encoder.spec)
+    if encoder.spec.vit.tubelet is None:
+        processor_file = "preprocessor_config.json"
+        processor = to_preprocessor_config(encoder.spec.preprocess, family.IMAGE_PROCESSOR)
+    else:
+        processor_file, processor = VIDEO_FILE, to_video_processor_config(encoder.spec.preprocess)
     if output.exists() and any(output.iterdir()):
         raise ArgumentError(f"output directory {output} is not empty; name a new one.")
     output.mkdir(parents=True, exist_ok=True)
     spec = encoder.spec.vit
     tensors = export_tensors(encoder.params, family.table(spec))
     tensors |= {name: np.zeros(shape, np.float32) for name, shape in family.unkept(spec).items()}
-    _write_json(
-        output / "preprocessor_config.json", to_preprocessor_config(encoder.spec.preprocess, family.IMAGE_PROCESSOR)
-    )
+    _write_json(output / processor_file, processor)
     _write_json(output / "config.json", config)
     save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
 
 
 def to_huggingface_config(spec: EncoderSpec) -> dict[str, Any]:
     """The ``config.json`` of an encoder, from which `transformers` builds the same architecture."""
-    return _family(spec).to_huggingface_config(spec.vit) | {"dtype": "float32"}
+    frames = {} if spec.preprocess.frames is None else {"frames_per_clip": spec.preprocess.frames}
+    return _family(spec).to_huggingface_config(spec.vit) | frames | {"dtype": "float32"}
 
 
 def _family(spec: EncoderSpec) -> Any:

@@ -23,6 +23,7 @@ from typing import Any
 
 from convert_weights.config import Config, read_json, shown
 from convert_weights.processors import PROCESSOR_FILES
+from convert_weights.video_processors import VIDEO_FILE
 from jepa_jax.errors import CheckpointError
 
 CONFIG = "config.json"
@@ -43,6 +44,7 @@ DESCRIPTIONS = (
     OPENCLIP_CONFIG,
     ADAPTER_CONFIG,
     *PROCESSOR_FILES,
+    VIDEO_FILE,
     *(name for name in TRANSFORMERS if name.endswith(INDEX_SUFFIX)),
 )
 """Small files: everything that may describe weights."""

@@ -126,7 +126,7 @@ def folder_recipe(folder: Path, model: Config, default: PreprocessSpec) -> Found
         return FoundRecipe(default, f"the encoder's own: neither {' nor '.join(PROCESSOR_FILES)} has one")
     name, processor = _processor(config, model)
     config = config.replacing_nulls(dict.fromkeys(_FLAGS, False))
-    return FoundRecipe(_recipe(config, processor), f"{config.path.name} ({name})")
+    return FoundRecipe(recipe(config, processor), f"{config.path.name} ({name})")
 
 
 def _processor_config(folder: Path) -> Config | None:
@@ -154,7 +154,8 @@ def _processor(config: Config, model: Config) -> tuple[str, Processor]:
     return name, PROCESSORS[name]
 
 
-def _recipe(config: Config, processor: Processor) -> PreprocessSpec:
+def recipe(config: Config, processor: Processor) -> PreprocessSpec:
+    """What a class does as it is configured."""
     _refuse_what_is_not_done(config)
     config.refuse_nulls("size", "resample", "rescale_factor")
     size = _size(config, "size", processor.size, config.flag("default_to_square", processor.default_to_square))

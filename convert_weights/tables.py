@@ -20,9 +20,10 @@ from jepa_jax.encoders.parameters import Params, named_arrays, parameter_shapes
 from jepa_jax.encoders.specs import KernelDtype
 from jepa_jax.errors import CheckpointError
 
-Layout = Literal["values", "linear", "patches", "masked"]
+Layout = Literal["values", "linear", "patches", "tubelets", "masked"]
 """``values``: the same numbers in the same order, axes of length 1 aside; several sources one after another.
 ``linear``: [out, in] to [in, out]; several sources side by side. ``patches``: [d, 3, p, p] to [p * p * 3, d].
+``tubelets``: [d, 3, t, p, p] to [t * p * p * 3, d].
 ``masked``: biases of query, key and value, and a mask that they are multiplied with, [3d] each, to what is left of
 query and value, [2d]."""
 
@@ -115,6 +116,9 @@ def to_ours(arrays: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
     if layout == "patches":
         (kernel,) = arrays
         return kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
+    if layout == "tubelets":
+        (kernel,) = arrays
+        return kernel.transpose(2, 3, 4, 1, 0).reshape(-1, kernel.shape[0])
     if layout == "masked":
         query, key, value = np.split(np.prod(arrays, axis=0), 3)
         if np.any(key != 0):
@@ -129,6 +133,10 @@ def to_theirs(array: np.ndarray, layout: Layout, shape: tuple[int, ...], count: 
     if layout == "patches":
         width, channels, side, _ = shape
         return [np.ascontiguousarray(array.reshape(side, side, channels, width).transpose(3, 2, 0, 1))]
+    if layout == "tubelets":
+        width, channels, frames, side, _ = shape
+        whole = array.reshape(frames, side, side, channels, width)
+        return [np.ascontiguousarray(whole.transpose(4, 3, 0, 1, 2))]
     if layout == "masked":
         query, value = np.split(array, 2)
         none, all_of_it = np.zeros_like(query), np.ones_like(query)
@@ -204,3 +212,13 @@ def patch_projection(source: str, spec: ViTSpec) -> list[Row]:
     if spec.patch_bias:
         rows.append(Row("patch_embedding.projection.bias", (f"{source}.bias",), (spec.width,)))
     return rows
+
+
+def tubelet_projection(source: str, spec: ViTSpec) -> list[Row]:
+    """Rows of the tubelet embedding's convolution."""
+    assert spec.tubelet is not None
+    shape = (spec.width, 3, spec.tubelet, spec.patch_size, spec.patch_size)
+    return [
+        Row("patch_embedding.projection.kernel", (f"{source}.weight",), shape, "tubelets"),
+        Row("patch_embedding.projection.bias", (f"{source}.bias",), (spec.width,)),
+    ]

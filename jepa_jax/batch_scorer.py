@@ -176,6 +176,11 @@ class _Engine:
 
     def __init__(self, encoder: Encoder, options: JobOptions):
         spec, options = encoder.spec, options.resolved
+        if spec.preprocess.frames is not None:
+            raise ArgumentError(
+                f"model={spec.name!r} takes clips, and a column of a batch holds pictures: score videos by "
+                "jepa-jax score, or clips by jepa_jax.score."
+            )
         table = score_schema(
             spec.embedding_size,
             spec.gaussian_embedding,

@@ -21,6 +21,8 @@ def load_encoder(
     source: str | os.PathLike,
     *,
     image_size: int | None = None,
+    frames: int | None = None,
+    frame_step: int | None = None,
     position_resize: PositionResize | None = None,
     l2_normalize: bool | None = None,
 ) -> Encoder:
@@ -34,6 +36,9 @@ def load_encoder(
             that are read. Of a fine-tuned model the encoder is loaded; the head is left out with a warning.
         image_size: side of the square input, pixels, a multiple of the patch size; by default the
             encoder's own recipe (mostly 224). Position embeddings are resized to fit.
+        frames: of a clip, where the encoder takes clips (V-JEPA 2): a multiple of the frames in a patch; by default as
+            it was published, 64. Time is a position like any other: another number needs no resizing.
+        frame_step: a clip of a video has every so many of its frames, from the first on; by default 2.
         position_resize: how they are resized; by default the way of the implementation that the weights
             came from: official files ``bicubic_offset``, Hugging Face folders ``bicubic`` (with
             registers both ``bicubic_antialias``). See `jepa_jax.layers.positions`.
@@ -66,6 +71,8 @@ def load_encoder(
         spec = spec.with_position_resize(position_resize)
     if image_size is not None and image_size != spec.image_size:
         spec = spec.at_image_size(image_size)
+    if frames is not None or frame_step is not None:
+        spec = spec.with_frames(frames, frame_step)
     if l2_normalize is not None:
         spec = spec.with_l2_normalize(l2_normalize)
     return encoder if spec == encoder.spec else Encoder(spec, encoder.params)

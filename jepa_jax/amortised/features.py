@@ -20,13 +20,18 @@ from jepa_jax.encoders import Encoder, EncoderFunction
 from jepa_jax.encoders.parameters import Params, build_module
 from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.batches import cut, filled
-from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.numerics.platforms import Platform, platform_of
 
 BATCH = {"cpu": 64, "gpu": 256, "tpu": 256}
-"""Images in one call of the program. By measurement."""
+"""Images in one call of the program. By measurement; of clips as many as have so many frames."""
 
 THREADS = {"cpu": 2, "gpu": 2, "tpu": 2}
 """Calls at the same time."""
+
+
+def examples_in_call(encoder: Encoder, platform: Platform) -> int:
+    """Images, or clips, in one call of the program on a device."""
+    return max(1, BATCH[platform] // (encoder.spec.preprocess.frames or 1))
 
 
 def feature_count(encoder: Encoder) -> int:
@@ -41,7 +46,8 @@ def features(encoder: Encoder, images: np.ndarray | jax.Array) -> np.ndarray:
 
     Args:
         encoder: an `Encoder`. Of a plain function nothing but its embedding is known, which does not tell enough.
-        images: float [B, H, W, 3], as `Encoder.preprocess` makes them. An image with a NaN has NaNs.
+        images: float [B, H, W, 3], or clips [B, T, H, W, 3], as `Encoder.preprocess` makes them. An image with a NaN
+            has NaNs.
 
     Returns:
         float32 [B, F].
@@ -50,7 +56,7 @@ def features(encoder: Encoder, images: np.ndarray | jax.Array) -> np.ndarray:
         ArgumentError: encoder is no `Encoder`, or images are no batch of its images.
     """
     require_encoder(encoder)
-    _check_images(batch := np.asarray(images))
+    _check_images(encoder, batch := np.asarray(images))
     if not len(batch):
         return np.zeros((0, feature_count(encoder)), np.float32)
     return np.concatenate(list(feature_stream(encoder, [batch])))
@@ -60,7 +66,7 @@ def feature_stream(encoder: Encoder, batches: Iterable[np.ndarray]) -> Iterator[
     """Features [B, F] of batches [B, H, W, 3] one after the other, each forgotten when the next is asked for."""
     require_encoder(encoder)
     platform = platform_of(None)
-    size = BATCH[platform]
+    size = examples_in_call(encoder, platform)
 
     def compute(part: np.ndarray) -> np.ndarray:
         images = jnp.asarray(filled(part, size), jnp.float32)
@@ -68,7 +74,7 @@ def feature_stream(encoder: Encoder, batches: Iterable[np.ndarray]) -> Iterator[
 
     with ThreadPoolExecutor(THREADS[platform]) as threads:
         for batch in batches:
-            _check_images(batch)
+            _check_images(encoder, batch)
             parts = [batch[start : start + size] for start in range(0, len(batch), size)]
             if parts:
                 yield np.concatenate(list(threads.map(compute, parts)))
@@ -88,17 +94,17 @@ def require_encoder(encoder: object) -> None:
         )
 
 
-def _check_images(images: np.ndarray) -> None:
-    if images.ndim != 4 or images.dtype.kind != "f":
+def _check_images(encoder: Encoder, images: np.ndarray) -> None:
+    if images.ndim != 1 + len(encoder.spec.input_shape) or images.dtype.kind != "f":
         raise ArgumentError(
-            f"images are {images.dtype} {list(images.shape)}; they must be float [B, H, W, 3], as Encoder.preprocess "
-            "makes them."
+            f"images are {images.dtype} {list(images.shape)}; they must be float [B, {encoder.spec.vit.frame_axes}], "
+            "as Encoder.preprocess makes them."
         )
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _features(function: EncoderFunction, params: Params, images: jax.Array) -> jax.Array:
-    """[B, H, W, 3] -> [B, F]."""
+    """[B, H, W, 3] -> [B, F]; of clips, [B, T, H, W, 3]."""
     stages = build_module(function.vit, params).intermediates(images)
     found = []
     for number in range(function.depth):

@@ -236,6 +236,9 @@ def _controls(
             if reader is None:
                 notes.append(f"No complexity control with {table.name}: its images are not known or not there.")
                 return None
+            if reader.recipe.frames is not None:
+                notes.append(f"No complexity control with {table.name}: it holds clips.")
+                return None
             some = _sample(table, options.complexity_images, options.seed)
             measured[role] = some.scores["score"], complexity.measure(reader, list(some.keys))
         return measured[role]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jepa_jax.analysis.table import ScoreTable, named_path
 from jepa_jax.encoders.identity import from_plain
@@ -16,18 +16,22 @@ from jepa_jax.images.decoding import open_encoded
 from jepa_jax.images.preprocessing import preprocess_one, to_rgb
 from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.images.sources import Records, open_source
+from jepa_jax.images.videos import VideoFile, frames_of
 from jepa_jax.jobs.manifest import input_place
 from jepa_jax.paths import PathLike
 
 UNREADABLE = (ImageError, OSError, Image.DecompressionBombError)
 """What reading a picture may raise."""
 
+SHOWN_FRAMES = 4
+"""Of a clip in a thumbnail."""
+
 
 class Pictures(Protocol):
     """An ordered collection of pictures, encoded or as uint8 arrays; a job's source is one."""
 
-    def read(self, index: int) -> bytes | np.ndarray:
-        """One picture."""
+    def read(self, index: int) -> bytes | np.ndarray | VideoFile:
+        """One picture, or video."""
         ...
 
 
@@ -116,8 +120,13 @@ class ImageReader:
             readers[name] = cls.of(by_name[name], path)
         return {name: reader for name, reader in readers.items() if reader is not None}
 
+    @property
+    def shown(self) -> int:
+        """Pictures side by side in a thumbnail: of a clip some frames."""
+        return 1 if self.recipe.frames is None else min(SHOWN_FRAMES, self.recipe.frames)
+
     def seen(self, key: str) -> Image.Image | None:
-        """What the encoder sees of an image, before normalisation; None where it cannot be read."""
+        """What the encoder sees of an image, before normalisation; None where it cannot be read, and of a clip."""
         picture = self.whole(key)
         if picture is None:
             return None
@@ -135,12 +144,32 @@ class ImageReader:
         return self.source.path(self.index[key])
 
     def thumbnail(self, key: str, side: int) -> Image.Image | None:
-        """The whole image, at most ``side`` pixels wide and high; None where it cannot be read."""
+        """The whole image, at most ``side`` pixels wide and high; None where it cannot be read.
+
+        Of a clip `shown` frames in a row, from its first to its last, the middle square of each, ``side`` pixels wide.
+        """
+        if self.recipe.frames is not None:
+            return self._strip(key, self.recipe.frames, side)
         opened = self.sized(key, at_least=2 * side)
         if opened is None:
             return None
         opened[0].thumbnail((side, side), Image.Resampling.LANCZOS)
         return opened[0]
+
+    def _strip(self, key: str, frames: int, side: int) -> Image.Image | None:
+        if key not in self.index:
+            return None
+        wanted = [round(place) * self.recipe.frame_step for place in np.linspace(0, frames - 1, self.shown)]
+        strip = Image.new("RGB", (self.shown * side, side))
+        try:
+            content = self.source.read(self.index[key])
+            if isinstance(content, np.ndarray):
+                return None
+            for place, frame in enumerate(frames_of(content, wanted)):
+                strip.paste(ImageOps.fit(frame, (side, side), Image.Resampling.LANCZOS), (place * side, 0))
+        except UNREADABLE:
+            return None
+        return strip
 
     def sized(self, key: str, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]] | None:
         """The image in RGB, and width and height that it has where it lies; None where it cannot be read.
@@ -157,12 +186,16 @@ class ImageReader:
             return None
 
 
-def open_picture(content: bytes | np.ndarray, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+def open_picture(
+    content: bytes | np.ndarray | VideoFile, at_least: int | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
     """A record's content in RGB, and its own size; a JPEG at a fraction of it where that is at least so many pixels.
 
     Raises:
         UNREADABLE: it is no picture.
     """
+    if isinstance(content, VideoFile):
+        raise ImageError("it is a video, and no picture")
     if isinstance(content, np.ndarray):
         picture = to_rgb(content)
         return picture, picture.size

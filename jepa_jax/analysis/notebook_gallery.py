@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PER_ROW = 8
 SIDE = 110
-"""Pixels of a picture, at most."""
+"""Pixels of a picture, at most; of a clip, of each of its frames, which stand in a row."""
 
 
 def gallery(scored: ScoredImages, title: str) -> str:
@@ -40,13 +40,13 @@ def _row(scored: ScoredImages, name: str, rows: Iterable[int]) -> str:
 
 
 def _tile(key: str, score: float, picture: Image.Image | None) -> str:
-    shown = html.escape(printable(key))
+    shown, width = html.escape(printable(key)), SIDE if picture is None else max(SIDE, picture.width)
     if picture is None:
         image = f'<div style="width:{SIDE}px;height:{SIDE}px;background:#8884"></div>'
     else:
-        image = f'<img src="{data_uri(picture)}" alt="{shown}" style="max-width:{SIDE}px">'
+        image = f'<img src="{data_uri(picture)}" alt="{shown}" style="max-width:{width}px">'
     return (
-        f'<figure style="margin:0;width:{SIDE}px" title="{shown}">{image}<figcaption style="overflow:hidden;'
+        f'<figure style="margin:0;width:{width}px" title="{shown}">{image}<figcaption style="overflow:hidden;'
         f'text-overflow:ellipsis;white-space:nowrap"><b>{score:.1f}</b> {shown}</figcaption></figure>'
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
@@ -33,6 +34,8 @@ def score_folder(
     limit: int | None = None,
     shuffle_seed: int | None = None,
     image_size: int | None = None,
+    frames: int | None = None,
+    frame_step: int | None = None,
     position_resize: PositionResize | None = None,
     l2_normalize: bool | None = None,
     precision: AskedPrecision = "auto",
@@ -55,8 +58,8 @@ def score_folder(
     """Score every image of an input: the job of ``jepa-jax score`` as a function.
 
     Args:
-        input: what ``jepa-jax score`` reads: a folder of images, archives, a Parquet or CSV file, an array file,
-            ``tfds:NAME/SPLIT``, a bucket; or a list of such.
+        input: what ``jepa-jax score`` reads: a folder of images or videos, archives, a Parquet or CSV file, an array
+            file, ``tfds:NAME/SPLIT``, a bucket; or a list of such.
         model: a known name, a directory, a hub id (see `jepa_jax.load_encoder`), or an `Encoder`; by default
             ``jepa-tiny``, which ships and is for trying things out.
         output: directory of the table; a job that was begun there is resumed. By default the table is in memory
@@ -66,7 +69,9 @@ def score_folder(
         limit: score the first so many records alone.
         shuffle_seed: of a random order; with ``limit`` a random sample.
         image_size: side of the square input, pixels, a multiple of the patch size; by default the encoder's own. This
-            and the next two are for a ``model`` that is named.
+            and the next four are for a ``model`` that is named.
+        frames: of a clip, where the encoder takes clips, as in `jepa_jax.load_encoder`.
+        frame_step: a clip has every so many of a video's frames, as in `jepa_jax.load_encoder`.
         position_resize: how position embeddings are resized, as in `jepa_jax.load_encoder`.
         l2_normalize: whether embeddings are divided by their length, as in `jepa_jax.load_encoder`.
         precision: of the Jacobian's products; ``auto`` is the fastest level of an accelerator within a tolerance.
@@ -125,7 +130,14 @@ def score_folder(
     source = open_sources([input] if isinstance(input, (str, os.PathLike)) else list(input), column)
     source = source if keys is None else source.only(_texts("keys", keys))
     source = source.some(limit, shuffle_seed)
-    encoder = _encoder(model, image_size, position_resize, l2_normalize)
+    encoder = _encoder(
+        model,
+        image_size=image_size,
+        frames=frames,
+        frame_step=frame_step,
+        position_resize=position_resize,
+        l2_normalize=l2_normalize,
+    )
     with tempfile.TemporaryDirectory(prefix="jepa-jax-") as temporary:
         directory = temporary if output is None else output
         try:
@@ -145,17 +157,9 @@ def score_folder(
         return ScoredImages.read(directory, source)
 
 
-def _encoder(
-    model: PathLike | Encoder | None,
-    image_size: int | None,
-    position_resize: PositionResize | None,
-    l2_normalize: bool | None,
-) -> Encoder:
+def _encoder(model: PathLike | Encoder | None, **changes: Any) -> Encoder:
     if not isinstance(model, Encoder):
-        return load_encoder(
-            model or DEFAULT, image_size=image_size, position_resize=position_resize, l2_normalize=l2_normalize
-        )
-    changes = {"image_size": image_size, "position_resize": position_resize, "l2_normalize": l2_normalize}
+        return load_encoder(model or DEFAULT, **changes)
     given = [f"{name}={value!r}" for name, value in changes.items() if value is not None]
     if given:
         raise ArgumentError(f"{given[0]} is for a model that is named; give it to load_encoder, and model=encoder.")

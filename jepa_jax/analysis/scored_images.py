@@ -96,6 +96,8 @@ class ScoredImages:
     def picture(self, row: int, side: int = 160) -> Image.Image | None:
         """The picture of a row, at most ``side`` pixels wide and high; None where it cannot be read any more.
 
+        Of a clip some frames in a row, each ``side`` pixels wide and high.
+
         Raises:
             ArgumentError: there is no such row.
         """

@@ -25,6 +25,12 @@ def calibrate(
         typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Of a clip, where the encoder takes clips; by default as published.")
+    ] = None,
+    frame_step: Annotated[
+        int | None, typer.Option(min=1, help="A clip has every so many of a video's frames.")
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="Drawn at random, and scored by every method.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     precision: Annotated[
@@ -43,7 +49,7 @@ def calibrate(
     for level in precision or ():
         check_precision(level)
     levels: list[Precision] = [level for level in LEVELS if level in (precision or ())]
-    encoder = load_encoder(model or DEFAULT, image_size=image_size)
+    encoder = load_encoder(model or DEFAULT, image_size=image_size, frames=frames, frame_step=frame_step)
     source = open_sources(sources, None)
     with (errors if as_json else console).status("beginning") as status:
         found = compare_methods(

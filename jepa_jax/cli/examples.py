@@ -13,7 +13,7 @@ COMMANDS = {
 PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     "score": {
         "Input and output": ("output", "column", "keys", "limit", "shuffle_seed", "shard_size", "dry_run"),
-        "Encoder": ("model", "image_size", "position_resize", "l2_normalize"),
+        "Encoder": ("model", "image_size", "frames", "frame_step", "position_resize", "l2_normalize"),
         "Scores": ("precision", "tolerance", "calibrate", "score_only", "save", "save_dtype", "views", "seed"),
         "Machine": ("memory", "batch_size", "workers"),
     },
@@ -33,7 +33,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
         "Input": ("images", "partial"),
     },
     "plan": {
-        "Scores": ("model", "image_size", "precision", "score_only", "mode", "engine"),
+        "Scores": ("model", "image_size", "frames", "precision", "score_only", "mode", "engine"),
         "Machine": ("memory", "batch_size", "target", "compile"),
         "A job": ("images", "devices", "rate", "price", "picture", "decoded"),
         "Output": ("as_json",),

@@ -22,12 +22,15 @@ def known_models() -> list[dict[str, Any]]:
             "name": spec.name,
             "family": spec.family,
             "K": spec.embedding_size,
-            "tokens": _tokens(spec),
+            "tokens": spec.tokens,
             "parameters": _parameter_count(spec.vit),
             "null_directions": null_direction_count(spec.vit),
             "pooling": spec.vit.pooling,
             "patch_size": spec.vit.patch_size,
             "image_size": spec.image_size,
+            "tubelet": spec.vit.tubelet,
+            "frames": spec.preprocess.frames,
+            "frame_step": spec.preprocess.frame_step if spec.preprocess.frames else None,
             "resize_shortest": spec.preprocess.resize_shortest,
             "interpolation": spec.preprocess.interpolation,
             "squeeze": spec.preprocess.squeeze,
@@ -54,7 +57,7 @@ def print_models(console: Console) -> None:
                 spec.name,
                 spec.hub_id or "(its authors' file alone)",
                 str(spec.embedding_size),
-                str(_tokens(spec)),
+                str(spec.tokens),
                 f"{_parameter_count(spec.vit) / 1e6:,.0f}M",
                 str(null_direction_count(spec.vit)),
                 str(spec.image_size),
@@ -69,10 +72,6 @@ def print_models(console: Console) -> None:
     )
 
 
-def _tokens(spec: EncoderSpec) -> int:
-    return spec.vit.prefix_tokens + (spec.image_size // spec.vit.patch_size) ** 2
-
-
 def _parameter_count(vit: ViTSpec) -> int:
     """Of an encoder of one block, and of so many more: a deep one takes long to trace."""
     one, two = (
@@ -85,7 +84,8 @@ def _parameter_count(vit: ViTSpec) -> int:
 def _shared_facts(spec: EncoderSpec) -> str:
     recipe = spec.preprocess
     mean, std = (" ".join(f"{value:.3f}" for value in values) for values in (recipe.mean, recipe.std))
+    clips = f"clips of {recipe.frames} frames, step {recipe.frame_step}, " if recipe.frames else ""
     return (
-        f"{spec.family}, {spec.licence}, {spec.vit.pooling}: {recipe.interpolation}{' squeeze' * recipe.squeeze}, "
-        f"mean {mean}, std {std}"
+        f"{spec.family}, {spec.licence}, {spec.vit.pooling}: {clips}"
+        f"{recipe.interpolation}{' squeeze' * recipe.squeeze}, mean {mean}, std {std}"
     )

@@ -43,6 +43,9 @@ def plan(
         str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")
     ] = "jepa-tiny",
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Of a clip, where the encoder takes clips; by default as published.")
+    ] = None,
     precision: Annotated[
         AskedPrecision,
         typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),
@@ -117,6 +120,7 @@ def plan(
     budget = target_memory(target) if target is not None and memory is None else None
     spec = ENCODERS[model] if model in ENCODERS else load_encoder(model).spec
     spec = spec if image_size is None else spec.at_image_size(image_size)
+    spec = spec if frames is None else spec.with_frames(frames, None)
     planned = plan_scoring(
         spec,
         batch_size or default_batch_size(spec, None if mesh is None else list(mesh.devices.flat)),
@@ -152,14 +156,15 @@ def _facts(plan: ScoringPlan, score_only: bool) -> Table:
     """What scoring would take, a line per fact."""
     spec, jacobian, memory, program = plan.spec, plan.jacobian, plan.memory, plan.program
     outputs, side = spec.embedding_size, spec.image_size
-    inputs = 3 * side * side
+    inputs = math.prod(spec.input_shape)
     forward = not plan.rules and jacobian.forward_mode(inputs, outputs)
     taken, of = (
         jacobian.pass_size(inputs, outputs, layered=True),
         f"{inputs} columns" if forward else f"{outputs} rows",
     )
     facts = Table(show_header=False, box=None)
-    facts.add_row("encoder", f"{spec.name}, {side} x {side} pixels, {outputs} rows in a Jacobian")
+    frames = "" if spec.preprocess.frames is None else f"{spec.preprocess.frames} frames of "
+    facts.add_row("encoder", f"{spec.name}, {frames}{side} x {side} pixels, {outputs} rows in a Jacobian")
     facts.add_row("batch", f"{plan.batch_size} images, {_images_per_step(plan)} side by side on each device")
     facts.add_row("pass", f"{taken} of {of}")
     engine = "the layer rules" if plan.rules else "JAX's own differentiation"
@@ -245,8 +250,7 @@ def _each(plan: ScoringPlan) -> str:
 
 
 def _images_per_step(plan: ScoringPlan) -> int:
-    side = plan.spec.image_size
-    return plan.jacobian.step(3 * side * side, plan.spec.embedding_size, plan.batch_size)
+    return plan.jacobian.step(math.prod(plan.spec.input_shape), plan.spec.embedding_size, plan.batch_size)
 
 
 def _mebibytes(size: int) -> str:

@@ -89,6 +89,12 @@ def score(
         typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Of a clip, where the encoder takes clips; by default as published.")
+    ] = None,
+    frame_step: Annotated[
+        int | None, typer.Option(min=1, help="A clip has every so many of a video's frames.")
+    ] = None,
     precision: Annotated[
         AskedPrecision,
         typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),
@@ -286,6 +292,8 @@ def score(
         encoder = load_encoder(
             model or DEFAULT,
             image_size=image_size,
+            frames=frames,
+            frame_step=frame_step,
             position_resize=position_resize.value if position_resize else None,
             l2_normalize=l2_normalize,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.encoders.vit import ViT
 from jepa_jax.errors import ArgumentError, CheckpointError
 from jepa_jax.images.layouts import is_one_picture, misread
-from jepa_jax.images.preprocessing import preprocess
+from jepa_jax.images.preprocessing import preprocess, preprocess_clips
 
 
 class Encoder:
@@ -48,19 +49,26 @@ class Encoder:
         return f"Encoder({self.spec.name!r}, image_size={self.spec.image_size}, K={self.spec.embedding_size})"
 
     def __call__(self, images: jax.Array | np.ndarray) -> jax.Array:
-        """Embed preprocessed images [B, H, W, 3] as [B, K], with exact float32 products on every backend."""
+        """Embed preprocessed images [B, H, W, 3] as [B, K], with exact float32 products on every backend.
+
+        Clips [B, T, H, W, 3] where the encoder takes clips.
+        """
         with jax.default_matmul_precision("highest"):
             return _embed(self.function, self.params, images)
 
     def preprocess(self, images: Image.Image | np.ndarray | Sequence[Image.Image | np.ndarray]) -> np.ndarray:
         """Pictures to this encoder's input, by its own recipe (see `preprocessing`).
 
+        Clips to float32 [B, T, H, W, 3] where the encoder takes clips. Their frames are taken as they are given: which
+        of a video's frames make a clip is chosen where videos are read (see `jepa_jax.images.videos`).
+
         Args:
             images: one picture or many: a PIL image of any mode or a uint8 array [H, W], [H, W, 1], [H, W, 3] or
-                [H, W, 4]; a sequence of such, of any sizes; or one array [B, H, W, C] or [B, H, W] of several.
+                [H, W, 4]; a sequence of such, of any sizes; or one array [B, H, W, C] or [B, H, W] of several. Of
+                clips, for each a sequence of T of these, or an array [T, H, W, C]; or one array [B, T, H, W, C].
 
         Returns:
-            float32 [B, side, side, 3], normalised; B is 1 for one picture.
+            float32 [B, side, side, 3], normalised; B is 1 for one picture. Of clips [B, T, side, side, 3].
 
         Raises:
             ArgumentError: an array's layout is not sure, such as [3, H, W]: its channels come first, or it is three
@@ -77,6 +85,8 @@ class Encoder:
             >>> encoder.preprocess([picture, picture[:, :40]]).shape
             (2, 32, 32, 3)
         """
+        if self.spec.preprocess.frames is not None:
+            return preprocess_clips(_clips(images), self.spec.preprocess)
         return preprocess(_pictures(images), self.spec.preprocess)
 
     def at_layer(self, layer: int) -> Encoder:
@@ -103,7 +113,7 @@ class Encoder:
 
     def layer_ranks(self, layers: Sequence[int]) -> dict[int, int]:
         """Of how many singular values each layer's score is the sum, by the layer's number from 1 on."""
-        vit, inputs = self.spec.vit, 3 * self.spec.image_size**2
+        vit, inputs = self.spec.vit, math.prod(self.spec.input_shape)
         cuts = {number: cut_spec(vit, number) for number in layer_numbers(layers, vit.depth)}
         return {number: min(inputs, cut.embedding_size - null_direction_count(cut)) for number, cut in cuts.items()}
 
@@ -136,11 +146,7 @@ def _pictures(images: Any) -> list[Image.Image | np.ndarray]:
     """One picture or many as a list of pictures."""
     if isinstance(images, Image.Image):
         return [images]
-    if isinstance(images, (str, bytes, os.PathLike)):
-        raise ArgumentError(
-            f"images is {type(images).__name__}, no picture: open it with PIL.Image.open, or score a folder with "
-            "jepa_jax.score_folder."
-        )
+    _require_opened(images)
     if hasattr(images, "__array__"):  # NumPy's, JAX's and other libraries' arrays
         images = np.asarray(images)
         if is_one_picture(images.shape):
@@ -148,6 +154,24 @@ def _pictures(images: Any) -> list[Image.Image | np.ndarray]:
         if problem := misread(images.shape):
             raise ArgumentError(f"images is an array of shape {images.shape}: {problem}.")
     return [np.asarray(image) if isinstance(image, jax.Array) else image for image in images]
+
+
+def _clips(images: Any) -> Any:
+    """Clips as `preprocess_clips` takes them."""
+    if isinstance(images, Image.Image):
+        return images
+    _require_opened(images)
+    if hasattr(images, "__array__"):
+        return np.asarray(images)
+    return [np.asarray(clip) if isinstance(clip, jax.Array) else clip for clip in images]
+
+
+def _require_opened(images: Any) -> None:
+    if isinstance(images, (str, bytes, os.PathLike)):
+        raise ArgumentError(
+            f"images is {type(images).__name__}, no picture: open it with PIL.Image.open, or score a folder with "
+            "jepa_jax.score_folder."
+        )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jepa_jax.encoders.layerwise import cut_params, cut_spec, has_head, layer_numbers
 from jepa_jax.encoders.parameters import Params, build_module, parameter_shapes
 from jepa_jax.encoders.specs import ViTSpec
-from jepa_jax.encoders.vit import POOLINGS
+from jepa_jax.encoders.vit import POOLINGS, check_axes
 from jepa_jax.errors import ArgumentError
 from jepa_jax.layers import Cost, EntryLayer, Exit, Layer, Schedule, Sizes
 from jepa_jax.layers.layer import no_null_directions
@@ -36,7 +36,7 @@ class EncoderFunction:
     layer_numbers: tuple[int, ...] = ()
 
     def __call__(self, params: Params, images: jax.Array) -> jax.Array:
-        """[B, H, W, 3] -> [B, K]."""
+        """[B, H, W, 3] -> [B, K]; of clips, [B, T, H, W, 3]."""
         return build_module(self.vit, params)(images)
 
     layered = True
@@ -66,27 +66,28 @@ class EncoderFunction:
         return EncoderFunction(cut_spec(self.vit, layer)), cut_params(params, layer)
 
     def exits(self, params: Params, shape: tuple[int, ...], schedule: Schedule) -> tuple[Exit, ...]:
-        """Those of `exit_numbers`, and the encoder's own at the end, for one image of a shape (H, W, 3)."""
-        return build_module(self.vit, params).exits(self._grid(shape), schedule, self.exit_numbers)
+        """Those of `exit_numbers`, and the encoder's own at the end, for one image of a shape (H, W, 3), or a clip."""
+        return build_module(self.vit, params).exits(self.vit.grid(shape), schedule, self.exit_numbers)
 
     def layers(
         self, params: Params, shape: tuple[int, ...], schedule: Schedule
     ) -> tuple[EntryLayer, *tuple[Layer, ...]]:
-        """The layers around given parameters, for one image of a shape (H, W, 3)."""
-        return build_module(self.vit, params).layers(self._grid(shape), schedule)
+        """The layers around given parameters, for one image of a shape (H, W, 3), or a clip of (T, H, W, 3)."""
+        return build_module(self.vit, params).layers(self.vit.grid(shape), schedule)
 
     def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, products: Products) -> Cost:
-        """What one image of a shape (H, W, 3) costs with so many rows of its Jacobian in a pass.
+        """What one image of a shape (H, W, 3), or clip of (T, H, W, 3), costs with so many rows in a pass.
 
         Of layers that are scored as well, an equal share of the rows goes along.
         """
         costs: list[Cost] = []
         of_layer = math.ceil(rows * self.vit.width / self.vit.embedding_size)
+        shallow = dataclasses.replace(self.vit, depth=1)  # blocks are alike, and each takes a while to build
 
         def add_up(params: Params) -> None:
-            module, grid = build_module(self.vit, params), self._grid(shape)
+            module, grid = build_module(shallow, params), self.vit.grid(shape)
             own, layers = (module.sizes(grid, count, schedule, products) for count in (rows, of_layer))
-            *others, last = module.exits(grid, schedule, self.exit_numbers)
+            *others, last = module.exits(grid, schedule, self.exit_numbers, repeated=self.depth)
             runs: list[Sizes] = []
             for leave, sizes in [(last, own), *((leave, layers) for leave in reversed(others))]:
                 costs.extend(layer.cost(sizes) for layer in leave.head)
@@ -97,16 +98,16 @@ class EncoderFunction:
                     costs.extend(layer.cost(joined) for layer in leave.before)
                     runs = [joined]
 
-        jax.eval_shape(add_up, parameter_shapes(self.vit))  # costs hang on shapes alone
+        jax.eval_shape(add_up, parameter_shapes(shallow))  # costs hang on shapes alone
         return sum(costs, Cost())
 
     def check_batch(self, shape: tuple[int, ...]) -> None:
-        """Refuse what is no batch of images."""
-        if 0 in shape or len(shape) != 4:
-            raise ArgumentError(f"batch has shape {shape}; it must be [B, H, W, 3], with one example at least.")
-
-    def _grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        return shape[0] // self.vit.patch_size, shape[1] // self.vit.patch_size
+        """Refuse what is no batch of images, or of clips."""
+        check_axes("batch has", shape, self.vit)
+        if 0 in shape:
+            raise ArgumentError(
+                f"batch has shape {shape}; it must be [B, {self.vit.frame_axes}], with one example at least."
+            )
 
 
 @functools.lru_cache(maxsize=64)
@@ -118,7 +119,7 @@ def null_direction_count(spec: ViTSpec) -> int:
         module = build_module(shallow, params)
         token = jnp.zeros((1, spec.width), module.norm.scale.dtype)
         nulls = no_null_directions(token)
-        for layer in module.after_blocks((1, 1)):
+        for layer in module.after_blocks((1,)):
             token, _ = layer.linearize(token)
             nulls = layer.null_directions(nulls, token)
         return nulls.shared

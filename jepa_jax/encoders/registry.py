@@ -11,9 +11,19 @@ from jepa_jax.encoders.ijepa import IJEPA
 from jepa_jax.encoders.shipped import SHIPPED
 from jepa_jax.encoders.siglip import SIGLIP
 from jepa_jax.encoders.specs import EncoderSpec
+from jepa_jax.encoders.vjepa2 import VJEPA2
 from jepa_jax.errors import ArgumentError
 
-ENCODERS: dict[str, EncoderSpec] = {**SHIPPED, **DINOV2, **WEB_DINO, **DINOV3, **IJEPA, **CLIP, **SIGLIP}
+ENCODERS: dict[str, EncoderSpec] = {
+    **SHIPPED,
+    **DINOV2,
+    **WEB_DINO,
+    **DINOV3,
+    **IJEPA,
+    **VJEPA2,
+    **CLIP,
+    **SIGLIP,
+}
 """Name to spec, in the order that `jepa-jax models` lists them."""
 
 

@@ -7,6 +7,7 @@ in `identity`; a new field needs a default, and then changes no checkpoint, dige
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from jepa_jax.errors import ArgumentError, CheckpointError
 from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.layers.positions import PositionResize
 from jepa_jax.layers.rotary import Periods
+from jepa_jax.layers.tubelet_rotary import LEAST_HEAD
 
 Pooling = Literal["class_token", "mean_patches", "attention"]
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"]
@@ -63,6 +65,8 @@ class ViTSpec:
             at 384 pixels has patches of 14) rather than refused.
         class_position: whether the class token has a position.
         norm_after_pooling: whether the final LayerNorm stands behind the pooling (timm's ``fc_norm``).
+        tubelet: frames that a patch covers, of an encoder of clips (V-JEPA 2), whose rotary embedding then has three
+            axes; None of one of images.
     """
 
     width: int
@@ -89,6 +93,7 @@ class ViTSpec:
     cut_edges: bool = False
     class_position: bool = True
     norm_after_pooling: bool = False
+    tubelet: int | None = None
 
     def __post_init__(self):
         for name in ("width", "depth", "heads", "patch_size", "native_image_size", "mlp_width"):
@@ -113,17 +118,45 @@ class ViTSpec:
                 raise ArgumentError(
                     f"rotary_base={self.rotary_base} must be greater than 1, and at most {MAX_ROTARY_BASE:g}."
                 )
-            if self.width // self.heads % 4:
+            if self.tubelet is None and self.width // self.heads % 4:
                 raise ArgumentError(
                     f"width={self.width} and heads={self.heads} make heads of {self.width // self.heads}; a rotary "
                     "embedding needs a multiple of 4."
                 )
+        if self.tubelet is not None:
+            self._check_tubelet(self.tubelet)
         if self.pooling == "class_token" and not self.class_token:
             raise ArgumentError("pooling='class_token' needs class_token=True.")
         if self.pooling == "attention" and self.norm_after_pooling:
             raise ArgumentError("pooling='attention' has norm_after_pooling=False: a norm of its own follows it.")
         if self.pooling == "attention" and (self.heads < 2 or self.activation == "swiglu"):
             raise ArgumentError("pooling='attention' needs two heads or more, and an MLP that is not 'swiglu'.")
+
+    def _check_tubelet(self, frames: int) -> None:
+        if frames < 1:
+            raise ArgumentError(f"tubelet={frames} must be at least 1.")
+        if self.rotary_base is None or self.prefix_tokens or self.rotary_periods != "exact":
+            raise ArgumentError(
+                f"tubelet={frames}: an encoder of clips has a rotary embedding of exact periods, and neither class "
+                "token nor registers; set rotary_base, and class_token=False."
+            )
+        head = self.width // self.heads
+        if head % 2 or head < LEAST_HEAD:
+            raise ArgumentError(
+                f"width={self.width} and heads={self.heads} make heads of {head}; a rotary embedding of clips needs "
+                f"an even number from {LEAST_HEAD} on."
+            )
+
+    @property
+    def frame_axes(self) -> str:
+        """The axes of an example that is embedded, as errors name them."""
+        return "H, W, 3" if self.tubelet is None else "T, H, W, 3"
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Patches along each axis of an example: of an image (H, W, 3), or of a clip (T, H, W, 3)."""
+        *times, rows, columns, _ = shape
+        sides = rows // self.patch_size, columns // self.patch_size
+        return sides if self.tubelet is None else (times[0] // self.tubelet, *sides)
 
     @property
     def embedding_size(self) -> int:
@@ -152,8 +185,8 @@ class EncoderSpec:
 
     Attributes:
         name: the name that users type, such as ``dinov2-small``.
-        family: ``dinov2``, ``dinov3``, ``ijepa``, ``clip``, ``siglip``, ``timm``, or ``vit`` for encoders trained by
-            this package.
+        family: ``dinov2``, ``dinov3``, ``ijepa``, ``vjepa2``, ``clip``, ``siglip``, ``timm``, or ``vit`` for
+            encoders trained by this package.
         vit: the architecture.
         preprocess: the recipe; its ``crop`` is the input size in use.
         hub_id: where the weights live on the Hugging Face hub.
@@ -180,10 +213,29 @@ class EncoderSpec:
                 f"({self.vit.patch_size}); the nearest that works is {near}."
             )
 
+        frames, tubelet = self.preprocess.frames, self.vit.tubelet
+        if tubelet is None and frames is not None:
+            raise ArgumentError(f"frames={frames}: {self.name!r} takes images, and no clips.")
+        if tubelet is not None and (frames is None or frames % tubelet):
+            raise ArgumentError(
+                f"frames={frames} must be a multiple of {tubelet}: {self.name!r} takes clips, and so many frames make "
+                "a patch."
+            )
+
     @property
     def image_size(self) -> int:
         """Side of the square input image, pixels."""
         return self.preprocess.crop
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one example: (H, W, 3), or (T, H, W, 3) of an encoder of clips."""
+        return self.preprocess.shape
+
+    @property
+    def tokens(self) -> int:
+        """N, that the blocks see."""
+        return self.vit.prefix_tokens + math.prod(self.vit.grid(self.input_shape))
 
     @property
     def embedding_size(self) -> int:
@@ -195,6 +247,15 @@ class EncoderSpec:
         if size <= 0:
             raise ArgumentError(f"image_size={size} must be positive.")
         return dataclasses.replace(self, preprocess=self.preprocess.at_image_size(size))
+
+    def with_frames(self, frames: int | None, frame_step: int | None) -> EncoderSpec:
+        """The same encoder fed with clips of so many frames, a multiple of its tubelet, every so many of a video."""
+        if self.vit.tubelet is None:
+            given = f"frames={frames}" if frames is not None else f"frame_step={frame_step}"
+            raise ArgumentError(f"{given}: {self.name!r} takes images, and no clips; leave it out.")
+        told = {"frames": frames, "frame_step": frame_step}
+        changes = {name: value for name, value in told.items() if value is not None}
+        return dataclasses.replace(self, preprocess=dataclasses.replace(self.preprocess, **changes))
 
     def with_position_resize(self, method: PositionResize) -> EncoderSpec:
         """The same encoder with another way of resizing its position embeddings."""

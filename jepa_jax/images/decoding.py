@@ -16,6 +16,7 @@ from jepa_jax.images.preprocessing import preprocess_rgb, to_rgb
 from jepa_jax.images.reasons import of_the_machine, sentence, unopened
 from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.images.sources.records import Reader, Unusable
+from jepa_jax.images.videos import VideoFile, read_clip
 from jepa_jax.images.views import Views, draw_views
 
 MAX_PIXELS = 89_478_485
@@ -36,7 +37,7 @@ class InputRecipe:
     """What is scored of each picture: itself, views of it, or both.
 
     Attributes:
-        preprocess: the encoder's recipe.
+        preprocess: the encoder's recipe. Where it has ``frames``, records are videos, of which there are no views.
         plain: whether the picture itself is scored; it comes before its views.
         views: those that are drawn, or None.
     """
@@ -52,6 +53,8 @@ class InputRecipe:
 
     def inputs(self, image: Image.Image | np.ndarray, key: str) -> np.ndarray:
         """An encoder's inputs, float32 [count, crop, crop, 3]."""
+        if self.preprocess.frames is not None:
+            raise ImageError("it is a picture, and the encoder takes clips")
         picture = to_rgb(image)
         parts = [preprocess_rgb(picture, self.preprocess)[None]] if self.plain else []
         if self.views:
@@ -65,10 +68,10 @@ class Decoded:
 
     Attributes:
         index: the record's.
-        inputs: float32 [n, crop, crop, 3], or None.
+        inputs: float32 [n, crop, crop, 3], a clip [1, frames, crop, crop, 3], or None.
         reason: why there are no inputs.
         unreadable: whether reading failed rather than decoding: the input itself may be gone.
-        bytes: of the encoded picture, where it is one and was read.
+        bytes: of the encoded picture or video, where it is one and was read.
         no_fault_of_its_own: whether the machine is to blame (`reasons.of_the_machine`): no record goes better then.
     """
 
@@ -80,7 +83,7 @@ class Decoded:
     bytes: int | None = None
 
 
-Opener = Callable[[Any], bytes | np.ndarray | Image.Image]
+Opener = Callable[[Any], bytes | np.ndarray | Image.Image | VideoFile]
 """As `Reader`, of pictures that may be opened already."""
 
 
@@ -92,6 +95,8 @@ def decode_record(index: int, key: str, locator: Any, reader: Reader | Opener, r
     try:
         content = reader(locator)
         size = len(content) if isinstance(content, bytes) else None
+        if isinstance(content, VideoFile):
+            size = content.size()
         return Decoded(index, decode(content, key, recipe), bytes=size)
     except ImageError as error:
         return Decoded(index, None, str(error), bytes=size)
@@ -104,13 +109,19 @@ def decode_record(index: int, key: str, locator: Any, reader: Reader | Opener, r
         return Decoded(index, None, f"it cannot be read: {what}", unreadable=True, no_fault_of_its_own=blameless)
 
 
-def decode(content: bytes | np.ndarray | Image.Image, key: str, recipe: InputRecipe) -> np.ndarray:
+def decode(content: bytes | np.ndarray | Image.Image | VideoFile, key: str, recipe: InputRecipe) -> np.ndarray:
     """Encoded image, uint8 array or PIL image to an encoder's inputs, [n, crop, crop, 3]; of an animation, one frame.
+
+    A video, encoded or still in its file, to a clip, [1, frames, crop, crop, 3], where that is what the encoder takes.
 
     Raises:
         ImageError: it cannot be used; the message is the reason that a job records.
         MemoryError: this machine has less memory than a picture of this size takes.
     """
+    if recipe.preprocess.frames is not None and isinstance(content, bytes | VideoFile):
+        return read_clip(content, recipe.preprocess)[None]
+    if isinstance(content, VideoFile):
+        raise ImageError("it is a video, and the encoder takes images")
     if isinstance(content, np.ndarray):
         return recipe.inputs(content, key)
     if isinstance(content, Image.Image):

@@ -95,7 +95,7 @@ def records_in_memory(recipe: InputRecipe, ahead: int, workers: int) -> int:
 
 
 def _request_size(recipe: InputRecipe) -> int:
-    return max(1, CHUNK // recipe.count)
+    return max(1, CHUNK // (recipe.count * (recipe.preprocess.frames or 1)))
 
 
 def _requests(ahead: int, workers: int, size: int) -> int:

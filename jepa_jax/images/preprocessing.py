@@ -8,11 +8,12 @@ departures where those lose the picture: grey of more than 8 bits is scaled to 8
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from jepa_jax.errors import ImageError
+from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.images.eight_bits import eight_bit_rgb
 from jepa_jax.images.reasons import sentence
 from jepa_jax.images.recipe import PreprocessSpec
@@ -42,6 +43,43 @@ def preprocess(images: Sequence[Image.Image | np.ndarray], spec: PreprocessSpec)
             batch[i] = preprocess_one(image, spec)
         except ImageError as error:
             raise ImageError(f"images[{i}]: {error}") from error
+    return batch
+
+
+def preprocess_clips(clips: Any, spec: PreprocessSpec) -> np.ndarray:
+    """Turn clips into one input batch.
+
+    Args:
+        clips: for each its frames, as many as the recipe has, as `preprocess` takes pictures.
+        spec: the encoder's recipe.
+
+    Returns:
+        float32 [B, frames, crop, crop, 3], normalised.
+
+    Raises:
+        ArgumentError: these are no clips, or of another number of frames; ImageError: a frame cannot be used.
+    """
+    shape = getattr(clips, "shape", None)
+    if isinstance(clips, Image.Image) or (shape is not None and len(shape) != 5):
+        what = "one picture" if shape is None else f"an array of shape {shape}"
+        raise ArgumentError(
+            f"images is {what}, and the encoder takes clips: pass [B, T, H, W, 3], or a list of clips."
+        )
+    batch = np.empty((len(clips), *spec.shape), np.float32)
+    for i, clip in enumerate(clips):
+        if isinstance(clip, Image.Image) or (isinstance(clip, np.ndarray) and clip.ndim != 4):
+            raise ArgumentError(
+                f"images[{i}] is one picture, and the encoder takes clips: pass its frames [T, H, W, 3]."
+            )
+        if len(clip) != spec.frames:
+            raise ArgumentError(
+                f"images[{i}] has {len(clip)} frames, and the encoder takes {spec.frames}: choose so many, or load it "
+                f"with frames={len(clip)}."
+            )
+        try:
+            batch[i] = preprocess(list(clip), spec)
+        except ImageError as error:
+            raise ImageError(f"images[{i}], frame {str(error).removeprefix('images')}") from error
     return batch
 
 

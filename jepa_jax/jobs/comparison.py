@@ -105,6 +105,7 @@ def compare_methods(
     Raises:
         ArgumentError: there are too few to fit and to calibrate on; JobError: too few can be decoded.
     """
+    source.require_fit(encoder.spec.preprocess, encoder.spec.name)
     count = min(images, len(source.keys))
     _require_enough(count, ArgumentError)
     doing(f"decoding {count:,} images")
@@ -138,8 +139,8 @@ def _decoded(encoder: Encoder, source: Records, workers: int) -> np.ndarray:
     recipe, faults = InputRecipe(encoder.spec.preprocess), Faults(source, "the same command works")
     records = decode_ahead(source, range(len(source.keys)), recipe, workers=workers, ahead=64)
     found = [faults.require_none(record).inputs for record in records]
-    side = encoder.spec.image_size
-    return np.concatenate([np.empty((0, side, side, 3), np.float32), *(one for one in found if one is not None)])
+    none = np.empty((0, *encoder.spec.input_shape), np.float32)
+    return np.concatenate([none, *(one for one in found if one is not None)])
 
 
 def _exact(encoder: Encoder, pictures: np.ndarray, level: Precision) -> tuple[np.ndarray, float]:

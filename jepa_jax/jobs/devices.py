@@ -7,6 +7,7 @@ devices. The compiled step holds no collective, whatever other processes do.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -36,12 +37,12 @@ LARGEST_BATCH = 64
 def default_batch_size(spec: EncoderSpec, devices: Sequence[Any] | None = None) -> int:
     """Images that devices, by default all local ones, may compute at the same time; more in one call gains nothing."""
     devices = devices or jax.local_devices()
-    side, platform = spec.image_size, platform_of(devices)
+    platform = platform_of(devices)
     if platform == "cpu":
-        side_by_side = min(LARGEST_BATCH, default_images_per_step(3 * side * side, spec.embedding_size))
+        side_by_side = min(LARGEST_BATCH, default_images_per_step(math.prod(spec.input_shape), spec.embedding_size))
         return max(side_by_side, concurrency_of(LARGEST_BATCH, platform))
     function, options = EncoderFunction(spec.vit, spec.gaussian_embedding), JacobianOptions(platform=platform)
-    return len(devices) * images_to_fill(function, options, (side, side, 3), spec.embedding_size)
+    return len(devices) * images_to_fill(function, options, spec.input_shape, spec.embedding_size)
 
 
 class Step(Protocol):
@@ -51,16 +52,16 @@ class Step(Protocol):
         recipe: what is scored of each record.
         records: in a batch.
         batch_size: images in a batch: of its records, and what fills it up.
-        image_shape: (H, W, 3).
+        image_shape: (H, W, 3), or (T, H, W, 3) of clips.
     """
 
     recipe: InputRecipe
     records: int
     batch_size: int
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
 
     def __call__(self, images: np.ndarray) -> Any:
-        """Score float32 [batch_size, H, W, 3]; waits for the device. Threads may call it at the same time."""
+        """Score float32 [batch_size, *image_shape]; waits for the device. Threads may call it at the same time."""
         ...
 
     def columns(self, result: Any, records: int, optional: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -104,7 +105,7 @@ class ExactStep:
         self.recipe = options.input_recipe(encoder.spec)
         self.records = max(1, multiple(batch_size, len(devices)) // self.recipe.count)
         self.batch_size = multiple(self.records * self.recipe.count, len(devices))
-        self.image_shape: tuple[int, int, int] = (encoder.spec.image_size, encoder.spec.image_size, 3)
+        self.image_shape: tuple[int, ...] = encoder.spec.input_shape
         mesh = local_mesh()
         score = dataclasses.replace(options.score, mesh=mesh)
         self.scorer = Scorer(encoder, score if noise is None else dataclasses.replace(score, noise=noise), report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -63,7 +64,8 @@ def build_manifest(
         | ({} if views is None else {"view_seed": views.seed, "view_recipe": pinned_form(views.recipe)})
         | ({"calibrate": options.calibrate} if options.calibrate else {})
         | options.method
-        | ({"layers": layer_numbers(options.score.layers, encoder.spec.vit.depth)} if options.score.layers else {}),
+        | ({"layers": layer_numbers(options.score.layers, encoder.spec.vit.depth)} if options.score.layers else {})
+        | ({"av": version("av")} if source.videos else {}),  # decodes
         "noise": noise,
         "encoder_spec": pinned_form(encoder.spec),
         "left_out": source.left_out,

@@ -193,6 +193,10 @@ class JobOptions:
         """What is scored of each image by an encoder."""
         if self.views == 1:
             return InputRecipe(spec.preprocess)
+        if spec.preprocess.frames is not None:
+            raise ArgumentError(
+                f"views={self.views}: random views are of images, and {spec.name!r} takes clips; leave it out."
+            )
         views = Views(self.views, self.seed, self.view_recipe or view_recipe(spec.family))
         return InputRecipe(spec.preprocess, plain=bool(self.columns), views=views)
 

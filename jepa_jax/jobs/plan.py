@@ -67,6 +67,7 @@ def make_plan(
         JobError: it belongs to another job.
     """
     team = team or Team()
+    source.require_fit(encoder.spec.preprocess, encoder.spec.name)
     require_measurable(encoder, options)
     if options.retry_failed and team.count > 1 and team.run is None:
         raise ArgumentError(

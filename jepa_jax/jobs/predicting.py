@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jepa_jax.amortised import Amortised, AmortisedScores
-from jepa_jax.amortised.features import BATCH, THREADS, compute_features
+from jepa_jax.amortised.features import THREADS, compute_features, examples_in_call
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.jobs.schema import PREDICTED
@@ -31,8 +31,8 @@ class FeatureStep:
     def __init__(self, encoder: Encoder):
         devices = jax.local_devices()
         self.recipe = InputRecipe(encoder.spec.preprocess)
-        self.batch_size = self.records = len(devices) * BATCH[platform_of(devices)]
-        self.image_shape: tuple[int, int, int] = (encoder.spec.image_size, encoder.spec.image_size, 3)
+        self.batch_size = self.records = len(devices) * examples_in_call(encoder, platform_of(devices))
+        self.image_shape: tuple[int, ...] = encoder.spec.input_shape
         self.encoder = encoder
         mesh = local_mesh()
         replicated = devices[0] if mesh is None else NamedSharding(mesh, PartitionSpec())

@@ -1,6 +1,7 @@
 """A library that was upgraded while a job was unfinished: the job goes on where its numbers stay what they were.
 
-JAX computes the scores, Pillow decodes and resizes the pictures; another version of either may do so otherwise. So
+JAX computes the scores, Pillow decodes and resizes the pictures, PyAV decodes videos; another version may do so
+otherwise. So
 some of the finished rows, spread over the parts, are computed again with what is installed now. Each new score may
 differ from its row by the two stated errors together (`score_error`), which is what two right computations of one
 picture may differ by; then the manifest records the upgrade, the sample and the largest difference. Another version of
@@ -22,7 +23,7 @@ from jepa_jax.jobs.stream import DeviceClock, get_ready, score_stream
 from jepa_jax.jobs.writer import PartWriter
 from jepa_jax.numerics.precision import Precision
 
-LIBRARIES = {"jax": "jax", "pillow": "Pillow"}
+LIBRARIES = {"jax": "jax", "pillow": "Pillow", "av": "PyAV"}
 """Pinned versions that may change, and how messages call the library."""
 
 SAMPLE = 16
@@ -32,7 +33,8 @@ SAMPLE = 16
 def upgrades(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[str]]:
     """Libraries whose version differs between two manifests: [then, now]."""
     then, now = old["pinned"], new["pinned"]
-    return {name: [then[name], now[name]] for name in LIBRARIES if name in then and then[name] != now[name]}
+    both = [name for name in LIBRARIES if name in then and name in now]
+    return {name: [then[name], now[name]] for name in both if then[name] != now[name]}
 
 
 def require_same_scores(

@@ -24,3 +24,5 @@ from jepa_jax.layers.rotary import RotaryAttention as RotaryAttention
 from jepa_jax.layers.schedule import SCHEDULES as SCHEDULES
 from jepa_jax.layers.schedule import Schedule as Schedule
 from jepa_jax.layers.stack import Stack as Stack
+from jepa_jax.layers.tubelet_rotary import TubeletRotary as TubeletRotary
+from jepa_jax.layers.tubelets import TubeletEmbedding as TubeletEmbedding

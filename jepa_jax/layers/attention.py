@@ -16,9 +16,14 @@ from flax import nnx
 from jepa_jax.layers.heads import AllHeads, AttentionKernels, AttentionResiduals, HeadByHead, Heads, kernel_for
 from jepa_jax.layers.layer import Cost, Layer, Sizes, first, kernel_pair, linear
 from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals
+from jepa_jax.layers.query_blocks import block_size, mixed_by_queries
 from jepa_jax.layers.rotation import Rotation
 from jepa_jax.layers.schedule import Schedule
 from jepa_jax.numerics.products import Products
+
+MANY = 1024
+"""Tokens from which on the vectors of all pairs are counted, [tokens, tokens, dh]: with few rows they are the most
+that there is, and of fewer tokens they are a trifle beside the rest."""
 
 
 class Attention(Layer, nnx.Module):
@@ -50,6 +55,11 @@ class Attention(Layer, nnx.Module):
         qkv = qkv.reshape(*qkv.shape[:2], 3, self.heads, self.head_width)
         return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
 
+    def query_key_value_kernels(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Of query, key and value, [d, H dh] each, as their heads are gone through."""
+        query, key, value = jnp.split(self.qkv.kernel[...], 3, axis=1)
+        return query, key, value
+
     def rotation(self, dtype: jnp.dtype) -> Rotation | None:
         """By what queries and keys are turned after their projection; here by nothing."""
         del dtype
@@ -57,8 +67,12 @@ class Attention(Layer, nnx.Module):
 
     def _attend(self, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
         """[B, N, H, dh] each -> [B, N, d]."""
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key) * self.head_width**-0.5
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(logits, axis=-1), value)
+
+        def mix(query: jax.Array) -> jax.Array:
+            logits = jnp.einsum("bqhd,bkhd->bhqk", query, key) * self.head_width**-0.5
+            return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(logits, axis=-1), value)
+
+        mixed = mixed_by_queries(mix, query, key.shape[1])
         return self.out(mixed.reshape(*mixed.shape[:2], self.width))
 
     def linearize(self, tokens: jax.Array) -> tuple[jax.Array, AttentionResiduals]:
@@ -71,10 +85,10 @@ class Attention(Layer, nnx.Module):
         self, products: Products, norm: LayerNorm | None = None, layer_scale: jax.Array | None = None
     ) -> AttentionKernels:
         """The kernels of the way back, with a norm before and a scale of the outputs [d] behind folded in."""
-        outward, inward = self.out.kernel[...], self.qkv.kernel[...]
+        outward = self.out.kernel[...]
         if layer_scale is not None:
             outward = outward * layer_scale
-        query, key, value = jnp.split(inward, 3, axis=1)
+        query, key, value = self.query_key_value_kernels()
         inward = jnp.concatenate([query * self.head_width**-0.5, value, key], axis=1)
         return AttentionKernels(*kernel_pair(products, outward, inward if norm is None else norm.fold(inward)))
 
@@ -135,12 +149,18 @@ class Attention(Layer, nnx.Module):
         forward = 4 * tokens * width * width + 2 * tokens * tokens * width
         covariance = pairs * width * self.head_width + active * rows * width * self.head_width
         of_query = covariance if tokens > self.head_width else pairs * rows * width
-        cotangents, logits = rows * tokens * width, rows * pairs * sizes.schedule.at_once(self.heads)
+        asking = block_size(active, tokens)
+        at_once = asking * tokens * sizes.schedule.at_once(self.heads)  # pairs, of the heads of one step
+        cotangents, logits = rows * tokens * width, rows * at_once
+        spread = self.head_width * at_once if tokens >= MANY else 0
         if sizes.schedule.loops:
-            workspace = 5 * cotangents + 2 * logits
+            workspace = 5 * cotangents + logits + max(logits, spread)
         else:
             kernel = kernel_for(sizes.products, active, (self.heads, tokens, self.head_width))
-            workspace = 4 * cotangents + logits if kernel is None else kernel.ALIVE * cotangents
+            workspace = 4 * cotangents + logits + (spread if rows < 2 * self.head_width else 0)
+            if kernel is not None:
+                # Where one block is not enough, the weights of all heads are no trifle: as they are, and turned.
+                workspace = kernel.ALIVE * cotangents + (2 * self.heads * pairs if asking < active else 0)
         return Cost(
             forward=forward,
             pullback=2 * rows * (active + tokens) * width * width  # the kernels around the heads

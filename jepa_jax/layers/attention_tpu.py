@@ -100,7 +100,7 @@ def pullback_heads(
 
 def rotate_back(products: Products, pulled: jax.Array, rotation: Rotation) -> jax.Array:
     """Turn queries' and keys' cotangents back in what `pullback_heads` has left, by XLA."""
-    width = 2 * rotation.cosine.shape[-1]
+    width = rotation.cosine.shape[-1]
     turns = Rotation(*(turn[:, None, :, None] for turn in of_parts(rotation, 3, axis=0)))
     return turn_back(products, pulled.reshape(*pulled.shape[:-1], -1, width), turns).reshape(pulled.shape)
 

@@ -54,8 +54,8 @@ class Block(Layer, nnx.Module):
             self.layer_scale1 = nnx.Param(jnp.ones(attention.width))
             self.layer_scale2 = nnx.Param(jnp.ones(attention.width))
 
-    def on(self, grid: tuple[int, int]) -> Block:
-        """The same block for images of so many rows and columns of patches: where positions are in its attention."""
+    def on(self, grid: tuple[int, ...]) -> Block:
+        """The same block for inputs of so many patches along each axis: where positions are in its attention."""
         if not isinstance(self.attention, RotaryAttention):
             return self
         block = nnx.merge(*nnx.split(self))

@@ -9,7 +9,8 @@ c_i at o_i is P_ij . c_i (the softmax's own sum is in it), and
 
 It is stated in two orders, for the two schedules, which differ in how cotangents lie in memory. `HeadByHead` cuts them
 where each head is a run of memory, so that its products are plain ones, and turns nothing whole. `AllHeads` keeps rows
-before widths, as all other cotangents are, so that nothing has to be cut or joined at all.
+before widths, as all other cotangents are, so that nothing has to be cut or joined at all. Of many tokens either goes
+through its queries in blocks (`jepa_jax.layers.query_blocks`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 
 from jepa_jax.layers import attention_gpu, attention_tpu
 from jepa_jax.layers.layer_norm import NormResiduals, added, pullback_folded, pullback_folded_turned
+from jepa_jax.layers.query_blocks import through_queries
 from jepa_jax.layers.rotation import Rotation, of_parts, rotate_back
 from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.products import Products
@@ -151,19 +153,22 @@ def pullback_head(
         Cotangents of query [A, dh, R], value [N, dh, R] and key [dh, N, R]: these as their product leaves them, which
         then is a plain one, twice as fast on a CPU as with tokens in front.
     """
-    query, key, value = residuals
-    query = query[: cotangent.shape[0]]
-    weights = jax.nn.softmax(query @ key.T, axis=-1)
-    output = weights @ value
-    spread = weights[:, :, None] * (value[None] - output[:, None])  # P
-    of_logits = products("ije,ier->ijr", spread, cotangent)
-    if key.shape[0] > key.shape[1]:
-        of_query = products("ife,ier->ifr", products("jf,ije->ife", key, spread), cotangent)
-    else:
-        of_query = products("jf,ijr->ifr", key, of_logits)
-    of_key = products("if,ijr->fjr", query, of_logits)
-    of_value = products("ij,ier->jer", weights, cotangent)
-    return of_query, of_value, of_key
+    _, key, value = residuals
+
+    def rule(taken: Any, query: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        weights = jax.nn.softmax(query @ key.T, axis=-1)
+        output = weights @ value
+        spread = weights[:, :, None] * (value[None] - output[:, None])  # P
+        of_logits = products("ije,ier->ijr", spread, cotangent)
+        if key.shape[0] > key.shape[1]:
+            of_query = taken("ife,ier->ifr", products("jf,ije->ife", key, spread), cotangent)
+        else:
+            of_query = taken("jf,ijr->ifr", key, of_logits)
+        of_key = taken("if,ijr->fjr", query, of_logits)
+        of_value = taken("ij,ier->jer", weights, cotangent)
+        return of_query, of_value, of_key
+
+    return through_queries(rule, products, residuals.query[: cotangent.shape[0]], cotangent, len(key))
 
 
 class AllHeads:
@@ -222,20 +227,24 @@ def pullback_heads(
     products: Products, cotangent: jax.Array, residuals: AttentionResiduals
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Pull rows back through all heads, [A, R, H, dh], to query [A, R, H, dh], value and key, [N, R, H, dh] each."""
-    query, key, value = residuals
-    query = query[:, : cotangent.shape[0]]
-    weights = jax.nn.softmax(query @ jnp.swapaxes(key, -1, -2), axis=-1)
-    output = weights @ value
-    spread = weights[..., None] * (value[:, None] - output[:, :, None])  # P, [H, A, N, dh]
-    of_logits = products("irhe,hije->hijr", cotangent, spread)
-    if key.shape[1] > key.shape[2]:
-        covariance = products("hjf,hije->hife", key, spread)
-        of_query = products("irhe,hife->irhf", cotangent, covariance)
-    else:
-        of_query = products("hijr,hjf->irhf", of_logits, key)
-    of_value = products("hij,irhe->jrhe", weights, cotangent)
-    of_key = products("hijr,hif->jrhf", of_logits, query)
-    return of_query, of_value, of_key
+    _, key, value = residuals
+
+    def rule(taken: Any, query: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        weights = jax.nn.softmax(query @ jnp.swapaxes(key, -1, -2), axis=-1)
+        output = weights @ value
+        spread = weights[..., None] * (value[:, None] - output[:, :, None])  # P, [H, A, N, dh]
+        of_logits = products("irhe,hije->hijr", cotangent, spread)
+        if key.shape[1] > key.shape[2]:
+            covariance = products("hjf,hije->hife", key, spread)
+            of_query = taken("irhe,hife->irhf", cotangent, covariance)
+        else:
+            of_query = taken("hijr,hjf->irhf", of_logits, key)
+        of_value = taken("hij,irhe->jrhe", weights, cotangent)
+        of_key = taken("hijr,hif->jrhf", of_logits, query)
+        return of_query, of_value, of_key
+
+    query = residuals.query[:, : cotangent.shape[0]]
+    return through_queries(rule, products, query, cotangent, key.shape[1], axis=1)
 
 
 class Kernel(Protocol):

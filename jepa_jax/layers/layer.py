@@ -9,6 +9,7 @@ rows, and heads are cut from the last axis. Each pullback is exact; tests hold e
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ class Sizes:
     """What a layer's cost depends on beside its own dimensions.
 
     Attributes:
-        grid: rows and columns of patches.
+        grid: patches along each axis: rows and columns; of clips times before these.
         tokens: N.
         active: how many leading tokens of the last block's output have cotangents that are not zero.
         rows: of the Jacobian, in one pass.
@@ -42,7 +43,7 @@ class Sizes:
         products: takes the products, and decides in how many bytes a number is stored.
     """
 
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     tokens: int
     active: int
     rows: int
@@ -62,7 +63,7 @@ class Sizes:
     @property
     def patches(self) -> int:
         """P."""
-        return self.grid[0] * self.grid[1]
+        return math.prod(self.grid)
 
 
 @dataclass(frozen=True)

@@ -43,13 +43,13 @@ class Positions(Layer):
     Attributes:
         prefix: tokens that stand before the patches, [prefix, d]: class token (with its position), then registers.
         embedding: of the native square grid, [M, M, d]; None where positions are told elsewhere.
-        grid: rows and columns of the patches.
+        grid: rows and columns of the patches; of clips, whose positions are told elsewhere, times before these.
         resize: how the embedding is fitted to the grid.
     """
 
     prefix: jax.Array
     embedding: jax.Array | None
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     resize: PositionResize
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -84,7 +84,7 @@ class Positions(Layer):
         return Cost(forward=least)
 
 
-def resize_positions(positions: jax.Array, grid: tuple[int, int], method: PositionResize) -> jax.Array:
+def resize_positions(positions: jax.Array, grid: tuple[int, ...], method: PositionResize) -> jax.Array:
     """Resize position embeddings [M, M, d] to [rows, columns, d].
 
     Args:

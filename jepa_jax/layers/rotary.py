@@ -1,4 +1,4 @@
-"""Axial rotary position embedding, and self-attention whose queries and keys are turned by it.
+"""Rotary position embeddings: self-attention whose queries and keys are turned, and the axial one of DINOv3.
 
 A patch at (y, x), its centre in [-1, 1] along each side of the image, turns pairs of a head's dh values by angles
 
@@ -10,13 +10,16 @@ second half. Class token and registers are not turned. Nothing is stored for a g
 With R_i the rotation of token i, attention is that of q'_i = R_i q_i and k'_j = R_j k_j. So the heads' own part, and
 the kernels written for it, see turned queries and keys; its cotangents of these are turned back, dq_i = R_i^T dq'_i,
 before they go through the input projection. Values are as they were.
+
+An embedding may pair other values of a head than those of its halves. No product of a query and a key changes if both
+have their values in another order, so such a layer takes them in the `order` that brings pairs to the halves.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +33,23 @@ from jepa_jax.layers.rotation import Rotation, rotate
 Periods = Literal["exact", "bfloat16"]
 """Whether periods are as the formula has them, or rounded to bfloat16, as some files store them."""
 
+Grid = tuple[int, ...]
+"""How many patches there are along each axis of an input."""
+
 COPIES = 3
 """Arrays of the size of the layer's cotangents that turning back may take where all tokens are turned at once."""
+
+
+class Rotary(Protocol):
+    """By what queries and keys are turned."""
+
+    def angles(self, grid: Grid, head_width: int) -> np.ndarray:
+        """Of all tokens and of a head's values, pairs apart, [N, dh], float64."""
+        ...
+
+    def order(self, head_width: int) -> np.ndarray | None:
+        """The numbers of a head's values, [dh], in the order that has pairs apart; None where they are already."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,12 +66,17 @@ class AxialRotary:
     base: float
     periods: Periods = "exact"
 
-    def angles(self, grid: tuple[int, int], head_width: int) -> np.ndarray:
-        """Of all tokens and pairs, [N, dh / 2], float64."""
+    def angles(self, grid: Grid, head_width: int) -> np.ndarray:
+        """See `Rotary`."""
         centres = [2.0 * (np.arange(count) + 0.5) / count - 1.0 for count in grid]
         of_patches = np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1).reshape(-1, 2)
         turned = 2.0 * np.pi * of_patches[:, :, None] / rotary_periods(head_width, self.base, self.periods)
-        return np.pad(turned.reshape(len(of_patches), -1), ((self.prefix, 0), (0, 0)))
+        of_pairs = np.pad(turned.reshape(len(of_patches), -1), ((self.prefix, 0), (0, 0)))
+        return np.concatenate([of_pairs, of_pairs], axis=1)
+
+    def order(self, head_width: int) -> None:
+        """See `Rotary`."""
+        del head_width
 
 
 def rotary_periods(head_width: int, base: float, rounding: Periods = "exact") -> np.ndarray:
@@ -70,17 +93,17 @@ class RotaryAttention(Attention):
         width: int,
         heads: int,
         rngs: nnx.Rngs,
-        rotary: AxialRotary,
+        rotary: Rotary,
         *,
         qkv_bias: bool = True,
         key_bias: bool = True,
     ):
         super().__init__(width, heads, rngs, qkv_bias=qkv_bias, key_bias=key_bias)
         self.rotary = rotary
-        self.grid: tuple[int, int] | None = None
+        self.grid: Grid | None = None
 
-    def on(self, grid: tuple[int, int]) -> RotaryAttention:
-        """The same layer for images of so many rows and columns of patches."""
+    def on(self, grid: Grid) -> RotaryAttention:
+        """The same layer for inputs of so many patches along each axis."""
         layer = nnx.merge(*nnx.split(self))
         layer.grid = grid
         return layer
@@ -95,8 +118,20 @@ class RotaryAttention(Attention):
     def query_key_value(self, tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """[B, N, d] -> turned queries, turned keys, and values, [B, N, H, dh] each."""
         query, key, value = super().query_key_value(tokens)
+        order = self.rotary.order(self.head_width)
+        if order is not None:
+            query, key = query[..., order], key[..., order]
         of_heads = Rotation(*(each[:, None] for each in self.rotation(query.dtype)))
         return rotate(query, of_heads), rotate(key, of_heads), value
+
+    def query_key_value_kernels(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """See `Attention`: those of query and key by the order of their values."""
+        query, key, value = super().query_key_value_kernels()
+        order = self.rotary.order(self.head_width)
+        if order is None:
+            return query, key, value
+        query, key = (each.reshape(-1, self.heads, self.head_width)[..., order] for each in (query, key))
+        return query.reshape(value.shape), key.reshape(value.shape), value
 
     def cost(self, sizes: Sizes) -> Cost:
         """As without rotation, which has no matrix products, and copies of cotangents."""

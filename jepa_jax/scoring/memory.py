@@ -87,7 +87,11 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    function: Differentiable, options: JacobianOptions, shape: tuple[int, ...], params: Any
+    function: Differentiable,
+    options: JacobianOptions,
+    shape: tuple[int, ...],
+    params: Any,
+    outputs: int | None = None,
 ) -> MemoryEstimate | None:
     """Peak memory of scoring by the layers' pullbacks, from their costs: right to about a fifth.
 
@@ -96,11 +100,12 @@ def estimate_memory(
         options: how; ``block_size`` and ``images_per_step`` decide.
         shape: of an image, (H, W, 3).
         params: the parameters, or their shapes.
+        outputs: K, where it is known: to find it out takes a second.
 
     Returns:
         The estimate, or None where nothing is known of the function.
     """
-    outputs = _outputs(function, params, shape)
+    outputs = _outputs(function, params, shape) if outputs is None else outputs
     rows = min(options.block_size or outputs, outputs)
     cost = function.cost(shape, rows, options.chosen_schedule, options.products)
     if cost is None:
@@ -146,7 +151,7 @@ def plan_passes(
     outputs = _outputs(function, params, shape)
 
     def need(tried: JacobianOptions) -> int:
-        estimate = estimate_memory(function, tried, shape, params)
+        estimate = estimate_memory(function, tried, shape, params, outputs)
         assert estimate is not None
         return estimate.total
 
@@ -157,14 +162,18 @@ def plan_passes(
     images = options.images_per_step or 1
     if options.block_size is None:
         passes = 1
+        if of(1, images) > budget:
+            rows = 1  # it is refused below
         while of(rows, images) > budget and rows > 1:
             passes += 1
             rows = math.ceil(outputs / passes)
     if of(rows, images) > budget:
+        *frames, height, width, _ = shape if len(shape) > 2 else (*shape, 1, 1)
+        of_frames, fewer = (f", {frames[0]} frames,", ", fewer frames") if frames else ("", "")
         raise ArgumentError(
             f"memory={budget / 2**20:,.0f} MiB is too small: {rows} row(s) of one image's Jacobian at "
-            f"{shape[0]} x {shape[1]} pixels take about {of(rows, images) / 2**20:,.0f} MiB; "
-            "give more memory (by default half of what is free), a smaller block_size or a smaller image_size."
+            f"{height} x {width} pixels{of_frames} take about {of(rows, images) / 2**20:,.0f} MiB; "
+            f"give more memory (by default half of what is free), a smaller block_size{fewer} or a smaller image_size."
         )
     if options.images_per_step is None and options.platform != "cpu":
         each = of(rows, 2) - of(rows, 1)

@@ -72,7 +72,7 @@ def plan_scoring(
     """
     function = EncoderFunction(spec.vit, spec.gaussian_embedding)
     params = parameter_shapes(spec.vit, spec.kernel_dtype)
-    shape = (batch_size, spec.image_size, spec.image_size, 3)
+    shape = (batch_size, *spec.input_shape)
     options = options.resolved(function.layered)
     numerics = options.numerics
     factory = ProgramFactory(function, params, options.memory, report, options.platform)

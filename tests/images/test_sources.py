@@ -55,7 +55,8 @@ def scores(source: Records, output: Path, workers: int = 1) -> dict[str, float]:
 def files(folder: Path) -> dict[str, bytes]:
     """Contents by key, in the folder source's order."""
     source = open_source(folder)
-    return {key: bytes(source.reader(where)) for key, where in zip(source.keys, source.locators, strict=True)}
+    contents = zip(source.keys, map(source.reader, source.locators), strict=True)
+    return {key: content for key, content in contents if isinstance(content, bytes)}
 
 
 def test_a_tar_scores_as_its_folder(folder: Path, expected: dict[str, float], tmp_path: Path):
@@ -207,7 +208,7 @@ def test_a_new_kind_is_one_object_and_one_line(tmp_path: Path, monkeypatch: pyte
     assert open_source("nothing:else").name == sources.name_in_full("nothing:else") == "nothing:else"
     with pytest.raises(
         jj.ArgumentError,
-        match=r"give an image or a pattern of images, a folder of images, .*/\.npz arrays, or a \.zip of nothing",
+        match=r"give an image or a pattern of images, .*/\.npz arrays, .* of videos, or a \.zip of nothing",
     ):
         open_source(tmp_path / "nowhere")
     # One file, named by a pattern: this kind takes no several.
@@ -228,11 +229,20 @@ def test_a_kind_that_needs_a_package_names_it(tmp_path: Path, monkeypatch: pytes
         open_source("tfds:mnist/test")
 
 
+def test_videos_need_a_package_and_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "list.txt").write_text("a.mp4\n")
+    for given in (tmp_path, tmp_path / "list.txt"):
+        with pytest.raises(jj.ArgumentError, match=r"videos need the package av: pip install 'jepa-jax\[video\]'\.$"):
+            open_source(given / "a.mp4" if given == tmp_path else given)
+
+
 def test_messages_name_every_kind(tmp_path: Path):
     kinds = (
         "an image or a pattern of images, a folder of images, .tar (WebDataset), .array_record, a folder of datasets' "
         "save_to_disk, tfds:NAME/SPLIT, tfds:DIR/SPLIT, .parquet tables of images, a .parquet, .csv, .jsonl or .txt "
-        "list of paths, or .npy/.npz arrays"
+        "list of paths, .npy/.npz arrays, or a folder or a pattern of videos"
     )
     with pytest.raises(jj.ArgumentError, match=re.escape(f"does not exist; give {kinds}.")):
         open_source(tmp_path / "nowhere")

@@ -27,6 +27,7 @@ from jepa_jax.layers import (
     RotaryAttention,
     Stack,
     SwiGLU,
+    TubeletRotary,
 )
 from jepa_jax.layers.layer import no_null_directions
 from jepa_jax.layers.mlp import HiddenLayer
@@ -65,6 +66,10 @@ LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "attention, one wide head": (lambda: Attention(WIDTH, 1, nnx.Rngs(0), qkv_bias=False), (TOKENS, WIDTH)),
     "rotary attention": (
         lambda: RotaryAttention(WIDTH, 3, nnx.Rngs(0), AxialRotary(1, 100.0), key_bias=False).on((2, 3)),
+        (TOKENS, WIDTH),
+    ),
+    "rotary attention of clips": (
+        lambda: RotaryAttention(WIDTH, 1, nnx.Rngs(0), TubeletRotary(10.0)).on((7, 1, 1)),
         (TOKENS, WIDTH),
     ),
     "block": (lambda: blocks(1)[0], (TOKENS, WIDTH)),

@@ -51,13 +51,13 @@ class Embedder(torch.nn.Module):
 
     def forward(self, pixel_values: torch.Tensor, **options: Any) -> SimpleNamespace:
         """As the model, at any size, with ``pooler_output`` [B, K]."""
-        with _softmax_in(pixel_values.dtype):
+        with softmax_in(pixel_values.dtype):
             outputs = self.model(pixel_values, interpolate_pos_encoding=True, **options)
         return SimpleNamespace(pooler_output=self.embed(outputs), hidden_states=outputs.get("hidden_states"))
 
 
 @contextlib.contextmanager
-def _softmax_in(dtype: torch.dtype) -> Iterator[None]:
+def softmax_in(dtype: torch.dtype) -> Iterator[None]:
     """Plain attention in `transformers` takes its softmax in float32, in a float64 model too; here it does not."""
     softmax = functional.softmax
 
@@ -92,7 +92,7 @@ def random_ijepa(
         layer_norm_eps=norm_eps,
         attn_implementation="eager",  # pyright: ignore[reportCallIssue]
     )
-    return Embedder(_randomized(lambda: IJepaModel(config), seed), lambda o: o.last_hidden_state.mean(dim=1))
+    return Embedder(randomized(lambda: IJepaModel(config), seed), lambda o: o.last_hidden_state.mean(dim=1))
 
 
 def random_clip(
@@ -120,7 +120,7 @@ def random_clip(
         hidden_act=activation,
         attn_implementation="eager",  # pyright: ignore[reportCallIssue]
     )
-    model = _randomized(lambda: CLIPVisionModelWithProjection(config), seed)
+    model = randomized(lambda: CLIPVisionModelWithProjection(config), seed)
     if l2_normalize:
         return Embedder(model, lambda o: functional.normalize(o.image_embeds, dim=-1))
     return Embedder(model, lambda o: o.image_embeds)
@@ -141,7 +141,7 @@ class RotaryEmbedder(Embedder):
             return centres(rows, columns, dtype=torch.float64, device=pixel_values.device)
 
         with (
-            _softmax_in(pixel_values.dtype),
+            softmax_in(pixel_values.dtype),
             mock.patch.object(modeling_dinov3_vit, "get_patches_center_coordinates", in_float64),
         ):
             outputs = model(pixel_values, **options)
@@ -181,7 +181,7 @@ def random_dinov3(
         layer_norm_eps=norm_eps,
         attn_implementation="eager",  # pyright: ignore[reportCallIssue]
     )
-    return RotaryEmbedder(_randomized(lambda: DINOv3ViTModel(config), seed), lambda o: o.pooler_output)
+    return RotaryEmbedder(randomized(lambda: DINOv3ViTModel(config), seed), lambda o: o.pooler_output)
 
 
 def whole_clip(embedder: Embedder) -> CLIPModel:
@@ -233,7 +233,7 @@ def random_siglip(
         layer_norm_eps=norm_eps,
         attn_implementation="eager",  # pyright: ignore[reportCallIssue]
     )
-    model = _randomized(lambda: SiglipVisionModel(config), seed)
+    model = randomized(lambda: SiglipVisionModel(config), seed)
     if l2_normalize:
         return Embedder(model, lambda o: functional.normalize(o.pooler_output, dim=-1))
     return Embedder(model, lambda o: o.pooler_output)
@@ -249,7 +249,8 @@ def whole_siglip(embedder: Embedder) -> SiglipModel:
     return model
 
 
-def _randomized(build: Callable[[], PreTrainedModel], seed: int) -> PreTrainedModel:
+def randomized(build: Callable[[], PreTrainedModel], seed: int) -> PreTrainedModel:
+    """A model whose parameters are drawn so that each of them shows."""
     with torch.device("meta"):  # nothing is allocated or initialised, as every parameter is drawn below
         model = build()
     model.to_empty(device="cpu")
@@ -272,7 +273,7 @@ def _draw(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Ten
     if name.endswith("lambda1"):
         return torch.empty(shape).uniform_(0.3, 1.0, generator=generator)
     normal = torch.randn(shape, generator=generator)
-    if len(shape) == 4:
+    if len(shape) >= 4:
         # Pixels vary little; strong patch weights let the tokens follow the image.
         return normal * 4.0 / math.sqrt(math.prod(shape[1:]))
     if name.endswith("bias"):

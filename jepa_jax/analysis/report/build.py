@@ -153,6 +153,7 @@ class _Set:
 
 def _set(table: ScoreTable, reader: ImageReader | None, options: ReportOptions, index: int, sets: int) -> _Set:
     names = group_names(table, options.group_by)
+    frames = 1 if reader is None else reader.shown
     scores = table.scores["score"]
     alike = [] if table.embedding is None else near_duplicates(table.embedding, scores)
     choice = choose(table, names, alike, per_shelf=options.per_shelf, most_groups=options.most_groups)
@@ -162,7 +163,7 @@ def _set(table: ScoreTable, reader: ImageReader | None, options: ReportOptions, 
     pictures = read_pictures(reader, table, list(dict.fromkeys(in_gallery + ends)), MOST_BYTES // sets)
     drawn = drawn_rows(len(table), options.complexity_images)
     looks: list[Look | None] = [None] * len(drawn)
-    if reader is not None and options.complexity_images:
+    if reader is not None and frames == 1 and options.complexity_images:
         looks = look_at(reader, [str(key) for key in table.keys[drawn]])
     bits = np.array([np.nan if look is None else look.bits for look in looks])
     faults = {row: shown.faults for row, shown in pictures.items()}
@@ -173,11 +174,12 @@ def _set(table: ScoreTable, reader: ImageReader | None, options: ReportOptions, 
         "groups": galleries(table, choice, pictures, alike, f"gallery-{index}"),
         "left_out": max(0, total - options.most_groups),
         "pictures": reader is not None,
+        "frames": frames,
         "unread": reader is not None and any(row not in pictures for row in in_gallery),
     }
     return _Set(
         gallery,
-        listing(table, pictures, set(in_gallery) & set(pictures), alike, faults, names),
+        listing(table, pictures, set(in_gallery) & set(pictures), alike, faults, names, frames),
         figures.against_complexity(table, drawn, bits),
         _condition(table, looks, alike),
     )
@@ -210,6 +212,7 @@ def _facts(table: ScoreTable) -> dict[str, Any]:
         "encoder": table.encoder,
         "encoder digest": str(pinned.get("encoder_digest", ""))[:16],
         "input side": f"{pinned['image_size']} px" if "image_size" in pinned else "",
+        "frames of a clip": pinned.get("preprocessing", {}).get("frames"),
         "precision": pinned.get("precision", ""),
         "views of each image": pinned["views"] if pinned.get("views", 1) > 1 else "",
         "singular values in the score": _rank(table),

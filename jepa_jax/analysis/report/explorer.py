@@ -49,6 +49,7 @@ def listing(
     alike: Sequence[np.ndarray],
     faults: Mapping[int, Sequence[str]],
     names: np.ndarray | None,
+    frames: int = 1,
 ) -> Listing:
     """Everything that is known of each row, the rarest first.
 
@@ -59,6 +60,7 @@ def listing(
         alike: groups of near-duplicates.
         faults: of the rows that were looked at.
         names: [N] group of each image, or None.
+        frames: side by side in a picture: of a clip some.
     """
     order = np.argsort(table.scores["score"], kind="stable")
     rank = np.empty(len(table), int)
@@ -71,6 +73,7 @@ def listing(
     shown = [printable(key) for key in keys]
     facts: dict[str, Any] = {
         "total": len(table),
+        "frames": frames,
         "keys": shown,
         "raw": {i: key for i, (key, text) in enumerate(zip(keys, shown, strict=True)) if key != text},
         "scores": _numbers(table.scores["score"][kept]),

@@ -14,6 +14,9 @@ from jepa_jax.analysis.table import ScoreTable
 SIDE = 240
 """Pixels of a picture, at most: it is shown at half of that in rows, and whole when it is enlarged."""
 
+FRAME_SIDE = 120
+"""Of each of a clip's frames, which stand in a row."""
+
 WEBP_QUALITY = 55
 """Such a picture takes about 6 kB."""
 
@@ -27,7 +30,7 @@ class Shown:
 
     Attributes:
         uri: it, as an address that holds it.
-        faults: words of `looks.RULES`.
+        faults: words of `looks.RULES`; of a clip none.
         path: the file, where it is one of its own.
     """
 
@@ -64,6 +67,9 @@ def read_pictures(
 
 
 def _read(reader: ImageReader, key: str) -> Shown | None:
+    if reader.recipe.frames is not None:
+        strip = reader.thumbnail(key, FRAME_SIDE)
+        return None if strip is None else Shown(data_uri(strip, WEBP_QUALITY), (), reader.path(key))
     opened = reader.sized(key, 2 * SIDE)
     if opened is None:
         return None

@@ -19,6 +19,7 @@ from jepa_jax.images.sources.records import Records, Unusable, full_path, text_k
 from jepa_jax.images.sources.remote import HERE, local_path, require_readable, scheme_of
 from jepa_jax.images.sources.saved_datasets import SAVED_DATASET
 from jepa_jax.images.sources.tfds import TFDS
+from jepa_jax.images.sources.videos import VIDEOS, is_video
 from jepa_jax.images.sources.webdataset import WEBDATASET
 from jepa_jax.paths import STORES, AnyPath, PathLike, known_stores, to_path
 
@@ -32,6 +33,7 @@ KINDS: tuple[SourceKind, ...] = (
     PICTURE_TABLES,
     LISTING,
     ARRAYS,
+    VIDEOS,
 )
 """Every kind of input, in the order in which messages name them. The first that recognises an input opens it."""
 
@@ -172,6 +174,11 @@ def _open_directory(name: str, directory: AnyPath, part: str | None) -> Records:
         records = _open_files(name, [os.path.join(place, file) for file in others], part)
         besides = contents.others + len(contents.claimed) - len(others)
         return _with_problems(replace(records, left_out=records.left_out + besides), contents.problems)
+    videos = [] if contents.pictures else [file for file in contents.claimed if is_video(file)]
+    if videos:  # beside pictures they are left out, as a camera's are that has both in one folder
+        records = VIDEOS.open(place, [os.path.join(place, file) for file in videos], part)
+        besides = contents.others + len(contents.claimed) - len(videos)
+        return _with_problems(replace(records, left_out=besides), contents.problems)
     if part is not None:
         raise ArgumentError(f"input {name}: a folder of images has no columns or other parts; leave out {PART}{part}.")
     return records_of(name, contents)
@@ -208,7 +215,7 @@ def _with_problems(records: Records, problems: Sequence[tuple[str, Unusable]]) -
 
 
 def _is_archive(name: str) -> bool:
-    return any(kind.several and kind.is_file(name) for kind in KINDS)
+    return any(kind.several and kind.is_file(name) for kind in KINDS if kind is not VIDEOS)
 
 
 def _is_compressed(name: str) -> bool:
@@ -216,7 +223,7 @@ def _is_compressed(name: str) -> bool:
 
 
 def _may_hold_pictures(name: str) -> bool:
-    return _is_archive(name) or _is_compressed(name) or ARRAYS.is_file(name) or is_table(name)
+    return _is_archive(name) or _is_compressed(name) or ARRAYS.is_file(name) or is_table(name) or is_video(name)
 
 
 def _counted(names: Sequence[str], one: str, many: str) -> str:

@@ -120,12 +120,18 @@ def records_of(name: str, contents: Contents) -> Records:
 
 def open_images(name: str, files: Sequence[str]) -> Records:
     """Images by their names, in the order of these; the key is the path below the innermost folder that holds all."""
+    shared, below = below_shared_folder(files)
+    keys, locators = unique_records(zip(map(text_key, below), files, strict=True))
+    return Records(name, keys, locators, read_file, (shared,))
+
+
+def below_shared_folder(files: Sequence[str]) -> tuple[str, list[str]]:
+    """The innermost folder that holds all files, and their paths below it."""
     folders = [file.split("/")[:-1] for file in files]
     apart = (depth for depth, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1)
     depth = next(apart, min(map(len, folders)))
-    keys, locators = unique_records((text_key("/".join(file.split("/")[depth:])), file) for file in files)
     shared = "/".join(folders[0][:depth]) or ("/" if files[0].startswith("/") else ".")
-    return Records(name, keys, locators, read_file, (shared,))
+    return shared, ["/".join(file.split("/")[depth:]) for file in files]
 
 
 def _root(name: str) -> str:

@@ -15,6 +15,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources.names import text_key
 from jepa_jax.images.sources.places import Chained
 from jepa_jax.images.sources.records import Reader, Records, Unusable, file_of
+from jepa_jax.images.videos import VideoFile
 
 AND = " + "
 """Stands between the names of several inputs, each of them in full."""
@@ -26,7 +27,7 @@ class JoinedReader:
 
     readers: tuple[Reader, ...]
 
-    def __call__(self, locator: tuple[int, Any]) -> bytes | np.ndarray:
+    def __call__(self, locator: tuple[int, Any]) -> bytes | np.ndarray | VideoFile:
         """As the input's own reader."""
         which, within = locator
         return self.readers[which](within)
@@ -76,8 +77,13 @@ def joined(names: Sequence[str], parts: Sequence[Records]) -> Records:
         parts: their records.
 
     Raises:
-        ArgumentError: their records' keys cannot be told apart.
+        ArgumentError: their records' keys cannot be told apart, or some are videos and others pictures.
     """
+    if len({part.videos for part in parts}) > 1:
+        of_each = {part.videos: text_key(name) for name, part in zip(names, parts, strict=True)}
+        raise ArgumentError(
+            f"input {of_each[True]} holds videos, and input {of_each[False]} images; score them one by one."
+        )
     labels = _labels(names)
     keys = [key for label, part in zip(labels, parts, strict=True) for key in _below(label, part.keys)]
     if len(set(keys)) < len(keys):
@@ -93,6 +99,7 @@ def joined(names: Sequence[str], parts: Sequence[Records]) -> Records:
         positional=any(part.positional for part in parts),
         places=places,
         file_of=places.file,
+        videos=parts[0].videos,
     )
 
 

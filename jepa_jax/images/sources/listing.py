@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,9 +13,11 @@ from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.images.sources.csv_table import read_csv
 from jepa_jax.images.sources.folder import is_image
 from jepa_jax.images.sources.kind import PART, SourceKind
+from jepa_jax.images.sources.places import file_place
 from jepa_jax.images.sources.records import Records, Unusable, read_file, text_key, unique_records
 from jepa_jax.images.sources.remote import HERE, local_path, require_readable, scheme_of
 from jepa_jax.images.sources.text_lists import read_json_lines, read_lines, texts
+from jepa_jax.images.sources.videos import PACKAGE, is_video, open_video
 from jepa_jax.paths import AnyPath, to_path
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "filepath", "image_path", "image")
@@ -35,7 +38,7 @@ Column = Sequence[str | None]
 
 
 def open_listing(name: str, files: Sequence[str], column: str | None = None) -> Records:
-    """The images that a table lists, in its order.
+    """The images that a table lists, in its order; or videos, where it lists no image.
 
     Relative paths start at the table's own folder; paths with a scheme are read through fsspec. The key is the row's
     ``key`` where the table has that column, and else its path as it is written.
@@ -60,7 +63,12 @@ def open_listing(name: str, files: Sequence[str], column: str | None = None) -> 
         for row, (key, entry) in enumerate(zip(keys, paths, strict=True))
     )
     _require_folders(name, locators)
-    return Records(name, unique, locators, read_file)
+    records = Records(name, unique, locators, read_file)
+    named = [locator for locator in locators if isinstance(locator, str)]
+    if any(map(is_video, named)) and not any(map(is_image, named)):
+        PACKAGE.require()
+        return replace(records, reader=open_video, file_of=file_place, videos=True)
+    return records
 
 
 def _from_csv(name: str, file: AnyPath, column: str | None) -> tuple[Column, Column]:

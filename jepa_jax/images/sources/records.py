@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from jepa_jax.errors import ArgumentError, ImageError, JobError
+from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.images.sources.names import text_key as text_key
 from jepa_jax.images.sources.places import file_place
 from jepa_jax.images.sources.remote import MAX_BYTES, read_range, read_remote, scheme_of, size_of, sizes_below
+from jepa_jax.images.videos import VideoFile
 from jepa_jax.paths import AnyPath, is_remote, to_path
 
-Reader = Callable[[Any], bytes | np.ndarray]
-"""From a record's locator to its encoded image or uint8 array. Picklable: it runs in worker processes too."""
+Reader = Callable[[Any], bytes | np.ndarray | VideoFile]
+"""From a record's locator to its encoded image, uint8 array or video. Picklable: it runs in worker processes too."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Records:
         absent: keys that were chosen and are not there.
         places: from a locator to where its picture is, as one text; None where every record is a file of its own.
         file_of: from a locator to the file that holds this record and nothing else; None where the reader says it.
+        videos: whether these are videos, and no pictures.
     """
 
     name: str
@@ -66,8 +69,9 @@ class Records:
     absent: tuple[str, ...] = ()
     places: Callable[[Any], str | None] | None = None
     file_of: Callable[[Any], str | None] | None = None
+    videos: bool = False
 
-    def read(self, index: int) -> bytes | np.ndarray:
+    def read(self, index: int) -> bytes | np.ndarray | VideoFile:
         """The content of one record.
 
         Raises:
@@ -97,7 +101,9 @@ class Records:
 
     def sizes(self) -> list[int | None]:
         """Bytes of every record's encoded picture, as far as they are known without reading it."""
-        return sizes_of(self.reader, self.locators, self.files)
+        # A video's reader only opens it; its file is as large as any.
+        reader = read_file if self.videos and self.file_of is file_place else self.reader
+        return sizes_of(reader, self.locators, self.files)
 
     def only(self, keys: Sequence[str]) -> Records:
         """Some of the records, in the order of the keys.
@@ -133,6 +139,19 @@ class Records:
         """The records of these keys in their order; `VANISHED` where there is none."""
         positions = {key: position for position, key in enumerate(self.keys)}
         return replace(self, keys=list(keys), locators=_Arranged(self.locators, [positions.get(key) for key in keys]))
+
+    def require_fit(self, preprocess: PreprocessSpec, encoder: str) -> None:
+        """Raise ArgumentError where these are videos and an encoder takes pictures, or the other way round."""
+        if self.videos and preprocess.frames is None:
+            raise ArgumentError(
+                f"input {text_key(self.name)} holds videos, and {encoder} takes images; give an encoder of clips such "
+                "as vjepa2-large, or a folder of images."
+            )
+        if not self.videos and preprocess.frames is not None:
+            raise ArgumentError(
+                f"input {text_key(self.name)} holds images, and {encoder} takes clips of {preprocess.frames} frames; "
+                "give an encoder of images such as dinov2-small, or a folder of videos."
+            )
 
     def require_selected(self) -> None:
         """Raise ArgumentError where keys were chosen that are not there."""

@@ -208,6 +208,8 @@
     options(by("only"), [["", "all images"], ...kinds.map(([word, rows]) => [word, `${word} (${counted(rows.length)})`]), ["ticked", "ticked"]]);
     by("group-label").hidden = !set.groups;
     options(by("group"), [["", "all"], ...(set.groups ?? []).map((name, code) => [String(code), name])]);
+    entries.classList.toggle("clips", set.frames > 1);
+    entries.style.setProperty("--frames", set.frames);
     by("once-label").hidden = set.alike.length === 0;
     by("from").placeholder = shown(set.scores[0]);
     by("to").placeholder = shown(set.scores.at(-1));
