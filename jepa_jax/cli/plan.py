@@ -41,7 +41,9 @@ def plan(
     model: Annotated[
         str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")
     ] = "jepa-tiny",
-    image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the input, pixels; by default the encoder's own.")
+    ] = None,
     precision: Annotated[
         AskedPrecision,
         typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),

@@ -69,7 +69,9 @@ def score(
         str | None,
         typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the input, pixels; by default the encoder's own.")
+    ] = None,
     precision: Annotated[
         AskedPrecision,
         typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),
@@ -101,7 +103,7 @@ def score(
         typer.Option(help="How position embeddings are resized; by default as their authors do."),
     ] = None,
     l2_normalize: Annotated[
-        bool | None, typer.Option(help="Divide embeddings by their length, as CLIP compares them.")
+        bool | None, typer.Option(help="Divide embeddings by their length; by default as the checkpoint says.")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images per step of a process; by default what fills it.")
