@@ -206,7 +206,7 @@ def page(figures: dict[str, Any]) -> str:
         "",
         "## Keeping 90, 70 and 50%",
         "",
-        *markdown_lines(["rule", "probe (gain over chance)", "network"], rows),
+        *markdown_lines(["rule", "probe (gain)", "network (gain)"], rows),
     ]
     return "\n".join(lines) + "\n"
 

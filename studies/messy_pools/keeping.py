@@ -42,7 +42,7 @@ def _start(key: jax.Array) -> dict[str, Any]:
         name: jax.random.normal(k, shape) * np.sqrt(2 / np.prod(shape[:3]))
         for k, (name, shape) in zip(keys, shapes.items(), strict=False)
     }
-    return params | {"last": jax.random.normal(keys[3], (32, 10)) * 0.05, "bias": jnp.zeros(10)}
+    return params | {"last": jax.random.normal(keys[3], (64, 10)) * 0.05, "bias": jnp.zeros(10)}
 
 
 @jax.jit
