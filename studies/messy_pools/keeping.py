@@ -71,7 +71,7 @@ def _optimizer(steps: int) -> optax.GradientTransformation:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _step(
     steps: int, batch: int, params: dict[str, Any], state: Any, images: jax.Array, labels: jax.Array, key: jax.Array
-) -> tuple[dict[str, Any], Any]:
+) -> tuple[Any, Any]:
     def loss(params: dict[str, Any]) -> jax.Array:
         rows_key, flip_key = jax.random.split(key)
         rows = jax.random.randint(rows_key, (batch,), 0, len(labels))
