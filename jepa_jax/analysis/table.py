@@ -10,7 +10,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs.columns import SCORES, is_layer_score
@@ -185,7 +184,8 @@ def table_of_job(
     names = [name for name in SCORES if name in table.column_names]
     names += filter(is_layer_score, table.column_names)
     scores = {name: table[name].to_numpy().astype(np.float64) for name in names}
-    rank = pc.max(table["log_volume_rank"]).as_py()  # null where a score is predicted
+    ranks = table["log_volume_rank"].drop_null()  # a predicted score has none
+    rank = ranks[0].as_py() if len(ranks) else None
     return ScoreTable(
         name=name,
         origin=input_place(manifest) or directory,
