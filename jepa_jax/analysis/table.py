@@ -10,7 +10,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs.columns import SCORES
@@ -182,7 +181,8 @@ def table_of_job(
         raise JobError(f"the job in {directory} has no scored image; failures.parquet says why.")
     spectra, embedding = (_matrix(table, column) for column in SAVABLE)
     scores = {column: table[column].to_numpy().astype(np.float64) for column in SCORES if column in table.column_names}
-    rank = pc.max(table["log_volume_rank"]).as_py()  # null where a score is predicted
+    ranks = [rank for rank in table["log_volume_rank"].unique().to_pylist() if rank is not None]
+    rank = max(ranks, default=None)  # null where a score is predicted
     return ScoreTable(
         name=name,
         origin=input_place(manifest) or directory,
