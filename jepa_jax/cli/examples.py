@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 COMMANDS = {
-    "Scores": ("score", "report", "select", "evaluate"),
+    "Scores": ("score", "report", "select", "evaluate", "calibrate"),
     "Encoders": ("models", "convert", "export", "train"),
     "This machine": ("demo", "doctor", "plan", "bench"),
     "Experiments": ("study",),
@@ -14,7 +14,17 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     "score": {
         "Input and output": ("output", "column", "keys", "limit", "shuffle_seed", "shard_size", "dry_run"),
         "Encoder": ("model", "image_size", "frames", "frame_step", "position_resize", "l2_normalize"),
-        "Scores": ("precision", "tolerance", "calibrate", "score_only", "save", "save_dtype", "views", "seed"),
+        "Scores": (
+            "precision",
+            "tolerance",
+            "calibrate",
+            "score_only",
+            "save",
+            "save_dtype",
+            "views",
+            "seed",
+            "layer",
+        ),
         "Machine": ("memory", "batch_size", "workers"),
     },
     "select": {
@@ -35,7 +45,8 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     "plan": {
         "Scores": ("model", "image_size", "frames", "precision", "score_only", "mode", "engine"),
         "Machine": ("memory", "batch_size", "target", "compile"),
-        "A job": ("images", "devices", "rate", "price", "picture", "decoded"),
+        "A job": ("images", "devices", "rate", "price", "picture", "decoded", "cores"),
+        "Amortised scores": ("method", "forward_rate", "exact_sample", "escalate"),
         "Output": ("as_json",),
     },
 }
@@ -45,7 +56,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "": ("jepa-jax demo", "jepa-jax score photos/ --output scored/"),
     "score": (
         "jepa-jax score photos/ --model dinov2-small --output scored/",
-        "jepa-jax score 'shards-{000..127}.tar' --output scored/ --limit 1000 --shuffle-seed 0",
+        "jepa-jax score 'shards-{000..127}.tar' --output scored/ --method amortised",
     ),
     "report": (
         "jepa-jax report scored/",
@@ -58,6 +69,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "evaluate": (
         "jepa-jax evaluate --in scored-photos/ --out scored-textures/",
         "jepa-jax evaluate --in in=scored-photos/ --out scored-noise/ --reference scored-train/ --output figures/",
+    ),
+    "calibrate": (
+        "jepa-jax calibrate photos/ --model dinov2-small",
+        "jepa-jax calibrate photos/ --images 1000 --precision bfloat16 --json",
     ),
     "models": ("jepa-jax models", "jepa-jax models --json"),
     "convert": (

@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,12 +62,13 @@ def test_it_speaks_unless_quiet(pictures: Path, encoder: Encoder, capsys: pytest
 
 
 def test_refusals(pictures: Path, encoder: Encoder, tmp_path: Path):
-    for arguments, message in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"model": encoder, "image_size": 56}, "image_size=56 is for a model that is named"),
         ({"extend": True}, "extend=True goes on with an earlier job: give its directory as output"),
         ({"save": "embedding"}, r"save='embedding' is text; give a list, save=\['embedding'\]"),
         ({"keys": "a.png"}, "keys='a.png' is text"),
-    ):
+    )
+    for arguments, message in cases:
         with pytest.raises(jj.ArgumentError, match=message):
             jj.score_folder(pictures, **arguments)
     with pytest.raises(jj.ArgumentError, match="does not exist"):
