@@ -10,7 +10,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs.columns import SCORES, is_layer_score
@@ -185,13 +184,13 @@ def table_of_job(
     names = [name for name in SCORES if name in table.column_names]
     names += filter(is_layer_score, table.column_names)
     scores = {name: table[name].to_numpy().astype(np.float64) for name in names}
-    rank = pc.max(table["log_volume_rank"]).as_py()  # null where a score is predicted
+    ranks = table["log_volume_rank"].drop_null().to_numpy()  # null where a score is predicted
     return ScoreTable(
         name=name,
         origin=input_place(manifest) or directory,
         keys=_texts(table["key"]),
         scores=scores,
-        null_directions=0 if spectra is None or rank is None else spectra.shape[1] - rank,
+        null_directions=0 if spectra is None or not len(ranks) else spectra.shape[1] - int(ranks.max()),
         intervals=_intervals(table),
         unfamiliar=_flags(table, "unfamiliar"),
         singular_values=spectra,

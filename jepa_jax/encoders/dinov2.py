@@ -74,7 +74,9 @@ def _web(name: str) -> EncoderSpec:
         name=f"web-dino-{name}",
         family="dinov2",
         vit=ViTSpec(
-            **shape,
+            width=shape["width"],
+            depth=shape["depth"],
+            heads=shape["heads"],
             patch_size=14,
             native_image_size=side,
             mlp_width=swiglu_width(4 * shape["width"]),

@@ -20,6 +20,7 @@ import numpy as np
 from jepa_jax.images.decoding import Decoded
 from jepa_jax.images.pipeline import CHUNK, decode_ahead
 from jepa_jax.images.sources import Records
+from jepa_jax.images.videos import VideoFile
 from jepa_jax.jobs.devices import Step
 from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.options import JobOptions
@@ -221,6 +222,12 @@ def _mean_bytes(source: Records, indices: Iterable[int]) -> float | None:
     sizes = []
     for index in indices:
         with contextlib.suppress(Exception):  # a record that cannot be read was counted as a failure before
-            content = source.read(index)
-            sizes.append(content.nbytes if isinstance(content, np.ndarray) else len(content))
-    return float(np.mean(sizes)) if sizes else None
+            sizes.append(_size(source.read(index)))
+    known = [size for size in sizes if size is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _size(content: bytes | np.ndarray | VideoFile) -> int | None:
+    if isinstance(content, VideoFile):
+        return content.size()
+    return content.nbytes if isinstance(content, np.ndarray) else len(content)

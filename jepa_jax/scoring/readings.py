@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jepa_jax.jacobian.function import Differentiable
 from jepa_jax.numerics.bases import complement_basis
@@ -88,7 +89,7 @@ class ScoreResult:
 
     def __repr__(self) -> str:
         leaves = jax.tree.leaves(self)
-        if any(isinstance(leaf, jax.core.Tracer) or not hasattr(leaf, "shape") for leaf in leaves):
+        if any(isinstance(leaf, Tracer) or not hasattr(leaf, "shape") for leaf in leaves):
             return f"ScoreResult(score={self.score!r}, ...)"  # within a program there are no numbers yet
         if np.ndim(self.score) != 1:
             return f"ScoreResult(score of shape {np.shape(self.score)}, log_volume_rank={self.log_volume_rank})"
