@@ -31,7 +31,7 @@ def test_the_example_runs(title: str, tmp_path: Path, monkeypatch: pytest.Monkey
     with jax.numpy_dtype_promotion("standard"):  # as users have it
         exec(EXAMPLES[title], names)
         if title == ENGINE:
-            expected = jj.score(names["make_encoder"](), np.float32(names["batch"]["vector"]))
+            expected = jj.score(names["make_encoder"](), np.asarray(names["batch"]["vector"], np.float32))
             np.testing.assert_allclose(names["found"]["score"], expected.score, rtol=0, atol=1e-4)
             return
         result, encoder, batch = names["result"], names["encoder"], names.get("batch")

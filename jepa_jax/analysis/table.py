@@ -184,13 +184,14 @@ def table_of_job(
     names = [name for name in SCORES if name in table.column_names]
     names += filter(is_layer_score, table.column_names)
     scores = {name: table[name].to_numpy().astype(np.float64) for name in names}
-    ranks = table["log_volume_rank"].drop_null().to_numpy()  # null where a score is predicted
+    ranks = table["log_volume_rank"].drop_null()  # a predicted score has none
+    rank = ranks[0].as_py() if len(ranks) else None
     return ScoreTable(
         name=name,
         origin=input_place(manifest) or directory,
         keys=_texts(table["key"]),
         scores=scores,
-        null_directions=0 if spectra is None or not len(ranks) else spectra.shape[1] - int(ranks.max()),
+        null_directions=0 if spectra is None or rank is None else spectra.shape[1] - rank,
         intervals=_intervals(table),
         unfamiliar=_flags(table, "unfamiliar"),
         singular_values=spectra,

@@ -27,7 +27,9 @@ def bench(
         str,
         typer.Option(help="Known name, whose weights are drawn at random unless it ships; or a directory of weights."),
     ] = "jepa-tiny",
-    image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the input, pixels; by default the encoder's own.")
+    ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="May be repeated; by default all that the device has units for.")
     ] = None,

@@ -28,7 +28,7 @@ def demo(
     from jepa_jax.jobs import JobOptions, run_job
     from jepa_jax.loading import load_encoder
 
-    require_packages("demo")
+    require_packages("demo", ("skimage", "jinja2", "scipy"))
     if output.exists() and any(output.iterdir()):
         raise ArgumentError(f"output {output} is not empty; name a new directory.")
     import skimage

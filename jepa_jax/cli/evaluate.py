@@ -53,7 +53,7 @@ def evaluate(
     from jepa_jax.analysis.table import named_path, read_table
     from jepa_jax.studies.paper_record import provenance
 
-    require_packages()
+    require_packages("analysis", ("sklearn", "scipy"))
 
     def read(text: str):
         name, path = named_path(text)

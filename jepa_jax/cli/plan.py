@@ -42,7 +42,9 @@ def plan(
     model: Annotated[
         str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")
     ] = "jepa-tiny",
-    image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the input, pixels; by default the encoder's own.")
+    ] = None,
     frames: Annotated[
         int | None, typer.Option(min=1, help="Of a clip, where the encoder takes clips; by default as published.")
     ] = None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jepa_jax.cli.app import app, console
+from jepa_jax.paths import to_path
 
 
 @app.command()
@@ -17,7 +17,7 @@ def report(
         typer.Argument(metavar="DIR...", help="Outputs of jepa-jax score; NAME=DIR gives one a name."),
     ],
     output: Annotated[
-        Path | None, typer.Option(help="The HTML file; by default report.html in the first directory.")
+        str | None, typer.Option(help="The HTML file; by default report.html in the first directory.")
     ] = None,
     title: Annotated[str, typer.Option(help="Of the page.")] = "How typical are these images?",
     group_by: Annotated[
@@ -46,11 +46,11 @@ def report(
     from jepa_jax.analysis.report import ReportOptions, build_report
     from jepa_jax.analysis.table import named_path, read_table
 
-    require_packages()
+    require_packages("analysis", ("jinja2", "scipy"))
     tables = [read_table(path, name=name, partial=partial) for name, path in map(named_path, directories)]
     options = ReportOptions(title, group_by, per_shelf, groups, complexity_images, extremes)
     readers = ImageReader.all_of(tables, images or [])
-    target = output or Path(named_path(directories[0])[1]) / "report.html"
+    target = to_path(output) if output else to_path(named_path(directories[0])[1]) / "report.html"
     with console.status("building the report"):
         page = build_report(tables, options, readers)
         target.parent.mkdir(parents=True, exist_ok=True)

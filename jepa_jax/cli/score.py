@@ -88,7 +88,9 @@ def score(
         str | None,
         typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the input, pixels; by default the encoder's own.")
+    ] = None,
     frames: Annotated[
         int | None, typer.Option(min=1, help="Of a clip, where the encoder takes clips; by default as published.")
     ] = None,
@@ -100,7 +102,8 @@ def score(
         typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),
     ] = "auto",
     tolerance: Annotated[
-        float | None, typer.Option(help="Nats: images that may be off by more are scored again more exactly.")
+        float | None,
+        typer.Option(help="Nats: images that may be off by more are scored again; by default 0.05 for auto."),
     ] = None,
     calibrate: Annotated[
         int,
@@ -125,15 +128,16 @@ def score(
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of the views.")] = 0,
     position_resize: Annotated[
-        PositionChoice | None, typer.Option(help="How position embeddings are resized.")
+        PositionChoice | None,
+        typer.Option(help="How position embeddings are resized; by default as their authors do."),
     ] = None,
     l2_normalize: Annotated[
-        bool | None, typer.Option(help="Divide embeddings by their length, as CLIP compares them.")
+        bool | None, typer.Option(help="Divide embeddings by their length; by default as the checkpoint says.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images per step of a process, every view counted.")
+        int | None, typer.Option(min=1, help="Images per step of a process; by default what fills it.")
     ] = None,
-    shard_size: Annotated[int | None, typer.Option(min=1, help="Records per part of the table.")] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="Records per part; by default 8 to 1,024.")] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -199,7 +203,7 @@ def score(
     max_failures: Annotated[
         str | None,
         typer.Option(
-            help="Give up when more records fail: a count (50), or a share of those tried (0.1, 10%).",
+            help="Give up when more records fail: a count (50), or a share of those tried (10%); by default never.",
             rich_help_panel=ROBUST,
         ),
     ] = None,

@@ -8,6 +8,8 @@ which gives the Jacobian two structural null directions.
 
 from __future__ import annotations
 
+from typing import Any
+
 from jepa_jax.encoders.specs import EncoderSpec, PositionResize, ViTSpec
 from jepa_jax.images.recipe import PreprocessSpec
 
@@ -56,7 +58,7 @@ def _variant(size: str, registers: bool) -> EncoderSpec:
 DINOV2 = {spec.name: spec for registers in (False, True) for size in _SIZES for spec in [_variant(size, registers)]}
 """Every published DINOv2 encoder by name, at the 224-pixel recipe of its model card."""
 
-_WEB_SIZES = {
+_WEB_SIZES: dict[str, tuple[dict[str, Any], str, int]] = {
     "300m": ({"width": 1024, "depth": 24, "heads": 16}, "full2b", 224),
     "1b": ({"width": 1536, "depth": 40, "heads": 24}, "full2b", 224),
     "2b": ({"width": 2688, "depth": 24, "heads": 21}, "full2b", 224),
@@ -74,9 +76,7 @@ def _web(name: str) -> EncoderSpec:
         name=f"web-dino-{name}",
         family="dinov2",
         vit=ViTSpec(
-            width=shape["width"],
-            depth=shape["depth"],
-            heads=shape["heads"],
+            **shape,
             patch_size=14,
             native_image_size=side,
             mlp_width=swiglu_width(4 * shape["width"]),

@@ -7,7 +7,6 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -101,10 +100,6 @@ class EncoderFunction:
 
         jax.eval_shape(add_up, parameter_shapes(shallow))  # costs hang on shapes alone
         return sum(costs, Cost())
-
-    def null_directions(self, params: Params, embedding: jax.Array) -> NoReturn:
-        """They follow from its layers, not from the embedding alone."""
-        raise NotImplementedError
 
     def check_batch(self, shape: tuple[int, ...]) -> None:
         """Refuse what is no batch of images, or of clips."""

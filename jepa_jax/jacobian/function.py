@@ -76,10 +76,6 @@ class Differentiable(Protocol):
         """The layers around given parameters, for one example of a shape; none where it is not `layered`."""
         ...
 
-    def null_directions(self, params: Any, embedding: jax.Array) -> jax.Array:
-        """Of one that is not `layered`: [K, m], of the Jacobian at an example with this embedding [K]."""
-        ...
-
     def cost(self, shape: tuple[int, ...], rows: int, schedule: Schedule, products: Products) -> Cost | None:
         """What one example of a shape costs with so many rows in a pass; None where nothing is known."""
         ...

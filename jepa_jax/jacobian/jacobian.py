@@ -14,7 +14,14 @@ import numpy as np
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian import fold, sweep
 from jepa_jax.jacobian.backend_check import require_sound_backend
-from jepa_jax.jacobian.function import AnyEncoder, Differentiable, output_size, parameters_in, pure_function
+from jepa_jax.jacobian.function import (
+    AnyEncoder,
+    Differentiable,
+    OpaqueFunction,
+    output_size,
+    parameters_in,
+    pure_function,
+)
 from jepa_jax.jacobian.generic import forward_jacobian, reverse_jacobian
 from jepa_jax.jacobian.options import Engine, JacobianOptions, Mode
 from jepa_jax.layers import SCHEDULES
@@ -203,7 +210,7 @@ def jacobian_rows(
 
 def embed_with_nulls(function: Differentiable, params: Any, example: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Embedding [K] of one example, and the structural null directions [K, m] of the Jacobian there."""
-    if not function.layered:
+    if isinstance(function, OpaqueFunction):
         embedding = function(params, example[None])[0]
         return embedding, function.null_directions(params, embedding)
     there = fold.linearize(function.layers(params, example.shape, SCHEDULES["looped"]), example)

@@ -222,12 +222,13 @@ def _mean_bytes(source: Records, indices: Iterable[int]) -> float | None:
     sizes = []
     for index in indices:
         with contextlib.suppress(Exception):  # a record that cannot be read was counted as a failure before
-            sizes.append(_size(source.read(index)))
+            content = source.read(index)
+            sizes.append(_bytes_of(content))
     known = [size for size in sizes if size is not None]
     return float(np.mean(known)) if known else None
 
 
-def _size(content: bytes | np.ndarray | VideoFile) -> int | None:
+def _bytes_of(content: np.ndarray | bytes | VideoFile) -> int | None:
     if isinstance(content, VideoFile):
         return content.size()
     return content.nbytes if isinstance(content, np.ndarray) else len(content)

@@ -24,7 +24,7 @@ def probe(embedding: np.ndarray, labels: np.ndarray, kept: np.ndarray, test: Spl
 def network(images: np.ndarray, labels: np.ndarray, kept: np.ndarray, test: Split, seed: int) -> float:
     """Accuracy of a small convolutional network on the kept images; ``test`` has images in place of embeddings."""
     with jax.numpy_dtype_promotion("standard"):
-        params = _fit(jnp.asarray(images[kept]), jnp.asarray(labels[kept], jnp.int32), len(kept), jax.random.key(seed))
+        params = _fit(jnp.asarray(images[kept]), jnp.asarray(labels[kept], jnp.int32), jax.random.key(seed))
         found = [
             np.asarray(_logits(params, _pixels(jnp.asarray(part)))) for part in np.array_split(test.embeddings, 8)
         ]
@@ -55,22 +55,29 @@ def _logits(params: dict[str, Any], x: jax.Array) -> jax.Array:
     return x.mean(axis=(1, 2)) @ params["last"] + params["bias"]
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _fit(images: jax.Array, labels: jax.Array, count: int, key: jax.Array) -> dict[str, Any]:
-    optimizer = optax.adamw(optax.cosine_decay_schedule(3e-3, STEPS), weight_decay=1e-3)
+def _fit(images: jax.Array, labels: jax.Array, key: jax.Array) -> dict[str, Any]:
+    """Step by step: within a loop of XLA's own, a CPU convolves slowly."""
+    params = _start(jax.random.fold_in(key, 0))
+    state = _optimizer(STEPS).init(params)
+    for step in range(STEPS):
+        params, state = _step(STEPS, BATCH, params, state, images, labels, jax.random.fold_in(key, 1 + step))
+    return params
 
-    def loss(params: dict[str, Any], key: jax.Array) -> jax.Array:
+
+def _optimizer(steps: int) -> optax.GradientTransformation:
+    return optax.adamw(optax.cosine_decay_schedule(3e-3, steps), weight_decay=1e-3)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _step(
+    steps: int, batch: int, params: dict[str, Any], state: Any, images: jax.Array, labels: jax.Array, key: jax.Array
+) -> tuple[Any, Any]:
+    def loss(params: dict[str, Any]) -> jax.Array:
         rows_key, flip_key = jax.random.split(key)
-        rows = jax.random.randint(rows_key, (BATCH,), 0, count)
+        rows = jax.random.randint(rows_key, (batch,), 0, len(labels))
         x = _pixels(images[rows])
-        x = jnp.where(jax.random.bernoulli(flip_key, 0.5, (BATCH, 1, 1, 1)), x[:, :, ::-1], x)
+        x = jnp.where(jax.random.bernoulli(flip_key, 0.5, (batch, 1, 1, 1)), x[:, :, ::-1], x)
         return optax.softmax_cross_entropy_with_integer_labels(_logits(params, x), labels[rows]).mean()
 
-    def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
-        params, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(params, key), state, params)
-        return (optax.apply_updates(params, updates), state), None
-
-    params = _start(jax.random.fold_in(key, 0))
-    keys = jax.random.split(jax.random.fold_in(key, 1), STEPS)
-    return jax.lax.scan(step, (params, optimizer.init(params)), keys)[0][0]
+    updates, state = _optimizer(steps).update(jax.grad(loss)(params), state, params)
+    return optax.apply_updates(params, updates), state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -43,7 +44,8 @@ def readings(encoder: Encoder, images: np.ndarray, path: Path, chunk: int = 300)
             result = score_steps(encoder, standardized(encoder, images[start : start + chunk]))
             part = file.with_suffix(".part")
             with part.open("wb") as opened:
-                np.savez(opened, **{name: np.asarray(getattr(result, name)) for name in names})
+                arrays: Any = {name: np.asarray(getattr(result, name)) for name in names}
+                np.savez(opened, **arrays)
             part.rename(file)
         with np.load(file) as arrays:
             parts.append({name: arrays[name] for name in names})

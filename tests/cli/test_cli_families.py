@@ -89,6 +89,9 @@ def test_models_fit_a_hundred_columns():
     so400m = found["siglip-so400m-patch14-384"]
     assert (so400m["K"], so400m["tokens"], so400m["null_directions"]) == (1152, 729, 0)
     assert (so400m["hub_id"], so400m["licence"]) == ("google/siglip-so400m-patch14-384", "Apache-2.0")
+    clips = found["vjepa2-large"]
+    assert (clips["K"], clips["tokens"], clips["frames"], clips["null_directions"]) == (1024, 8192, 64, 1)
+    assert (clips["hub_id"], clips["licence"]) == ("facebook/vjepa2-vitl-fpc64-256", "MIT")
     for licence in ("Apache-2.0", "MIT", "CC-BY-NC-4.0", "DINOv3 License"):
         assert licence in done.stdout
 

@@ -115,6 +115,12 @@ def test_hub_out_of_reach(source: str, hub_id: str):
         jj.load_encoder(source)
 
 
+@pytest.mark.parametrize("source", ["./missing", "/nowhere/at/all", "a/b/c", "folder/", "../x/y"])
+def test_a_missing_directory_is_not_called_a_hub_outage(source: str):
+    with pytest.raises(jj.ArgumentError, match=rf"^model {source}: there is no such directory\. Give one that"):
+        jj.load_encoder(source)
+
+
 def test_incomplete_hub_cache(hub_cache: Path):
     next(hub_cache.rglob("model.safetensors")).unlink()
     with pytest.raises(jj.CheckpointError, match=r"no model\.safetensors.*download"):

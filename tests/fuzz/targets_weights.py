@@ -37,9 +37,7 @@ _SHAPE: dict[str, Any] = {
 }
 _SPECS = {
     "dinov2": ViTSpec(**_SHAPE, layer_scale=True, register_tokens=2),
-    "dinov3": ViTSpec(
-        **(_SHAPE | {"heads": 1}), layer_scale=True, register_tokens=1, rotary_base=100.0, key_bias=False
-    ),
+    "dinov3": ViTSpec(**_SHAPE, layer_scale=True, register_tokens=1, rotary_base=100.0, key_bias=False),
     "ijepa": ViTSpec(**_SHAPE, class_token=False, pooling="mean_patches"),
     "siglip": ViTSpec(**_SHAPE, class_token=False, pooling="attention", activation="gelu_tanh", cut_edges=True),
     "clip": ViTSpec(**_SHAPE, pre_norm=True, patch_bias=False, projection=6, norm_eps=1e-5),

@@ -12,6 +12,7 @@ import jepa_jax as jj
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.precision import LEVELS, Precision
+from jepa_jax.scoring import programs
 from jepa_jax.scoring.memory import estimate_memory, plan_passes
 
 
@@ -81,6 +82,14 @@ def test_every_way_gives_the_same_layers(encoder: Encoder, batch: np.ndarray, op
     bound = np.asarray(plain.layers[2].score_error) + np.asarray(found.layers[2].score_error)
     assert np.all(np.abs(np.asarray(found.layers[2].score) - np.asarray(plain.layers[2].score)) <= bound)
     assert found.layers[2].singular_values.shape == (3, 24 * options.get("spectrum", True))
+
+
+def test_every_way_gives_the_same_layers_with_kernels_prepared_apart(
+    encoder: Encoder, batch: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(programs, "PREPARED_APART", {"cpu"})  # as on an accelerator
+    scorer = jj.Scorer(encoder, layers=[2], block_size=11)  # nobody else's program
+    require_same(scorer(batch).layers[2], jj.score(encoder, batch, layers=[2]).layers[2])
 
 
 @pytest.mark.parametrize("precision", LEVELS)

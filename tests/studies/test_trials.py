@@ -16,12 +16,15 @@ from scored_sets import SPEC, VIT
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.studies.quality import Split
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # studies/ is out of the wheel, beside the package
 
 from studies.dual.trial import controls, holds, pair
 from studies.known_worlds.diagnostics import against_truth, blind, two_sample, verdict
 from studies.known_worlds.worlds import MIXINGS, world
+from studies.messy_pools import keeping
+from studies.messy_pools.__main__ import keep
 from studies.openood.__main__ import run as run_openood
 from studies.openood.presets import BENCHMARKS
 
@@ -82,6 +85,22 @@ def test_regret_is_against_the_better_part_and_controls_show_nothing():
     for values in controls(rng.standard_normal((600, 2))).values():
         assert all(abs(value - 0.5) < 0.1 for value in values.values())
     assert jnp.isfinite(row["regret"]["dual"])
+
+
+def test_keeping_trains_on_what_is_kept(monkeypatch: pytest.MonkeyPatch):
+    """Two colours as classes: a small network learns them from a part of the pictures, random labels teach nothing."""
+    monkeypatch.setattr(keeping, "STEPS", 40)
+    monkeypatch.setattr(keeping, "BATCH", 16)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=300)
+    images = rng.integers(0, 256, (300, 32, 32, 3)).astype(np.uint8)
+    images[labels == 1, :, :, 0] //= 4
+    test = Split(images[200:], labels[200:])
+    assert keeping.network(images, labels, np.arange(100), test, 0) > 0.9
+    assert keeping.network(images, rng.integers(2, size=300), np.arange(100), test, 0) < 0.75
+    values = np.arange(10.0)
+    assert keep(values, 10, 0.3, 0).tolist() == [7, 8, 9]
+    assert len(keep(None, 10, 0.3, 0)) == 3
 
 
 def test_openoods_layout_is_read_and_judged(tmp_path: Path):

@@ -33,6 +33,7 @@ PATTERNS = (
     r"test_training_shipped\.py::test_its_embeddings_fill_their_space_and_tell_what_the_card_says",
     r"test_studies\.py::test_the_gaussian_score_finds_a_known_density",
     r"test_studies\.py::test_a_world_run_goes_from_pictures_to_figures",
+    r"test_trials\.py::test_(openoods_layout_is_read_and_judged|keeping_trains_on_what_is_kept)",
     # One of each make, of each objective, of each way.
     r"test_fold\.py::test_the_fold_equals_jax\[(?!class token[- ]|swiglu|pre-norm|patch mean b|attention).*64\]",
     r"test_fold\.py::test_the_fold_equals_jax\[(?!class token[-]).*-float32\]",

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -108,6 +109,8 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path):
     assert 0 < saved_steps(checkpoints)[-1] < 60
     resumed = subprocess.run(command("killed"), cwd=tmp_path, check=False, capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
+    assert re.search(r"Resuming from the checkpoint of step \d+ of 60 in killed/checkpoints", resumed.stdout)
+    assert re.search(r"step 60 of 60 \(100%(, 0 s left)?\)  loss", resumed.stdout)
 
     assert int(final_state("undisturbed")["step"]) == 60
     assert_same_bits(final_state("undisturbed"), final_state("killed"))
