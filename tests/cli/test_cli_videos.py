@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from command_line import run
 from PIL import Image
 
 import jepa_jax as jj
+from jepa_jax.analysis.scored_images import ScoredImages
 from jepa_jax.images.videos import VideoFile, read_clip
 from jepa_jax.jobs import open_source
 
@@ -99,6 +102,37 @@ def test_a_report_shows_frames_in_a_row(scored: Path, tmp_path: Path):
     assert page.count('width="384" height="96"') == page.count("data:image/webp") >= 9
     assert "frames of a clip" in page
     assert "10 clips" in page
+    assert "Complexity</h2>" not in page  # measured on pictures alone
+    (listed,) = re.findall(r'class="listing">([^<]+)', page)
+    facts = json.loads(zlib.decompress(base64.b64decode(listed)))
+    assert (facts["total"], facts["frames"], len(facts["paths"])) == (10, 4, 10)
+
+
+def test_a_notebook_shows_frames_in_a_row(scored: Path):
+    images = ScoredImages.read(scored)
+    picture = images.picture(0, 40)
+    assert picture is not None
+    assert picture.size == (160, 40)
+    assert images._repr_html_().count("width:440px") == 20
+
+
+def test_layers_of_videos_have_columns_of_their_own(videos: Path, model: Path, tmp_path: Path):
+    scored = jj.score_folder(videos, model=model, output=tmp_path / "out", frames=2, limit=2, quiet=True)
+    assert len(scored) == 2
+    done = run("score", videos, "--model", model, "--output", tmp_path / "layers", "--limit", "2", "--layer", "-1")
+    assert done.returncode == 0, done.stderr
+    for row in rows(tmp_path / "layers"):
+        assert row["score_layer_1"] == pytest.approx(row["score"], abs=1e-3)
+
+
+def test_calibration_of_videos_names_what_is_missing(videos: Path, model: Path):
+    done = run("calibrate", videos, "--model", model, "--frames", "2")
+    assert done.returncode == 2
+    assert "10 images of the input: images:" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = run("calibrate", videos, "--model", "jepa-tiny")
+    assert done.returncode == 2
+    assert "holds videos, and jepa-tiny takes images" in done.stderr
 
 
 def test_other_frames_are_another_job(videos: Path, model: Path, scored: Path, tmp_path: Path):

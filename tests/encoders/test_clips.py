@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from counting import counted, counted_naive
 from makes import TOLERANCE, loud_params, relative
+from PIL import Image
 
 import jepa_jax as jj
+from jepa_jax.amortised.features import examples_in_call, feature_count, features
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
 from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.jacobian.jacobian import jacobian_rows, prepare
 from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.jobs.predicting import FeatureStep
 from jepa_jax.jobs.throughput import _inputs
 from jepa_jax.layers import SCHEDULES, query_blocks
 from jepa_jax.layers.schedule import ScheduleName
@@ -219,3 +222,51 @@ def test_the_published_are_listed():
     names = [name for name in ENCODERS if name.startswith("vjepa2")]
     assert names == ["vjepa2-large", "vjepa2-huge", "vjepa2-giant", "vjepa2-giant-384"]
     assert [ENCODERS[name].preprocess.resize_shortest for name in names] == [292, 292, 292, 438]
+
+
+def test_a_block_s_own_score_of_clips_is_that_of_the_encoder_cut_there(encoder: Encoder):
+    clips = np.random.default_rng(1).normal(0, 0.3, (2, *encoder.spec.input_shape)).astype(np.float32)
+    result = jj.score(encoder, clips, layers=[1, -1])
+    cut = encoder.at_layer(1)
+    assert cut.spec.input_shape == encoder.spec.input_shape
+    np.testing.assert_allclose(result.layers[1].score, jj.score(cut, clips).score, rtol=0, atol=0.01)
+    np.testing.assert_allclose(result.layers[2].score, result.score, rtol=0, atol=1e-4)
+    assert encoder.layer_ranks([1, -1]) == {1: 23, 2: 23}
+    short = encoder_of(VIT, frames=2, side=4).spec  # 96 inputs, of which an image of this size has 48
+    wide = encoder_of(dataclasses.replace(short.vit, width=84), frames=2, side=4)
+    assert wide.layer_ranks([1]) == {1: 83}
+
+
+def test_the_cost_of_layers_of_clips_is_that_of_the_program():
+    function = EncoderFunction(VIT).with_layers([1])
+    cost = function.cost(SHAPE, 24, SCHEDULES["looped"], Products())
+    found = counted(function, SHAPE, JacobianOptions(schedule="looped"))
+    assert planned(cost, 24, 24) == pytest.approx(found, rel=0.01)
+
+
+def test_features_of_clips_are_those_of_each_alone(encoder: Encoder):
+    clips = np.random.default_rng(1).normal(0, 0.3, (3, *encoder.spec.input_shape)).astype(np.float32)
+    assert examples_in_call(encoder, "cpu") == 16
+    found = features(encoder, clips)
+    assert found.shape == (3, feature_count(encoder))
+    np.testing.assert_allclose(found[1:2], features(encoder, clips[1:2]), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found[:, -24:], encoder(clips), rtol=0, atol=1e-5)
+    step = FeatureStep(encoder)
+    whole = np.resize(clips, (step.batch_size, *step.image_shape))
+    np.testing.assert_allclose(step.columns(step(whole), 3, ())["features"], found, rtol=0, atol=1e-5)
+    with pytest.raises(jj.ArgumentError, match=r"must be float \[B, T, H, W, 3\], as Encoder.preprocess makes them"):
+        features(encoder, clips[0])
+
+
+def test_clips_are_prepared_from_what_a_user_has(encoder: Encoder):
+    clips = np.random.default_rng(1).integers(0, 256, (2, 4, 10, 12, 3), np.uint8)
+    expected = encoder.preprocess(clips)
+    assert expected.shape == (2, 4, 8, 8, 3)
+    frames = [[Image.fromarray(frame) for frame in clip] for clip in clips]
+    for given in (jnp.asarray(clips), list(clips), list(jnp.asarray(clips)), frames):
+        np.testing.assert_array_equal(encoder.preprocess(given), expected)
+    for given in (clips[0], jnp.asarray(clips[0]), frames[0][0]):
+        with pytest.raises(jj.ArgumentError, match="the encoder takes clips"):
+            encoder.preprocess(given)
+    with pytest.raises(jj.ArgumentError, match="images is str, no picture"):
+        encoder.preprocess("film.mp4")  # pyright: ignore[reportArgumentType]
