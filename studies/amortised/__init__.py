@@ -1,0 +1,1 @@
+"""Where an amortised score comes from; see PROTOCOL.md."""
