@@ -103,10 +103,12 @@ def by_p_value(
         "reference": len(reference),
         "chosen": "not flagged" if keep else "flagged",
     }
-    scores = table.scores[column]
-    beyond = scores[alarms]
+    beyond = (
+        np.empty(0) if column in DUAL_TESTS else table.scores[column][alarms]
+    )  # of two numbers there is no one cut
     cut = () if not len(beyond) else ((float(beyond.max() if side == "low" else beyond.min()), np.arange(len(table))),)
-    word = "no alarm: p-value" if keep else f"unusually {side}: p-value"
+    unusual = f"unusual by {column}" if column in DUAL_TESTS else f"unusually {side}"
+    word = f"{'no alarm' if keep else unusual}: p-value"
     return Selection(
         rows,
         rule,

@@ -92,7 +92,9 @@ def select(
     table = read_table(directory, null_directions=null_directions, partial=partial)
     if column in DUAL_TESTS:
         if against is None:
-            raise ArgumentError(f"column {column!r} is a dual test, one of --against a reference.")
+            raise ArgumentError(
+                f"column {column!r} is none of {', '.join(table.scores)}: a dual test is one of --against a reference."
+            )
     else:
         selection.require_column(table, column)
     scores = table.scores["score" if column in DUAL_TESTS else column]
