@@ -23,6 +23,9 @@ from jepa_jax.errors import ArgumentError, CheckpointError
 from jepa_jax.images.layouts import is_one_picture, misread
 from jepa_jax.images.preprocessing import preprocess, preprocess_clips
 
+Picture = Image.Image | np.ndarray | jax.Array
+"""What can be prepared; of arrays a batch too."""
+
 
 class Encoder:
     """A pretrained encoder.
@@ -56,7 +59,7 @@ class Encoder:
         with jax.default_matmul_precision("highest"):
             return _embed(self.function, self.params, images)
 
-    def preprocess(self, images: Image.Image | np.ndarray | Sequence[Image.Image | np.ndarray]) -> np.ndarray:
+    def preprocess(self, images: Picture | Sequence[Picture] | Sequence[Sequence[Picture]]) -> np.ndarray:
         """Pictures to this encoder's input, by its own recipe (see `preprocessing`).
 
         Clips to float32 [B, T, H, W, 3] where the encoder takes clips. Their frames are taken as they are given: which
