@@ -31,8 +31,13 @@ class OwnEncoder:
         gaussian: whether it was trained to embeddings distributed as N(0, I), so that ``gaussian_score`` applies.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> import jepa_jax as jj
+        >>> params = {"kernel": np.eye(5, 3, dtype=np.float32)}
         >>> own = jj.OwnEncoder(lambda params, x: jnp.tanh(x @ params["kernel"]), params)
-        >>> jj.score(own, batch).score
+        >>> jj.score(own, np.ones((2, 5), np.float32)).score.shape
+        (2,)
     """
 
     fn: Callable[[Any, jax.Array], jax.Array]
