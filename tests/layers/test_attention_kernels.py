@@ -17,7 +17,13 @@ from jepa_jax.numerics.products import Products
 
 @pytest.fixture
 def forgotten_programs() -> Iterator[None]:
+    """Whatever other tests compiled and checked before, and what these do."""
+    _forget()
     yield
+    _forget()
+
+
+def _forget() -> None:
     jax.clear_caches()
     backend_check._failed.cache_clear()
     backend_check._failed_layers.cache_clear()
