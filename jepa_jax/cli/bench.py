@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console
+from jepa_jax.cli.encoder_options import ImageSize
 from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.precision import LEVELS, Precision, check_precision
 
@@ -27,9 +28,7 @@ def bench(
         str,
         typer.Option(help="Known name, whose weights are drawn at random unless it ships; or a directory of weights."),
     ] = "jepa-tiny",
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of the input, pixels; by default the encoder's own.")
-    ] = None,
+    image_size: ImageSize = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="May be repeated; by default all that the device has units for.")
     ] = None,

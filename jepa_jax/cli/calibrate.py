@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console, errors
+from jepa_jax.cli.encoder_options import Frames, FrameStep, ImageSize, Model
 from jepa_jax.images.sources import accepted
 from jepa_jax.numerics.precision import LEVELS, Precision, check_precision
 
@@ -20,17 +21,10 @@ if TYPE_CHECKING:
 @app.command()
 def calibrate(
     sources: Annotated[list[str], typer.Argument(metavar="INPUT...", help=f"Images: {accepted()}.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
-    ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Input side in pixels, a multiple of the patch size.")] = None,
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="Of a clip, where the encoder takes clips; by default as published.")
-    ] = None,
-    frame_step: Annotated[
-        int | None, typer.Option(min=1, help="A clip has every so many of a video's frames.")
-    ] = None,
+    model: Model = None,
+    image_size: ImageSize = None,
+    frames: Frames = None,
+    frame_step: FrameStep = None,
     images: Annotated[int, typer.Option(min=1, help="Drawn at random, and scored by every method.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     precision: Annotated[

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console
+from jepa_jax.cli.encoder_options import Frames, ImageSize
 from jepa_jax.cli.score import MethodChoice
 from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.precision import AskedPrecision
@@ -42,12 +43,8 @@ def plan(
     model: Annotated[
         str, typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id.")
     ] = "jepa-tiny",
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of the input, pixels; by default the encoder's own.")
-    ] = None,
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="Of a clip, where the encoder takes clips; by default as published.")
-    ] = None,
+    image_size: ImageSize = None,
+    frames: Frames = None,
     precision: Annotated[
         AskedPrecision,
         typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jepa_jax.cli.app import NOTHING_SCORED, app, console, errors
+from jepa_jax.cli.encoder_options import Frames, FrameStep, ImageSize, Model
 from jepa_jax.images.sources import accepted
 from jepa_jax.numerics.precision import AskedPrecision
 
@@ -84,19 +85,10 @@ def score(
     shuffle_seed: Annotated[
         int | None, typer.Option(help="Take records in a random order; with --limit, a random sample.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of the input, pixels; by default the encoder's own.")
-    ] = None,
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="Of a clip, where the encoder takes clips; by default as published.")
-    ] = None,
-    frame_step: Annotated[
-        int | None, typer.Option(min=1, help="A clip has every so many of a video's frames.")
-    ] = None,
+    model: Model = None,
+    image_size: ImageSize = None,
+    frames: Frames = None,
+    frame_step: FrameStep = None,
     precision: Annotated[
         AskedPrecision,
         typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),

@@ -255,6 +255,9 @@ def _short_of_memory(size: tuple[int, int]) -> Exception:
 def _of_ffmpeg(error: BaseException) -> bool:
     """Whether FFmpeg says so: of the content, since it touches no disk itself. Of a damaged Matroska file it says
     "Input/output error".
+
+    PyAV has plain errors as well: a stream or plane that a file does not have (IndexError), numbers out of range
+    (ValueError), and formats of pixels that it cannot convert (NotImplementedError).
     """
     from av.error import FFmpegError
 

@@ -192,6 +192,8 @@ class _Stages:
             return {}
         parts = self.predicted_parts()
         predicted = [read_parquet(part, ["score"])["score"].to_numpy() for part in parts]
+        if not sum(map(len, predicted)):  # no image could be used
+            return {}
         chosen, told = escalated(head, np.concatenate(predicted), self.ask)
         keys, start = [], 0
         for part, values in zip(parts, predicted, strict=True):

@@ -77,7 +77,8 @@ def make_plan(
     old = read_manifest(directory)
     if old is None:
         source.require_selected()
-        noise = measure_noise(encoder, source, options) if write and options.calibrate else None
+        measured = write and options.calibrate and options.amortise is None  # a stage that computes scores measures
+        noise = measure_noise(encoder, source, options) if measured else None
         size = options.shard_size or default_shard_size(len(source.keys))
         job = _Job(encoder, options, directory, team, Pinned(source, (len(source.keys),)), noise=noise, size=size)
         if write:

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
@@ -58,14 +57,6 @@ def photo_page(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> 
         build_report([read_table(folder / "scores", name="photos")], ReportOptions(group_by=r"^n(\d\d)"))
     )
     return target
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
-    if browser.CHROMIUM is None:
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    with browser.Browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("which", ["page", "photo_page"])

@@ -1,7 +1,6 @@
 """The report in a curator's hands: search, threshold, ticks, export, pages, near-duplicates, what is plainly wrong."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import browser
@@ -79,14 +78,6 @@ def page(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("page") / "report.html"
     target.write_text(text)
     return target
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
-    if browser.CHROMIUM is None:
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    with browser.Browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 def found(chromium: browser.Browser) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch_families as families
+import torch_state_dicts as state_dicts
 from conversion_files import edit_json, edit_tensors
 
 import jepa_jax as jj
@@ -47,7 +48,7 @@ def test_both_formats_are_one_encoder(gated: bool, tmp_path: Path):
     folder = families.save_folder(model, tmp_path / "folder")
     ours = jj.load_encoder(folder)
     assert ours.spec.vit == small(gated).vit
-    official = read_official(families.dinov3_state_dict(model), tmp_path, gated)
+    official = read_official(state_dicts.dinov3_state_dict(model), tmp_path, gated)
     assert official.spec.vit == ours.spec.vit
     theirs = dict(named_arrays(official.params))
     for name, array in named_arrays(ours.params):
@@ -65,7 +66,7 @@ def test_a_folder_has_its_processors_recipe(tmp_path: Path):
 
 
 def test_periods_may_be_rounded(tmp_path: Path):
-    state = families.dinov3_state_dict(families.random_dinov3(**SHAPE))
+    state = state_dicts.dinov3_state_dict(families.random_dinov3(**SHAPE))
     rounded = state | {PERIODS: state[PERIODS].bfloat16().float()}
     exact, of_rounded = (read_official(each, tmp_path) for each in (state, rounded))
     assert of_rounded.spec.vit == dataclasses.replace(exact.spec.vit, rotary_periods="bfloat16")
@@ -98,7 +99,7 @@ WRONG_STATES: dict[str, tuple[Callable[[State], Any], str]] = {
 @pytest.mark.parametrize("fault", WRONG_STATES)
 def test_a_state_dict_that_is_none(fault: str, tmp_path: Path):
     damage, expected = WRONG_STATES[fault]
-    state = families.dinov3_state_dict(families.random_dinov3(**SHAPE))
+    state = state_dicts.dinov3_state_dict(families.random_dinov3(**SHAPE))
     damage(state)
     with pytest.raises(jj.CheckpointError) as error:
         read_official(state, tmp_path)

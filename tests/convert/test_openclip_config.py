@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch_families as families
 import torch_reference as reference
+import torch_state_dicts as state_dicts
 from safetensors.torch import save_file
 
 import jepa_jax as jj
@@ -42,7 +43,7 @@ def small(activation: str = "quick_gelu") -> families.Embedder:
 def write(model: families.Embedder, folder: Path, **changes: Any) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps(configuration(**changes)))
-    torch.save(families.openclip_state_dict(model), folder / "open_clip_pytorch_model.bin")
+    torch.save(state_dicts.openclip_state_dict(model), folder / "open_clip_pytorch_model.bin")
     return folder
 
 
@@ -65,7 +66,7 @@ def test_file_with_its_configuration_beside_it(tmp_path: Path, suffix: str):
     folder = write(model, tmp_path / "own", preprocess_cfg={"resize_mode": "squash", "mean": None})
     file = folder / f"open_clip_pytorch_model.{suffix}"
     if suffix == "safetensors":
-        save_file(families.openclip_state_dict(model), file)
+        save_file(state_dicts.openclip_state_dict(model), file)
     source = read_source(file)
     assert source.spec.preprocess == PreprocessSpec(28, 28, "bicubic", CLIP_MEAN, HALF, squeeze=True)
     assert source.encoder.digest == jj.load_encoder(folder).digest
@@ -75,7 +76,7 @@ def test_file_with_its_configuration_beside_it(tmp_path: Path, suffix: str):
 def test_safetensors_come_first(tmp_path: Path):
     model = small()
     folder = write(model, tmp_path / "own", preprocess_cfg={"std": None})
-    tensors = families.openclip_state_dict(model)
+    tensors = state_dicts.openclip_state_dict(model)
     save_file(tensors | {"visual.proj": 2 * tensors["visual.proj"]}, folder / "open_clip_model.safetensors")
     encoder = jj.load_encoder(folder)
     np.testing.assert_array_equal(np.asarray(encoder.params["projection"]["kernel"]), 2 * tensors["visual.proj"])

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch_families as families
 import torch_reference as reference
+import torch_state_dicts as state_dicts
 from parity_table import two_blocks
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -71,24 +72,24 @@ def stand_ins(ijepa: Original, clip: Original, monkeypatch: pytest.MonkeyPatch) 
 
 def test_ijepa_training_state(ijepa: Original, tmp_path: Path):
     # The encoder beside the target encoder is another network: the right one was read.
-    torch.save(families.ijepa_training_state(ijepa.model), tmp_path / "IN1K-vit.h.14-300e.pth.tar")
+    torch.save(state_dicts.ijepa_training_state(ijepa.model), tmp_path / "IN1K-vit.h.14-300e.pth.tar")
     source = read_source(tmp_path / "IN1K-vit.h.14-300e.pth.tar", IJEPA)
     assert source.origin["format"] == "official:ijepa"
     assert_same_params(source.encoder, ijepa.encoder)
 
 
 def openclip_file(model: families.Embedder, folder: Path) -> Path:
-    torch.save(families.openclip_state_dict(model), folder / "open_clip_pytorch_model.bin")
+    torch.save(state_dicts.openclip_state_dict(model), folder / "open_clip_pytorch_model.bin")
     return folder / "open_clip_pytorch_model.bin"
 
 
 def openclip_safetensors(model: families.Embedder, folder: Path) -> Path:
-    save_file(families.openclip_state_dict(model), folder / "open_clip_model.safetensors")
+    save_file(state_dicts.openclip_state_dict(model), folder / "open_clip_model.safetensors")
     return folder / "open_clip_model.safetensors"
 
 
 def openclip_training_checkpoint(model: families.Embedder, folder: Path) -> Path:
-    state = {f"module.{name}": tensor for name, tensor in families.openclip_state_dict(model).items()}
+    state = {f"module.{name}": tensor for name, tensor in state_dicts.openclip_state_dict(model).items()}
     torch.save({"epoch": 32, "name": "run", "state_dict": state, "optimizer": {"state": {}}}, folder / "epoch_32.pt")
     return folder / "epoch_32.pt"
 
@@ -108,7 +109,7 @@ def test_openai_in_half_precision(clip: Original, tmp_path: Path, told: SourceFo
         for parameter in half.model.parameters():
             if parameter.ndim > 1:
                 parameter.copy_(parameter.half())
-    torch.save(families.openai_state_dict(clip.model), tmp_path / "ViT-B-16.pt")
+    torch.save(state_dicts.openai_state_dict(clip.model), tmp_path / "ViT-B-16.pt")
     source = read_source(tmp_path / "ViT-B-16.pt", CLIP, source_format=told)
     assert source.origin["format"] == "openai:clip"
     # Widened from half precision exactly: what a folder with the rounded values holds.
@@ -189,7 +190,7 @@ def test_bfloat16_kernels_compute_in_float32(clip: Original):
 
 def without_target(folder: Path, ijepa: Original, clip: Original) -> tuple[Path, str]:
     del clip
-    state = families.ijepa_training_state(ijepa.model)
+    state = state_dicts.ijepa_training_state(ijepa.model)
     del state["target_encoder"]
     torch.save(state, folder / "model.pth.tar")
     return folder / "model.pth.tar", IJEPA
@@ -197,7 +198,7 @@ def without_target(folder: Path, ijepa: Original, clip: Original) -> tuple[Path,
 
 def partly_prefixed(folder: Path, ijepa: Original, clip: Original) -> tuple[Path, str]:
     del clip
-    state = families.ijepa_training_state(ijepa.model)
+    state = state_dicts.ijepa_training_state(ijepa.model)
     target = state["target_encoder"]
     target["norm.weight"] = target.pop("module.norm.weight")
     torch.save(state, folder / "model.pth.tar")
@@ -206,7 +207,7 @@ def partly_prefixed(folder: Path, ijepa: Original, clip: Original) -> tuple[Path
 
 def with_a_head(folder: Path, ijepa: Original, clip: Original) -> tuple[Path, str]:
     del clip
-    state = families.ijepa_training_state(ijepa.model)
+    state = state_dicts.ijepa_training_state(ijepa.model)
     state["target_encoder"]["module.head.weight"] = torch.zeros(3)
     torch.save(state, folder / "model.pth.tar")
     return folder / "model.pth.tar", IJEPA
@@ -219,7 +220,7 @@ def of_another_family(folder: Path, ijepa: Original, clip: Original) -> tuple[Pa
 
 def with_a_nan(folder: Path, ijepa: Original, clip: Original) -> tuple[Path, str]:
     del ijepa
-    state = families.openclip_state_dict(clip.model)
+    state = state_dicts.openclip_state_dict(clip.model)
     state["visual.conv1.weight"][0, 0, 0, 0] = torch.nan
     torch.save(state, folder / "model.pt")
     return folder / "model.pt", CLIP
@@ -307,9 +308,9 @@ def test_squeezing_allows_no_other_resize():
 
 FULL_WIDTH: list[tuple[str, SourceFormat, Callable[[Any], Any]]] = [
     ("dinov2-with-registers-giant", "official", reference.official_state_dict),
-    (IJEPA, "official", families.ijepa_training_state),
-    (CLIP, "openclip", families.openclip_state_dict),
-    (CLIP, "openai", families.openai_state_dict),
+    (IJEPA, "official", state_dicts.ijepa_training_state),
+    (CLIP, "openclip", state_dicts.openclip_state_dict),
+    (CLIP, "openai", state_dicts.openai_state_dict),
 ]
 
 

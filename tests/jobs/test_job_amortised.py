@@ -138,6 +138,15 @@ def test_an_escalation_for_a_recall(folder: Path, output: Path, tmp_path: Path):
     assert any("90.0% of the exact tail (expected; a promise takes" in note for note in notes), notes
 
 
+def test_where_no_picture_can_be_used_all_have_reasons(output: Path, tmp_path: Path):
+    head = Amortised.load(output / "predictor", tiny_encoder())
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    options = dataclasses.replace(OPTIONS, amortise=Amortise(predictor=head))
+    summary = run_amortised(tiny_encoder(), open_source(tmp_path / "in"), tmp_path / "out", Silent(), options)
+    assert (summary.scored, summary.failed) == (0, 1)
+
+
 @pytest.mark.parametrize("change", [45, *(pytest.param(change, marks=pytest.mark.exhaustive) for change in (25, 70))])
 def test_a_job_that_is_killed_goes_on(tmp_path: Path, change: int):
     """At a change to its directory in each stage; `python -m tests.kill --amortised` tries all."""
