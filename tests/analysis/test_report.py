@@ -29,6 +29,7 @@ from jepa_jax.analysis.report.pictures import SIDE
 from jepa_jax.analysis.table import ScoreTable, read_table
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.images.videos import VideoFile
 from jepa_jax.jobs import JobOptions, open_source, run_job
 
 PARTS = {"gallery": "#gallery .tile img", "histogram": "#histogram-0 .plot svg", "spectrum": "#spectrum-0 .plot svg"}
@@ -277,7 +278,7 @@ def test_a_hundred_thousand_rows_stay_small(scored_sets: dict[str, Path], tmp_pa
     class Repeated:
         """As many pictures as rows."""
 
-        def read(self, index: int) -> bytes | np.ndarray:
+        def read(self, index: int) -> bytes | np.ndarray | VideoFile:
             """One of the few that there are."""
             return pictures.read(index % len(pictures.keys))
 

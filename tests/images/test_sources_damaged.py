@@ -46,7 +46,7 @@ def npy(shape: str = "(2, 9, 8, 3)", dtype: str = "'|u1'", fortran: str = "False
 def test_a_header_written_by_hand_is_read(tmp_path: Path):
     (tmp_path / "a.npy").write_bytes(npy())
     source = open_source(tmp_path / "a.npy")
-    np.testing.assert_array_equal(np.stack([source.read(i) for i in range(2)]), PICTURES)
+    np.testing.assert_array_equal(np.array([source.read(i) for i in range(2)]), PICTURES)
 
 
 def test_nothing_in_a_header_is_evaluated(tmp_path: Path):
@@ -97,7 +97,7 @@ def test_fortran_order(suffix: str, tmp_path: Path):
         path = tmp_path / f"a.{suffix}"
         np.save(path, pictures) if suffix == "npy" else np.savez(path, pictures)
         source = open_source(path)
-        np.testing.assert_array_equal(np.stack([source.read(i) for i in range(2)]), pictures)
+        np.testing.assert_array_equal(np.array([source.read(i) for i in range(2)]), pictures)
 
 
 def test_an_array_that_is_cut_while_it_is_read(tmp_path: Path):

@@ -79,7 +79,8 @@ def test_files_whose_names_shared_a_key(tmp_path: Path):
             stream.write(b"%d" % i)
     source = open_source(tmp_path)
     assert len(set(source.keys)) == len(names)
-    assert sorted(source.read(i) for i in range(len(names))) == [b"%d" % i for i in range(len(names))]
+    contents = [content for content in map(source.read, range(len(names))) if isinstance(content, bytes)]
+    assert sorted(contents) == [b"%d" % i for i in range(len(names))]
     assert {"é.png", "plain\\ .png"} <= set(source.keys)
 
 
