@@ -1,11 +1,11 @@
-# Five verbs: demo, test, test-all, lint, bench. Each sets up its own environment in .venv.
+# Six verbs: demo, test, test-all, docs, lint, bench. Each sets up its own environment in .venv.
 PYTHON ?= python3
 # The parity tests compare with PyTorch. CONTRIBUTING.md says how to get its small CPU build.
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all docs lint bench clean
 
 demo: $(VENV)/.demo
 	rm -rf build/demo
@@ -23,6 +23,10 @@ test: $(VENV)/.test
 test-all: $(VENV)/.compilers
 	$(PYTEST) -m exhaustive
 
+# build/docs/index.html. Links that lead nowhere and examples that fail are errors.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,6 +43,10 @@ $(BIN)/python:
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[demo]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	touch $@
 
 # torch goes first: with it installed, nothing later pulls in another build.
