@@ -1,4 +1,4 @@
-"""How the documentation is built: ``make docs``. Warnings are errors, so every link and every example's code is right."""
+"""How the documentation is built: ``make docs``. Warnings are errors: links lead somewhere, examples run."""
 
 import sys
 from pathlib import Path

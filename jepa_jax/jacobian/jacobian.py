@@ -43,7 +43,7 @@ def jacobian(
         fn: an `Encoder`, an `OwnEncoder`, or any function ``[B, *input] -> [B, K]`` that treats examples
             independently. A function is compiled at every call; call this inside a `jax.jit` of your own to compile it
             once.
-        x: batch, [B, *input], floating point.
+        x: batch, ``[B, *input]``, floating point.
         mode: ``forward``, ``reverse`` or ``auto``; see `JacobianOptions`, as for the next.
         engine: ``rules``, ``generic`` or ``auto``.
         precision: of the pullbacks' products; by default the dtype of ``x``. The levels below ``float32``
@@ -51,7 +51,7 @@ def jacobian(
         options: the other fields of `JacobianOptions`.
 
     Returns:
-        [B, K, *input], in the dtype of ``x``.
+        ``[B, K, *input]``, in the dtype of ``x``.
 
     Raises:
         ArgumentError: ``x`` or the function's output has an unfit shape or dtype.

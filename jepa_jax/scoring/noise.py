@@ -37,8 +37,8 @@ def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: 
         precision: the level below ``float64`` to measure.
 
     Returns:
-        sqrt(K) |E^T u| / |J|, with J the Jacobian, E its error, and u a typical direction; the root of the mean square
-        over the images.
+        ``sqrt(K) |E^T u| / |J|``, with J the Jacobian, E its error, and u a typical direction; the root of the mean
+        square over the images.
     """
     exact = precision == "float32"
     if precision not in LEVELS[:-1]:

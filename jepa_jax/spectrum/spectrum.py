@@ -19,7 +19,7 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
     """Singular values of Jacobians.
 
     Args:
-        jacobian: [..., K, *input] as `jepa_jax.jacobian` returns it for a batch, or matrices [..., K, D].
+        jacobian: ``[..., K, *input]`` as `jepa_jax.jacobian` returns it for a batch, or matrices [..., K, D].
             One leading axis is the batch where there are three axes or more; a matrix [K, D] is one Jacobian.
         method: the algorithm, one of `jepa_jax.spectrum.methods.Method`. ``auto`` takes ``svd`` for a float64
             Jacobian, else ``gram`` where the device has fast float64 (CPU, GPU) and ``cholesky_qr`` where it has not

@@ -1,4 +1,4 @@
-"""The README states no figure that was not measured: its table is the newest run's, other figures name their file."""
+"""README and pages state no figure that was not measured: the table is the newest run's, others name their file."""
 
 import json
 import re
@@ -17,6 +17,11 @@ FIGURE = re.compile(
     r"|images? per second))(?!\w)"
 )
 RESULT = re.compile(r"benchmarks/results/[\w./-]*\w")
+
+OTHERWISE = {"amortised", "engines", "paper", "pictures", "weights", "when-to-use"}
+"""Pages that name the file of all their figures in one place, or whose figures are rules."""
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.stem not in OTHERWISE)]
+
 
 DEFINITIONS = ("FPR at 95% TPR",)
 """Names that have a figure in them."""
@@ -59,8 +64,9 @@ def test_the_readme_shows_the_newest_run():
     assert readme.rendered(text) == text, "python -m benchmarks.readme"
 
 
-def test_every_figure_of_the_readme_was_measured():
-    assert unfounded(readme.README.read_text()) == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_figure_was_measured(page: Path):
+    assert unfounded(page.read_text()) == []
 
 
 @pytest.mark.parametrize("claim", ["It is 3.5x faster.", "A report has 2 MB.", "It takes 10-12 minutes.", "5% less."])

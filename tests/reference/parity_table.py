@@ -1,4 +1,4 @@
-"""Measures parity with PyTorch and writes the README's table: ``python tests/reference/parity_table.py``.
+"""Measures parity with PyTorch and writes the table in docs/weights.md: ``python tests/reference/parity_table.py``.
 
 Published architectures at their true widths, with two blocks and random weights, on an image of 2 x 2 patches.
 Not a test; `test_parity_table.py` checks that what it wrote is current.
@@ -25,7 +25,7 @@ from jepa_jax.encoders import ENCODERS
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "benchmarks" / "results" / "parity.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "weights.md"
 SECTION = re.compile(r"(<!-- parity: .*? -->\n).*?(<!-- end of parity -->)", re.DOTALL)
 
 MODELS = {
@@ -44,7 +44,7 @@ def main() -> None:
     record = {name: measure(name) for name in MODELS}
     RECORD.parent.mkdir(exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
-    README.write_text(SECTION.sub(lambda match: match[1] + table(record) + match[2], README.read_text()))
+    PAGE.write_text(SECTION.sub(lambda match: match[1] + table(record) + match[2], PAGE.read_text()))
     print(table(record))
 
 

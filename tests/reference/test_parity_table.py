@@ -1,4 +1,4 @@
-"""The README's parity table is what was measured, of every family, and still true."""
+"""The parity table in docs/weights.md is what was measured, of every family, and still true."""
 
 import json
 
@@ -23,9 +23,9 @@ def record() -> dict[str, dict[str, float]]:
     return json.loads(parity_table.RECORD.read_text())
 
 
-def test_the_readme_shows_what_was_recorded(record: dict[str, dict[str, float]]):
-    match = parity_table.SECTION.search(parity_table.README.read_text())
-    assert match, "the README has no parity section"
+def test_the_page_shows_what_was_recorded(record: dict[str, dict[str, float]]):
+    match = parity_table.SECTION.search(parity_table.PAGE.read_text())
+    assert match, "the page has no parity section"
     assert match[0] == match[1] + parity_table.table(record) + match[2]
 
 
