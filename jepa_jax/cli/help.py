@@ -67,7 +67,7 @@ def help_text(command: Any, ctx: Any, width: int) -> str:
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         lines += [*_wrapped(" ".join(paragraph.split()), width, 0), ""]
     for title, names in _of_commands(commands):
-        lines += [title, *(row for name in names for row in _row(name, _first(commands[name].help), width, 12)), ""]
+        lines += [title, *(row for name in names for row in _row(name, _first(commands[name].help), width, 13)), ""]
     facts = _facts(command.callback)
     if arguments:
         lines += ["Arguments", *(row for p in arguments for row in _about(p, facts, command.name, width)), ""]
