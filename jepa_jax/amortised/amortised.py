@@ -200,7 +200,8 @@ class Amortised:
         """Read what `save` wrote; its predictions are the same, bit by bit.
 
         Raises:
-            ArgumentError: encoder is not the one that it was fitted for; CheckpointError: it is missing or damaged.
+            ArgumentError: encoder is not the one that it was fitted for.
+            CheckpointError: it is missing or damaged.
         """
         require_encoder(encoder)
         settings, parts = stored.read(directory, encoder)
@@ -255,7 +256,8 @@ def fit_amortised(
         seed: of the split.
 
     Raises:
-        ArgumentError: a value is unfit, or there are too few images; JobError: scikit-learn is not installed.
+        ArgumentError: a value is unfit, or there are too few images.
+        JobError: scikit-learn is not installed.
     """
     require_encoder(encoder)
     _require_scikit_learn()

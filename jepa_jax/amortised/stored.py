@@ -79,7 +79,8 @@ def read(directory: str | os.PathLike[str], encoder: Encoder) -> tuple[dict[str,
     """Settings, and the fields of every part, of an amortised score of this encoder.
 
     Raises:
-        ArgumentError: it is of another encoder; CheckpointError: it is missing or damaged.
+        ArgumentError: it is of another encoder.
+        CheckpointError: it is missing or damaged.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load

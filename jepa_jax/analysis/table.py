@@ -121,7 +121,8 @@ def read_table(
         partial: whether an unfinished job is good enough.
 
     Raises:
-        JobError: there is no job, or it is unfinished; ArgumentError: the file does not hold what it should.
+        JobError: there is no job, or it is unfinished.
+        ArgumentError: the file does not hold what it should.
     """
     place = to_path(path)
     if place.is_dir():

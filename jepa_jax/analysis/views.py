@@ -36,7 +36,8 @@ def score_views(
         precision: of the scores.
 
     Raises:
-        ArgumentError: fewer than two views, or not a key per image; ImageError: an image cannot be used.
+        ArgumentError: fewer than two views, or not a key per image.
+        ImageError: an image cannot be used.
     """
     wanted = Views(views, seed, recipe or view_recipe(encoder.spec.family))
     names = [str(i) for i in range(len(images))] if keys is None else list(keys)

@@ -57,7 +57,8 @@ def preprocess_clips(clips: Any, spec: PreprocessSpec) -> np.ndarray:
         float32 [B, frames, crop, crop, 3], normalised.
 
     Raises:
-        ArgumentError: these are no clips, or of another number of frames; ImageError: a frame cannot be used.
+        ArgumentError: these are no clips, or of another number of frames.
+        ImageError: a frame cannot be used.
     """
     shape = getattr(clips, "shape", None)
     if isinstance(clips, Image.Image) or (shape is not None and len(shape) != 5):

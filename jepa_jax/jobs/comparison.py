@@ -103,7 +103,8 @@ def compare_methods(
         doing: is told what goes on.
 
     Raises:
-        ArgumentError: there are too few to fit and to calibrate on; JobError: too few can be decoded.
+        ArgumentError: there are too few to fit and to calibrate on.
+        JobError: too few can be decoded.
     """
     source.require_fit(encoder.spec.preprocess, encoder.spec.name)
     count = min(images, len(source.keys))

@@ -43,7 +43,8 @@ def together(
         pod: whether these are the hosts of a TPU pod; by default where a TPU is and nothing is given.
 
     Raises:
-        ArgumentError: the two do not fit; JobError: the hosts of a pod cannot be reached.
+        ArgumentError: the two do not fit.
+        JobError: the hosts of a pod cannot be reached.
     """
     team = team_of(num_processes, process_id)
     if LAUNCHED in os.environ:

@@ -72,7 +72,8 @@ def score_gradient(
         [B, H, W, 3] in the precision's dtype, nats per unit of the preprocessed input. NaN for a broken image.
 
     Raises:
-        ArgumentError: an argument is unfit; BackendError: the backend computes wrong numbers.
+        ArgumentError: an argument is unfit.
+        BackendError: the backend computes wrong numbers.
     """
     if precision not in ("float32", "float64"):
         raise ArgumentError(f"precision={precision!r} is too coarse for a gradient; use 'float32' or 'float64'.")

@@ -57,15 +57,18 @@ class ScoreOptions:
             bfloat16. ``float64`` is slow, for studies. ``auto`` begins at the fastest level of an accelerator, float16
             on GPUs and bfloat16 on TPUs, and scores again, image by image, what is off by more than ``tolerance``; on
             CPUs, and for functions that are no `Encoder`, it is float32.
-        mode: see `jepa_jax.jacobian.options.JacobianOptions`, as for all but the next three up to ``kernels``.
-        engine: ``rules`` or ``generic``.
-        schedule: of the rules, ``looped`` or ``batched``.
+        mode: of JAX's own differentiation, ``forward`` (a pass per input) or ``reverse`` (a pass per output); ``auto``
+            takes the smaller number.
+        engine: ``rules``, the exact rules of an `Encoder`'s layers; ``generic``, JAX's own differentiation, for any
+            function; ``auto`` takes the rules where there are any.
+        schedule: of the rules, ``looped`` (a token and a head at a time: CPUs) or ``batched`` (all in one product:
+            accelerators).
         method: the spectrum's algorithm, see `jepa_jax.singular_values`.
         eps: clip of singular values before the log.
         spectrum: False computes ``score`` alone, without an eigensolver.
-        block_size: rows or columns in one pass.
-        images_per_step: images side by side.
-        kernels: ``auto`` or ``off``.
+        block_size: rows of a Jacobian in one pass (columns in forward mode); by default as many as memory holds.
+        images_per_step: images side by side in one program; by default as many as memory holds.
+        kernels: ``auto`` uses programs written for a platform, where a layer has one; ``off`` leaves all to XLA.
         mesh: devices to share the work, with axes ``data`` (images) and ``rows`` (rows of each image's
             Jacobian: for latency, or where one device's memory is too small), as
             ``jax.make_mesh((4, 2), ("data", "rows"))`` makes it.

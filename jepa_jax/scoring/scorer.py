@@ -41,8 +41,9 @@ def score(encoder: AnyEncoder, batch: jax.Array | np.ndarray, **options: Unpack[
         A `ScoreResult`. An image with a NaN or an infinity scores NaN.
 
     Raises:
-        ArgumentError: an argument is unfit; BackendError: the backend computes wrong numbers; OutOfMemoryError:
-            not even one row of one image's Jacobian fits.
+        ArgumentError: an argument is unfit.
+        BackendError: the backend computes wrong numbers.
+        OutOfMemoryError: not even one row of one image's Jacobian fits.
 
     Example:
         >>> import jepa_jax as jj

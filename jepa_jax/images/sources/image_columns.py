@@ -90,7 +90,8 @@ def picture_in(cell: pa.Scalar, folder: str) -> bytes:
     """A cell's encoded picture; where it has a path and no bytes, the file's, below the table's folder.
 
     Raises:
-        ImageError: there is neither, or it is too large; OSError: the file cannot be read.
+        ImageError: there is neither, or it is too large.
+        OSError: the file cannot be read.
     """
     import pyarrow as pa
 

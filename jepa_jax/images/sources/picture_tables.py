@@ -52,7 +52,8 @@ class CellReader:
         """The encoded picture.
 
         Raises:
-            ImageError: the row has none, or its file is damaged; OSError: it cannot be read.
+            ImageError: the row has none, or its file is damaged.
+            OSError: it cannot be read.
         """
         path, row = locator
         cell = _OPEN.get(path, self.column)[row]

@@ -75,7 +75,8 @@ class Records:
         """The content of one record.
 
         Raises:
-            ImageError: it is known to have none; OSError: it cannot be read.
+            ImageError: it is known to have none.
+            OSError: it cannot be read.
         """
         locator = self.locators[index]
         if isinstance(locator, Unusable):
@@ -239,7 +240,8 @@ def read_file(path: str) -> bytes:
     """A whole file, local or behind a scheme.
 
     Raises:
-        ImageError: it is no regular file, or too large; OSError: it cannot be read.
+        ImageError: it is no regular file, or too large.
+        OSError: it cannot be read.
     """
     if scheme_of(path):
         return read_remote(path)

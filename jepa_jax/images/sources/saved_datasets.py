@@ -46,7 +46,8 @@ class ArrowReader:
         """The encoded picture.
 
         Raises:
-            ImageError: the row has none, or its file is damaged; OSError: it cannot be read.
+            ImageError: the row has none, or its file is damaged.
+            OSError: it cannot be read.
         """
         path, row = locator
         return picture_in(_OPEN.get(path).cell(self.column, row), os.path.dirname(path))

@@ -27,7 +27,8 @@ def open_video(path: str) -> VideoFile:
     """The reader: a video is read while it is decoded.
 
     Raises:
-        ImageError: it is no regular file; OSError: it is not there.
+        ImageError: it is no regular file.
+        OSError: it is not there.
     """
     if not scheme_of(path):
         status = os.stat(path)
