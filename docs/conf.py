@@ -23,6 +23,8 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"jepa_jax {release}"
+html_static_path = ["_static"]
+html_css_files = ["outputs.css"]
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
