@@ -1,4 +1,7 @@
-"""Links from a page to files of the repository that are no pages: the built pages name the file, if it is there."""
+"""Links from a page to files of the repository that are no pages: the built pages name the file, if it is there.
+
+Notebooks are left alone: they lie a folder deeper, so that what looks so there is a link to a page.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def name_files(app: Any, page: str, source: list[str]) -> None:
     """Put text and path for each such link; a file that is not there is a warning."""
+    if Path(app.env.doc2path(page)).suffix != ".md":
+        return
 
     def named(match: re.Match[str]) -> str:
         text, path = match.groups()
