@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, its links resolve, and its notebooks run and are kept without outputs."""
+"""The documentation builds without a warning, its links resolve, and its notebooks run and hold no outputs."""
 
 from __future__ import annotations
 
@@ -30,20 +30,14 @@ def build(directory: Path, execution: str) -> Path:
         execution: of the notebooks, as Sphinx's ``nb_execution_mode``.
     """
     pages = directory / "html"
-    found = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-b", "html"]
-        + ["-D", f"nb_execution_mode={execution}", "-d", str(directory / "doctrees"), str(DOCS), str(pages)],
-        cwd=ROOT,
-        env=os.environ
-        | {
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
-            "JAX_ENABLE_COMPILATION_CACHE": "false",  # what runs here is compiled here
-            "XDG_CACHE_HOME": str(directory / "cache"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-b", "html"]
+    command += ["-D", f"nb_execution_mode={execution}", "-d", str(directory / "doctrees"), str(DOCS), str(pages)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+        "JAX_ENABLE_COMPILATION_CACHE": "false",  # what runs here is compiled here
+        "XDG_CACHE_HOME": str(directory / "cache"),
+    }
+    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
     return pages
 
