@@ -1,13 +1,14 @@
-"""Measures parity with PyTorch and writes the table in docs/weights.md: ``python tests/reference/parity_table.py``.
+"""Measures parity with PyTorch, for the table in docs/weights.md: ``python tests/reference/parity_table.py [NAME ...]``.
 
-Published architectures at their true widths, with two blocks and random weights, on an image of 2 x 2 patches.
-Not a test; `test_parity_table.py` checks that what it wrote is current.
+Published architectures at their true widths, with two blocks and random weights, on an image of 2 x 2 patches or a
+clip of 2 x 2 x 2; those named, or all. Not a test; `test_parity_table.py` checks that what it wrote is current.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 import torch_families as families
 import torch_reference as reference
+import torch_vjepa2 as clips
 
 import jepa_jax as jj
 from convert_weights.convert import STATE_DICTS
@@ -33,15 +35,17 @@ MODELS = {
     "dinov2-with-registers-giant": "DINOv2 g/14, registers",
     "dinov3-small": "DINOv3 S/16",
     "ijepa-vith14-1k": "I-JEPA H/14",
+    "vjepa2-large": "V-JEPA 2 L/16",
     "metaclip-b32-400m": "CLIP, MetaCLIP B/32",
     "siglip-base-patch16-224": "SigLIP B/16",
 }
 """One of each family, and each kind of layer among them."""
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     """Measure, record, and write the table."""
-    record = {name: measure(name) for name in MODELS}
+    known = json.loads(RECORD.read_text()) if names else {}
+    record = {name: measure(name) if name in (names or MODELS) else known[name] for name in MODELS}
     RECORD.parent.mkdir(exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
     PAGE.write_text(SECTION.sub(lambda match: match[1] + table(record) + match[2], PAGE.read_text()))
@@ -51,15 +55,12 @@ def main() -> None:
 def measure(name: str) -> dict[str, float]:
     """Errors of one model against PyTorch in float64: relative norms, and scores in nats."""
     model = two_blocks(name)
-    side = 2 * ENCODERS[name].vit.patch_size
-    image = np.random.default_rng(0).normal(0, 0.3, (side, side, 3)).astype(np.float32)
+    image = np.random.default_rng(0).normal(0, 0.3, input_shape(name)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         encoder = jj.load_encoder(families.save_folder(model, Path(folder) / "model"))
     size = encoder.spec.embedding_size
-    model = model.double()
-    with reference.float64_interpolation():
-        embedding = reference.torch_embedding(model, image[None], torch.float64)[0]
-        jacobian = reference.torch_jacobian(model, image, torch.float64).reshape(size, -1)
+    embedding, jacobian = expected(model, image)
+    jacobian = jacobian.reshape(size, -1)
     values = np.linalg.svd(jacobian, compute_uv=False)
     errors: dict[str, float] = {}
     for dtype in ("float32", "float64"):
@@ -78,6 +79,23 @@ def measure(name: str) -> dict[str, float]:
     return errors
 
 
+def input_shape(name: str) -> tuple[int, ...]:
+    """Of two patches along each axis: [H, W, 3], or [T, H, W, 3]."""
+    vit = ENCODERS[name].vit
+    times = () if vit.tubelet is None else (2 * vit.tubelet,)
+    return *times, 2 * vit.patch_size, 2 * vit.patch_size, 3
+
+
+def expected(model: Any, example: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """PyTorch's embedding [K] and Jacobian [K, *input] of an image or a clip, in float64."""
+    if example.ndim == 4:
+        return clips.stages(model, example[None])[0][0], clips.jacobian(model, example)
+    model = model.double()
+    with reference.float64_interpolation():
+        embedding = reference.torch_embedding(model, example[None], torch.float64)[0]
+        return embedding, reference.torch_jacobian(model, example, torch.float64)
+
+
 def two_blocks(name: str) -> Any:
     """A published architecture with two blocks, as a random PyTorch model."""
     vit = ENCODERS[name].vit
@@ -89,6 +107,12 @@ def two_blocks(name: str) -> Any:
             image_size=4 * vit.patch_size,
             registers=bool(vit.register_tokens),
             swiglu=vit.activation == "swiglu",
+        )
+    if vit.tubelet is not None:  # whose positions are those of clips of its own size
+        frames, side, _, _ = input_shape(name)
+        ratio = vit.mlp_width / vit.width
+        return clips.random_vjepa2(
+            vit.width, vit.heads, 2, mlp_ratio=ratio, patch_size=vit.patch_size, image_size=side, frames=frames
         )
     shape: dict[str, Any] = {
         "width": vit.width,
@@ -136,4 +160,4 @@ def table(record: dict[str, dict[str, float]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -31,8 +31,7 @@ def test_the_page_shows_what_was_recorded(record: dict[str, dict[str, float]]):
 
 def test_every_family_is_recorded_within_its_limits(record: dict[str, dict[str, float]]):
     assert list(record) == list(parity_table.MODELS)
-    # Of V-JEPA 2 the smallest published model takes 8,192 tokens: test_parity_vjepa2.py compares shorter clips.
-    assert {ENCODERS[name].family for name in record} == set(FAMILIES) - {"vjepa2"}
+    assert {ENCODERS[name].family for name in record} == set(FAMILIES)
     for errors in record.values():
         assert errors.keys() == LIMITS.keys()
         assert all(errors[name] <= limit for name, limit in LIMITS.items())
