@@ -138,11 +138,11 @@ def read_scores(
     with float64_scope(factor.dtype == jnp.float64):
         nulls = measured.nulls.astype(factor.dtype)
         basis = for_each(complement_basis, nulls, platform=numerics.platform)
-        noise_norm = jax.vmap(functools.partial(_noise_norm, numerics))(factor, nulls)
+        noise = _noise(numerics, inputs, measured.width.astype(factor.dtype), factor, nulls, basis)
         values, listing = _listing(numerics, inputs, factor)
         by_values = numerics.spectrum or inputs < basis.shape[-1]
-        volume = (_volume_by_values if by_values else _volume)(numerics, inputs, factor, basis, noise_norm)
-        error = _score_error(numerics, function, rank, measured, volume, noise_norm)
+        volume = (_volume_by_values if by_values else _volume)(numerics, inputs, factor, basis, noise)
+        error = _score_error(numerics, function, rank, measured, volume, noise)
         # Where the function itself gives no number, its derivative may still look like one.
         known = jnp.all(jnp.isfinite(embedding), axis=-1)
         score, listing = (jnp.where(known, value, jnp.nan) for value in (volume.score, listing))
@@ -163,13 +163,28 @@ def read_scores(
         )
 
 
-def _noise_norm(numerics: Numerics, factor: Factor, nulls: jax.Array) -> jax.Array:
-    """Norm of one Jacobian's rounding noise along one direction of the embedding."""
-    if nulls.shape[-1]:
-        # The first direction is exact; a second one is zero up to LayerNorm's epsilon only.
-        return factor.noise_along(nulls[:, 0] / jnp.linalg.norm(nulls[:, 0]))
-    relative = NOISE[numerics.precision] if numerics.noise is None else numerics.noise
-    return relative * factor.norm() / factor.outputs**0.5
+class Noise(NamedTuple):
+    """The rounding noise of some Jacobians along one direction of the embedding each, J^T n; each [n]."""
+
+    norm: jax.Array  # of all of it
+    within: jax.Array  # of its share in the space that the Jacobian's rows span
+
+
+def _noise(
+    numerics: Numerics, inputs: int, width: jax.Array, factor: Factor, nulls: jax.Array, basis: jax.Array
+) -> Noise:
+    size = basis.shape[-1]
+    if not nulls.shape[-1]:  # none is seen, and how it lies is not known: as if evenly among the inputs
+        relative = NOISE[numerics.precision] if numerics.noise is None else numerics.noise
+        norm = relative * jax.vmap(lambda f: f.norm())(factor) / factor.outputs**0.5
+        return Noise(norm, norm * jnp.sqrt(jnp.minimum(1, size / width)))
+    # The first direction is exact; a second one is zero up to LayerNorm's epsilon only.
+    direction = nulls[..., 0] / jnp.linalg.norm(nulls[..., 0], axis=-1, keepdims=True)
+    norm = jax.vmap(lambda f, n: f.noise_along(n))(factor, direction)
+    if inputs <= size:  # the rows span all inputs
+        return Noise(norm, norm)
+    within = for_each(lambda f, n, b: f.noise_within(n, b), factor, direction, basis, platform=numerics.platform)
+    return Noise(norm, jnp.where(jnp.isfinite(within), jnp.minimum(within, norm), norm))
 
 
 def _listing(numerics: Numerics, inputs: int, factor: Factor) -> tuple[jax.Array, jax.Array]:
@@ -181,27 +196,26 @@ def _listing(numerics: Numerics, inputs: int, factor: Factor) -> tuple[jax.Array
     return values, jepa_score(values, eps=numerics.eps)
 
 
-def _volume_by_values(
-    numerics: Numerics, inputs: int, factor: Factor, basis: jax.Array, noise_norm: jax.Array
-) -> Volume:
+def _volume_by_values(numerics: Numerics, inputs: int, factor: Factor, basis: jax.Array, noise: Noise) -> Volume:
     """By an eigensolver, which sees each value: those under the clip, and those in the noise."""
     kept = for_each(lambda f, b: structural_values(f, b, inputs), factor, basis, platform=numerics.platform)
     inverse_squares = jnp.sum(1 / jnp.maximum(kept, numerics.eps) ** 2, axis=-1)
     clipped = jnp.sum(kept < numerics.eps, axis=-1, dtype=jnp.int32)
-    return Volume(jepa_score(kept, eps=numerics.eps), inverse_squares, jax.vmap(noise_bias)(kept, noise_norm), clipped)
+    bias = jax.vmap(noise_bias)(kept, noise.norm)
+    return Volume(jepa_score(kept, eps=numerics.eps), inverse_squares, bias, clipped)
 
 
-def _volume(numerics: Numerics, inputs: int, factor: Factor, basis: jax.Array, noise_norm: jax.Array) -> Volume:
+def _volume(numerics: Numerics, inputs: int, factor: Factor, basis: jax.Array, noise: Noise) -> Volume:
     """Without an eigensolver, unless an image has a value that may lie under the clip, or in the noise."""
     total, inverse_squares = for_each(lambda f, b: f.log_volume(b), factor, basis, platform=numerics.platform)
-    shares = noise_norm**2 * inverse_squares
+    shares = noise.norm**2 * inverse_squares
     enough = (inverse_squares < numerics.eps**-2) & (shares <= LITTLE)
     found = Volume(total, inverse_squares, most_noise_bias(shares), jnp.zeros(total.shape, jnp.int32))
 
     def by_values_where_needed() -> Volume:
         # Image by image: what one needs must not change another's numbers.
         return jax.tree.map(
-            functools.partial(jnp.where, enough), found, _volume_by_values(numerics, inputs, factor, basis, noise_norm)
+            functools.partial(jnp.where, enough), found, _volume_by_values(numerics, inputs, factor, basis, noise)
         )
 
     return jax.lax.cond(jnp.all(enough), lambda: found, by_values_where_needed)
@@ -213,7 +227,7 @@ def _score_error(
     rank: int,
     measured: Measured,
     volume: Volume,
-    noise_norm: jax.Array,
+    noise: Noise,
 ) -> jax.Array:
     """Bound of the scores' errors, [n], nats: of noise, of the products, of the forward pass, and of their dtype."""
     embedding, dtype = measured.embedding, measured.factor.dtype
@@ -227,10 +241,9 @@ def _score_error(
     error = predicted_error(
         volume.noise_bias,
         volume.inverse_squares,
-        noise_norm,
+        noise.within,
         spread,
         rank=rank,
-        inputs=measured.width.astype(dtype),
         unit=ROUNDING[numerics.precision],
         forward=forward * working_eps / 2,
     )

@@ -3,11 +3,21 @@
 Rounding moves a Jacobian from J to J + E in two ways.
 
 * What is rounded row by row is noise of the same size in every direction of the embedding. The null directions show
-  it: there J is zero, and the noise norm g = |E^T n| is what is left. It lifts every value,
-  sigma^2 -> sigma^2 + g^2, so the score is too high by -1/2 sum log(1 - g^2 / sigma^2) with sigma as measured; and it
-  tilts each value at random, by g / (sigma sqrt(D)).
+  it: there J is zero, and E^T n, of norm g, is what is left. It lifts every value, sigma^2 -> sigma^2 + g^2, so the
+  score is too high by -1/2 sum log(1 - g^2 / sigma^2) with sigma as measured; and it tilts each value at random. That
+  is done by what of it lies within the space of the L rows of J, of norm w: by w / (sigma sqrt(L)) each.
 * What all rows share (weights, attention, the point itself) is rounded once, and scales values instead: K independent
   relative errors of about a rounding unit each, more where the spectrum is spread out.
+
+How much lies within is a question of where it arose. Noise of as many independent numbers as there are inputs, D, has
+w^2 = g^2 L / D: next to nothing. But what is rounded before the way back comes to the inputs goes on through the same
+layers as the rows. Behind a class token in the first block, all but the last step of that way is one vector wide:
+noise of few dimensions, like the rows themselves, and most of it within their space. So w is read off as g is: E^T n
+is a vector among the inputs, and J J^T knows its share in the space of the rows.
+
+It is taken to lie evenly over the L directions there. Where it does not, it is smaller along those of small values, as
+signal and noise go through the same layers: the prediction is then too large (twice, behind the first block of a
+random ViT), and not too small. Its part along the one direction of a small value is no estimate: it is one number.
 
 Against float64 on ViTs the first term explains bfloat16 and the second the finer levels. Of the second, the forward
 pass is the larger part in float32: how large, `jepa_jax.scoring.forward_error` says, which knows the encoder. Tests
@@ -64,11 +74,10 @@ def spread_of(norm: jax.Array, inverse_squares: jax.Array, rank: int) -> jax.Arr
 def predicted_error(
     bias: jax.Array,
     inverse_squares: jax.Array,
-    noise_norm: jax.Array,
+    noise_within: jax.Array,
     spread: jax.Array,
     *,
     rank: int,
-    inputs: jax.Array,
     unit: float,
     forward: jax.Array | float,
 ) -> jax.Array:
@@ -77,14 +86,13 @@ def predicted_error(
     Args:
         bias: of `noise_bias`.
         inverse_squares: sum of 1 / sigma^2.
-        noise_norm: norm of the noise along one direction.
+        noise_within: norm of its share in the space that the rows of the Jacobian span.
         spread: of the values, `spread_of`.
         rank: number of values.
-        inputs: number of inputs that noise spreads over, D.
         unit: rounding unit of the products, relative.
         forward: relative error of the values by the forward pass.
     """
-    slope = noise_norm * jnp.sqrt(inverse_squares / inputs)
+    slope = noise_within * jnp.sqrt(inverse_squares / rank)
     shared = rank**0.5 * (unit * jnp.sqrt(spread / TYPICAL_SPREAD) + forward)
     # The bias is what noise adds on average; the rest scatters around it.
     return bias + jnp.hypot(SLOPE_DEVIATIONS * slope, SHARED_DEVIATIONS * shared)

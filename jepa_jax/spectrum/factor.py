@@ -73,6 +73,27 @@ class Factor(abc.ABC):
     def noise_along(self, direction: jax.Array) -> jax.Array:
         """|J^T n| along a unit vector n [K]: in a null direction, the norm of the rounding noise of J."""
 
+    @abc.abstractmethod
+    def crossed(self, direction: jax.Array, basis: jax.Array) -> jax.Array:
+        """B^T J J^T n for a unit vector n [K]: [L]."""
+
+    def noise_within(self, direction: jax.Array, basis: jax.Array) -> jax.Array:
+        """`noise_along`, of its share in the space that the rows of B^T J span.
+
+        With T T^T = (B^T J)(B^T J)^T the rows of T^-1 B^T J are an orthonormal basis of that space, so that the share
+        of J^T n has the norm |T^-1 B^T J J^T n|.
+
+        Args:
+            direction: n [K], a unit vector.
+            basis: B [K, L], L <= D.
+
+        Returns:
+            The norm; NaN where rounding has left a square indefinite.
+        """
+        lower, crossed = self.lower_triangle(basis), self.crossed(direction, basis)
+        inside = jax.lax.linalg.triangular_solve(lower, crossed[:, None], left_side=True, lower=True)
+        return jnp.linalg.norm(inside)
+
     def log_volume(self, basis: jax.Array) -> tuple[jax.Array, jax.Array]:
         """log det (B^T J J^T B)^(1/2) without an eigensolver, and the sum that says whether to trust it.
 
@@ -126,6 +147,10 @@ class GramFactor(Factor):
         """|J^T n|; noise below 1e-8 of |J| is lost in the square."""
         return jnp.sqrt(jnp.maximum(direction @ self.matrix @ direction, 0.0))
 
+    def crossed(self, direction: jax.Array, basis: jax.Array) -> jax.Array:
+        """[L]."""
+        return basis.T @ (self.matrix @ direction)
+
     def _projected(self, basis: jax.Array | None) -> jax.Array:
         return self.matrix if basis is None else basis.T @ self.matrix @ basis
 
@@ -177,6 +202,10 @@ class TriangleFactor(Factor):
     def noise_along(self, direction: jax.Array) -> jax.Array:
         """|J^T n|."""
         return jnp.linalg.norm(direction @ self.matrix)
+
+    def crossed(self, direction: jax.Array, basis: jax.Array) -> jax.Array:
+        """[L]; J^T n before all else, which is small."""
+        return self._projected(basis) @ (direction @ self.matrix)
 
     def _projected(self, basis: jax.Array | None) -> jax.Array:
         return self.matrix if basis is None else basis.T @ self.matrix

@@ -93,12 +93,20 @@ def test_every_way_gives_the_same_layers_with_kernels_prepared_apart(
 
 
 @pytest.mark.parametrize("precision", LEVELS)
-def test_every_level_is_as_exact_as_it_says(encoder: Encoder, batch: np.ndarray, precision: Precision):
-    exact = np.asarray(jj.score(encoder.at_layer(1), batch, precision="float64").score)
-    found = jj.score(encoder, batch, precision=precision, layers=[1]).layers[1]
+def test_every_level_is_as_exact_as_it_says_of_each_image(encoder: Encoder, precision: Precision):
+    """Of a class token in the first block, whose noise lies where the rows of its Jacobian lie.
+
+    What is stated is two deviations or more of each image's error: four and more are none of ten thousand images, on
+    any processor. Beyond two are at most 5%: more than 4 of 24 are one sample in 200 of such, and none was found. Were
+    noise predicted as if it lay evenly among the inputs, 4 to 5 would be, and some images by more than twice.
+    """
+    images = np.random.default_rng(5).standard_normal((24, 16, 16, 3)).astype(np.float32)
+    exact = np.asarray(jj.score(encoder.at_layer(1), images, precision="float64").score)
+    found = jj.score(encoder, images, precision=precision, layers=[1]).layers[1]
     assert np.all(np.asarray(found.level) == LEVELS.index(precision))
-    # An image's noise is measured along one direction, which may be a quiet one; not in all images.
-    assert np.linalg.norm(np.asarray(found.score) - exact) <= np.linalg.norm(found.score_error)
+    share = np.abs(np.asarray(found.score) - exact) / np.asarray(found.score_error)
+    assert np.max(share) <= 2
+    assert np.sum(share > 1) <= 4
 
 
 def test_a_layer_that_is_unsure_sends_its_image_up_the_ladder(encoder: Encoder, batch: np.ndarray):

@@ -63,6 +63,12 @@ def test_a_factor_says_what_the_svd_of_the_jacobian_says(method, dtype, inputs, 
             assert abs(total - log_volume(expected)) <= -np.sum(np.log1p(-tolerance / expected))
             lost = np.sum((expected - tolerance) ** -2.0) - np.sum(expected**-2.0)
             assert abs(inverse_squares - np.sum(expected**-2.0)) <= lost
+            # Solved with a triangle (of squares, if it is a Gram's), whose condition multiplies what rounding does.
+            condition = (largest / expected[-1]) ** (2 if isinstance(factor, GramFactor) else 1)
+            rows = np.linalg.svd(basis.T @ wide, full_matrices=False)[2]
+            for direction in (np.eye(OUTPUTS)[0], basis[:, 0]):
+                within = float(factor.noise_within(jnp.asarray(direction, factor.dtype), projection))
+                assert abs(within - np.linalg.norm(rows @ (direction @ wide))) <= unit * condition * largest
 
         assert abs(float(factor.norm()) - np.linalg.norm(wide)) <= unit * np.linalg.norm(wide)
         # Along any direction, and along one that the Jacobian hardly reaches, or but for its rounding.
