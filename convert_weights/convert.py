@@ -20,6 +20,7 @@ from convert_weights import (
     openai_clip,
     openclip,
     siglip_huggingface,
+    timm_file,
     vjepa2_huggingface,
 )
 from convert_weights.backbones import bare_backbone, with_file_names
@@ -35,8 +36,8 @@ from convert_weights.source import (
     check_depth,
     compared,
     described_spec,
+    known_spec,
     open_file,
-    same_architecture,
 )
 from convert_weights.timm_folder import read_timm
 from convert_weights.torch_file import TorchReader
@@ -75,6 +76,7 @@ STATE_DICTS = {
     "dinov3": {"official": dinov3_official},
     "ijepa": {"official": ijepa_official},
     "clip": {"openclip": openclip, "openai": openai_clip},
+    "timm": {"official": timm_file},
 }
 """Family to the formats of its state dicts, each with the file that knows it; the first is the usual one."""
 
@@ -189,7 +191,7 @@ def _read_hugging_face(folder: Path, name: str | None, kernel_dtype: KernelDtype
     rows = family.table(vit)
     reader, head = bare_backbone(with_file_names(reader, family.FAMILY), rows, config, model_type)
     vit = _examined(family, vit, reader)
-    known = _known_spec(vit, name, config.path)
+    known = known_spec(vit, name, config.path)
     default = known.preprocess if known else family.default_recipe(vit)
     find_recipe = folder_recipe if vit.tubelet is None else folder_video_recipe
     recipe = find_recipe(folder, config, default)
@@ -215,21 +217,6 @@ def _open(folder: Path, files: WeightFiles) -> TensorReader:
     if len(shards) == 1 and shards[0][1] is None:
         return shards[0][0]
     return Shards(folder, [(reader, tensors or frozenset()) for reader, tensors in shards])
-
-
-def _known_spec(vit: ViTSpec, name: str | None, config: Path) -> EncoderSpec | None:
-    """The known encoder that a configuration describes.
-
-    Several encoders share an architecture (all CLIPs of one size do), and a configuration does not say which of
-    them it is: then only a name tells, and without one the encoder stays unknown.
-    """
-    matching = {spec.name: spec for spec in ENCODERS.values() if same_architecture(spec.vit, vit)}
-    if name in ENCODERS and name not in matching:
-        described = f", which is {' or '.join(map(repr, matching))}." if matching else ": no known architecture."
-        raise ArgumentError(f"model {name!r} is not what {config} describes{described}")
-    if name is not None:
-        return matching.get(name)
-    return next(iter(matching.values())) if len(matching) == 1 else None
 
 
 def _read_state_dict(

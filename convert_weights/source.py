@@ -14,7 +14,7 @@ from convert_weights.readers import TensorReader, file_digest, some
 from convert_weights.safetensors_file import SafetensorsReader
 from convert_weights.tables import LeftOut, Row, check_source, import_params, left_out_names
 from convert_weights.torch_file import TorchReader
-from jepa_jax.encoders import Encoder, EncoderSpec, ViTSpec
+from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, ViTSpec
 from jepa_jax.encoders.parameters import named_arrays
 from jepa_jax.errors import ArgumentError, CheckpointError
 
@@ -93,6 +93,21 @@ def same_architecture(known: ViTSpec, found: ViTSpec) -> bool:
     """Whether two specs are of the same weights."""
     # How positions are resized depends on whose code reads the weights, not on them.
     return dataclasses.replace(known, position_resize=found.position_resize) == found
+
+
+def known_spec(vit: ViTSpec, name: str | None, config: Path) -> EncoderSpec | None:
+    """The known encoder that a configuration describes.
+
+    Several encoders share an architecture (all CLIPs of one size do), and a configuration does not say which of
+    them it is: then only a name tells, and without one the encoder stays unknown.
+    """
+    matching = {spec.name: spec for spec in ENCODERS.values() if same_architecture(spec.vit, vit)}
+    if name in ENCODERS and name not in matching:
+        described = f", which is {' or '.join(map(repr, matching))}." if matching else ": no known architecture."
+        raise ArgumentError(f"model {name!r} is not what {config} describes{described}")
+    if name is not None:
+        return matching.get(name)
+    return next(iter(matching.values())) if len(matching) == 1 else None
 
 
 def compared(

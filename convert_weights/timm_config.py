@@ -37,8 +37,11 @@ _SIZES: dict[str, tuple[int, int, int, float]] = {
 
 _NAME = re.compile(
     r"vit_(?P<size>[a-z0-9]+)_patch(?P<patch>\d+)(?P<plus>_plus)?(_reg(?P<registers>\d))?"
-    r"(?P<kind>_gap|_clip|_clip_quickgelu|_dinov2|_siglip_gap)?(_(?P<image>\d+))?"
+    r"(?P<kind>_gap|_clip|_clip_quickgelu|_dinov2|_tipsv2|_siglip_gap)?(_(?P<image>\d+))?"
 )
+
+_WITHOUT_SIZE = {"_dinov2": 518, "_tipsv2": 224}
+"""Kinds in whose names no image size stands, and the one that they begin with; ``pretrained_cfg`` may have another."""
 
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
@@ -193,10 +196,13 @@ def _named(name: str) -> dict[str, Any] | None:
         return None
     width, depth, heads, ratio = _SIZES[found["size"]]
     registers, patch = int(found["registers"] or 0), int(found["patch"])
-    if (kind == "_dinov2") != (found["image"] is None) or (registers and kind not in ("_dinov2", "_gap")):
+    sized = kind not in _WITHOUT_SIZE
+    if sized == (found["image"] is None) or (registers and sized and kind != "_gap"):
+        return None
+    if kind == "_tipsv2" and registers != 1:
         return None
     args: dict[str, Any] = {
-        "img_size": int(found["image"] or 518),
+        "img_size": int(found["image"] or _WITHOUT_SIZE[kind]),
         "patch_size": patch,
         "embed_dim": width,
         "depth": depth,
@@ -218,8 +224,10 @@ def _named(name: str) -> dict[str, Any] | None:
         args |= {"pre_norm": True, "eps": 1e-5, "act": "quick_gelu" if kind.endswith("quickgelu") else "gelu"}
     if kind == "_dinov2":
         args |= {"init_values": 1e-5, "no_embed_class": bool(registers)}
-        if found["size"] == "giant":
-            args |= {"embed_dim": 1536, "num_heads": 24, "mlp_ratio": 2.66667 * 2, "swiglu": True}
+    if kind == "_tipsv2":
+        args |= {"init_values": 1.0, "no_embed_class": True}
+    if kind in _WITHOUT_SIZE and found["size"] == "giant":
+        args |= {"embed_dim": 1536, "num_heads": 24, "mlp_ratio": 2.66667 * 2, "swiglu": True}
     if kind in ("_gap", "_siglip_gap"):
         args |= {"class_token": False, "global_pool": "avg", "fc": bool(registers), "no_embed_class": bool(registers)}
     if kind == "_gap" and registers and found["size"] != "base":

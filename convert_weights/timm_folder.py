@@ -13,7 +13,7 @@ from convert_weights import timm_config
 from convert_weights.config import Config
 from convert_weights.folders import weight_files
 from convert_weights.readers import TensorReader, unwrapped
-from convert_weights.source import Source, check_depth, compared, described_spec, open_file
+from convert_weights.source import Source, check_depth, compared, described_spec, known_spec, open_file
 from convert_weights.tables import Row, layer_norm, linear, patch_projection
 from jepa_jax.encoders import ViTSpec
 from jepa_jax.encoders.specs import KernelDtype
@@ -31,6 +31,7 @@ def read_timm(config: Config, folder: Path, name: str | None, kernel_dtype: Kern
         raise CheckpointError(f"{folder} holds shards; timm writes one file: model.safetensors or pytorch_model.bin.")
     reader = unwrapped(open_file(next(iter(files))))
     check_depth(vit, reader, f"{config.path}: depth")
+    known = known_spec(vit, name, config.path) if name else None  # which of several weights it is, only a name tells
     licence = config.section("pretrained_cfg").get("license")
     spec = described_spec(
         config.path,
@@ -38,6 +39,7 @@ def read_timm(config: Config, folder: Path, name: str | None, kernel_dtype: Kern
         family=FAMILY,
         vit=vit,
         preprocess=timm_config.recipe(config, vit.native_image_size),
+        hub_id=known.hub_id if known else None,
         licence=licence if isinstance(licence, str) and licence.isprintable() else None,
         kernel_dtype=kernel_dtype,
     )

@@ -115,7 +115,7 @@ def _load_from_hub(source: str) -> Encoder:
         return load_shipped(spec.name)
     if spec.hub_id is None:
         raise ArgumentError(
-            f"{source} is not published on the hub: download its authors' file, then "
+            f"{source} is published as its authors' file alone: download that, then "
             f"jepa-jax convert FILE --model {source} --output DIR."
         )
     return _load_folder(_fetch(spec.hub_id), source)

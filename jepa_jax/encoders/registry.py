@@ -11,6 +11,7 @@ from jepa_jax.encoders.ijepa import IJEPA
 from jepa_jax.encoders.shipped import SHIPPED
 from jepa_jax.encoders.siglip import SIGLIP
 from jepa_jax.encoders.specs import EncoderSpec
+from jepa_jax.encoders.timm import TIMM
 from jepa_jax.encoders.vjepa2 import VJEPA2
 from jepa_jax.errors import ArgumentError
 
@@ -23,6 +24,7 @@ ENCODERS: dict[str, EncoderSpec] = {
     **VJEPA2,
     **CLIP,
     **SIGLIP,
+    **TIMM,
 }
 """Name to spec, in the order that `jepa-jax models` lists them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -17,8 +18,11 @@ import torch_timm
 from safetensors.torch import load_file, save_file
 
 import jepa_jax as jj
+from convert_weights import timm_config
+from convert_weights.config import Config
 from convert_weights.convert import read_source
 from convert_weights.tables import export_tensors
+from jepa_jax.encoders import ENCODERS
 from jepa_jax.encoders.parameters import build_module
 from jepa_jax.jacobian.jacobian import embed_with_nulls
 
@@ -85,6 +89,44 @@ def test_parity(kind: str, tmp_path: Path):
             nulls = embed_with_nulls(encoder.function, params, batch[0])[1]
     left = np.linalg.norm(jacobian.reshape(24, -1).T @ np.asarray(nulls), axis=0) / np.linalg.norm(jacobian)
     assert np.all(left <= encoder.spec.vit.norm_eps)
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "recipe"),
+    [
+        *(
+            (f"tipsv2-{size}", f"vit_{size}_patch14_reg1_tipsv2", {"input_size": [3, 448, 448], "crop_pct": 1.0})
+            for size in ("base", "large", "so400m", "giant")
+        ),
+        ("visreg-base", "vit_base_patch16_224", {"input_size": [3, 224, 224]}),
+        ("visreg-large", "vit_large_patch14_224", {"input_size": [3, 224, 224]}),
+    ],
+)
+def test_known_names_are_what_timm_builds_of_its_own(
+    name: str, architecture: str, recipe: dict[str, Any], tmp_path: Path
+):
+    known = ENCODERS[name]
+    described = recipe | {"fixed_input_size": True, "mean": known.preprocess.mean, "std": known.preprocess.std}
+    config = {"architecture": architecture, "global_pool": "token", "pretrained_cfg": described}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    read = Config.read(tmp_path / "config.json")
+    vit = timm_config.vit_spec(read)
+    assert vit == known.vit
+    assert timm_config.recipe(read, vit.native_image_size) == known.preprocess
+
+
+def test_a_file_is_read_by_its_known_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    model = torch_timm.random_model()
+    folder = jj.load_encoder(save(tmp_path / "folder", model))
+    monkeypatch.setitem(ENCODERS, "visreg-base", dataclasses.replace(ENCODERS["visreg-base"], vit=folder.spec.vit))
+    torch.save(model.float().state_dict() | {"proj.0.weight": torch.ones(7, 24)}, tmp_path / "visreg.pth")
+    source = read_source(tmp_path / "visreg.pth", "visreg-base")
+    assert source.left_out_here == {"proj.0.weight": "the projection that VISReg was trained with"}
+    assert source.encoder.spec.licence == "CC-BY-NC-4.0"
+    image = np.random.default_rng(0).normal(0, 0.3, (1, 28, 28, 3)).astype(np.float32)
+    np.testing.assert_array_equal(source.encoder(image), folder(image))
+    with pytest.raises(jj.ArgumentError, match=r"'visreg-large' is not what .*config\.json describes, which is 'visreg"):
+        read_source(tmp_path / "folder", "visreg-large")
 
 
 @pytest.mark.parametrize("kind", ["mean, norm behind", "registers, LayerScale"])
