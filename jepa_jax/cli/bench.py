@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console
-from jepa_jax.cli.encoder_options import ImageSize
+from jepa_jax.cli.encoder_options import Frames, ImageSize, Layers
 from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.precision import LEVELS, Precision, check_precision
 
@@ -29,6 +29,8 @@ def bench(
         typer.Option(help="Known name, whose weights are drawn at random unless it ships; or a directory of weights."),
     ] = "jepa-tiny",
     image_size: ImageSize = None,
+    frames: Frames = None,
+    layer: Layers = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="May be repeated; by default all that the device has units for.")
     ] = None,
@@ -47,6 +49,7 @@ def bench(
         raise ArgumentError(f"files {', '.join(map(str, files))}: give --compare to show them side by side.")
     from jepa_jax.encoders import ENCODERS, SHIPPED
     from jepa_jax.encoders.drawn import random_encoder
+    from jepa_jax.encoders.layerwise import layer_numbers
     from jepa_jax.jobs.machine import describe
     from jepa_jax.jobs.throughput import Throughput, measure_throughput
     from jepa_jax.loading import load_encoder
@@ -56,11 +59,14 @@ def bench(
     drawn = model in ENCODERS and model not in SHIPPED
     if drawn:
         spec = ENCODERS[model]
-        encoder = random_encoder(spec if image_size is None else spec.at_image_size(image_size))
+        spec = spec if image_size is None else spec.at_image_size(image_size)
+        encoder = random_encoder(spec if frames is None else spec.with_frames(frames, None))
     else:
-        encoder = load_encoder(model, image_size=image_size)
+        encoder = load_encoder(model, image_size=image_size, frames=frames)
     weights = "random" if drawn else encoder.digest
+    layers = layer_numbers(layer or (), encoder.spec.vit.depth)
     facts = describe() | {"encoder": encoder.spec.name, "image_size": encoder.spec.image_size, "weights": weights}
+    facts |= {"frames": encoder.spec.preprocess.frames, "layers": list(layers)}
     results: dict[str, Any] = {"facts": facts, "rows": []}
 
     def record(rows: list[Throughput]) -> None:
@@ -71,7 +77,7 @@ def bench(
 
     with console.status(f"Measuring {encoder.spec.name}; this takes up to about two minutes."):
         levels: list[Precision] = [level for level in LEVELS if level in (precision or ())]
-        measure_throughput(encoder, levels, batch_size or (), seconds=seconds, done=record)
+        measure_throughput(encoder, levels, batch_size or (), layers=layers, seconds=seconds, done=record)
     console.print(_about(facts), soft_wrap=True, markup=False, highlight=False)
     console.print(_table(results["rows"]))
     console.print(EXPLAINED, soft_wrap=True, markup=False)
@@ -88,9 +94,20 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _about(facts: dict[str, Any]) -> str:
     """Where it was measured, in a line."""
-    of = f"{facts['encoder']} at {facts['image_size']} pixels ({facts['weights'][:12]} weights)"
+    of = f"{facts['encoder']} at {_size(facts)} ({facts['weights'][:12]} weights){_layers(facts)}"
     where = f"{facts['devices']} x {facts['device']}, {facts['processor']}, {facts['cores']} cores"
     return f"{of} on {where}; jepa_jax {facts['jepa_jax']}, jax {facts['jax']}, commit {facts['commit']}"
+
+
+def _size(facts: dict[str, Any]) -> str:
+    """Of an image, or of a clip; earlier results know of images alone."""
+    frames = facts.get("frames")
+    return f"{facts['image_size']} pixels" if frames is None else f"{frames} frames of {facts['image_size']} pixels"
+
+
+def _layers(facts: dict[str, Any]) -> str:
+    layers = facts.get("layers")
+    return f", and its layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}" if layers else ""
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
@@ -130,10 +147,11 @@ def _print_comparison(results: list[dict[str, Any]]) -> None:
     found: dict[tuple[Any, ...], dict[int, float]] = {}
     for number, result in enumerate(results):
         for row in result["rows"]:
-            case = result["facts"]["encoder"], result["facts"]["image_size"], row["precision"], row["batch_size"]
+            facts = result["facts"]
+            case = facts["encoder"] + _layers(facts), _size(facts), row["precision"], row["batch_size"]
             found.setdefault(case, {})[number] = row["milliseconds"]
     numbers = [str(number) for number in range(1, len(results) + 1)]
-    table = Table("encoder", "pixels", "precision", "batch", *(f"ms/image {number}" for number in numbers), box=None)
+    table = Table("encoder", "input", "precision", "batch", *(f"ms/image {number}" for number in numbers), box=None)
     for case, by_file in found.items():
         cells = []
         for number in range(len(results)):

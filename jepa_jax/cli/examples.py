@@ -43,7 +43,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
         "Input": ("images", "partial"),
     },
     "plan": {
-        "Scores": ("model", "image_size", "frames", "precision", "score_only", "mode", "engine"),
+        "Scores": ("model", "image_size", "frames", "precision", "score_only", "layer", "mode", "engine"),
         "Machine": ("memory", "batch_size", "target", "compile"),
         "A job": ("images", "devices", "rate", "price", "picture", "decoded", "cores"),
         "Amortised scores": ("method", "forward_rate", "exact_sample", "escalate"),

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console
-from jepa_jax.cli.encoder_options import Frames, ImageSize
+from jepa_jax.cli.encoder_options import Frames, ImageSize, Layers
 from jepa_jax.cli.score import MethodChoice
 from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.precision import AskedPrecision
@@ -54,6 +54,7 @@ def plan(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step of a process.")] = None,
     score_only: Annotated[bool, typer.Option("--score-only", help="As of score: no eigensolver.")] = False,
+    layer: Layers = None,
     mode: Annotated[ModeChoice, typer.Option(help="Of the Jacobian.")] = ModeChoice.auto,
     engine: Annotated[
         EngineChoice, typer.Option(help="Layer rules, or JAX's own differentiation.")
@@ -97,6 +98,7 @@ def plan(
     import jax
 
     from jepa_jax.encoders import ENCODERS
+    from jepa_jax.encoders.function import layer_ranks
     from jepa_jax.jobs.devices import default_batch_size
     from jepa_jax.jobs.forecast import DECODED, PICTURE, Forecast, bytes_of_a_row
     from jepa_jax.jobs.schema import amortised_schema, score_schema
@@ -113,6 +115,8 @@ def plan(
     if amortised and (images is None or forward_rate is None):
         missing = "images" if images is None else "forward-rate"
         raise ArgumentError(f"--method amortised needs --{missing}: of one image there is nothing to plan.")
+    if amortised and layer:
+        raise ArgumentError("--layer: an amortised job has none. Leave it out, or plan exact scores.")
     if target is not None:
         jax.config.update("jax_platforms", "cpu")  # no device is looked for: the compiler alone is asked
     mesh = local_mesh() if target is None else target_mesh(target)
@@ -130,6 +134,7 @@ def plan(
             spectrum=not score_only,
             memory=budget if memory is None else int(memory * 2**30),
             mesh=mesh,
+            layers=layer or (),
         ),
         compiled=compile,
         report=lambda message: None if as_json else console.print(message, soft_wrap=True, markup=False),
@@ -139,7 +144,8 @@ def plan(
         _add_target(facts, planned, mesh.devices.flat[0].device_kind, mesh.devices.size)
     if images is not None and rate is not None:
         size = spec.embedding_size
-        exact = score_schema(size, spec.gaussian_embedding, (), score_only=score_only)
+        ranks = layer_ranks(spec.vit, math.prod(spec.input_shape), planned.layers)
+        exact = score_schema(size, spec.gaussian_embedding, (), score_only=score_only, layers=ranks)
         row = bytes_of_a_row(amortised_schema(size, ()) if amortised else exact)
         assumed = PICTURE if picture is None else picture, DECODED if decoded is None else decoded
         predicted = (exact_sample + escalate * images, forward_rate) if amortised else ()
@@ -164,6 +170,8 @@ def _facts(plan: ScoringPlan, score_only: bool) -> Table:
     facts = Table(show_header=False, box=None)
     frames = "" if spec.preprocess.frames is None else f"{spec.preprocess.frames} frames of "
     facts.add_row("encoder", f"{spec.name}, {frames}{side} x {side} pixels, {outputs} rows in a Jacobian")
+    if plan.layers:
+        facts.add_row("layers", f"{', '.join(map(str, plan.layers))}, {spec.vit.width} rows each")
     facts.add_row("batch", f"{plan.batch_size} images, {_images_per_step(plan)} side by side on each device")
     facts.add_row("pass", f"{taken} of {of}")
     engine = "the layer rules" if plan.rules else "JAX's own differentiation"

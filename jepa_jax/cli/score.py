@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jepa_jax.cli.app import NOTHING_SCORED, app, console, errors
-from jepa_jax.cli.encoder_options import Frames, FrameStep, ImageSize, Model
+from jepa_jax.cli.encoder_options import Frames, FrameStep, ImageSize, Layers, Model
 from jepa_jax.images.sources import accepted
 from jepa_jax.numerics.precision import AskedPrecision
 
@@ -107,10 +107,7 @@ def score(
     score_only: Annotated[
         bool, typer.Option("--score-only", help="Leave out singular values and listing_score: no eigensolver.")
     ] = False,
-    layer: Annotated[
-        list[int] | None,
-        typer.Option(help="Score a block's own output as well: 1 is the first block, -1 the last; may be repeated."),
-    ] = None,
+    layer: Layers = None,
     save: Annotated[
         list[ColumnChoice] | None, typer.Option(help="Further columns, of the image itself; may be repeated.")
     ] = None,

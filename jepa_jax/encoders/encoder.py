@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jepa_jax.encoders import identity
-from jepa_jax.encoders.function import EncoderFunction, null_direction_count
+from jepa_jax.encoders.function import EncoderFunction, layer_ranks, null_direction_count
 from jepa_jax.encoders.layerwise import cut_params, cut_spec, layer_numbers
 from jepa_jax.encoders.parameters import Params, build_module, check_params, named_arrays
 from jepa_jax.encoders.specs import EncoderSpec
@@ -116,9 +116,7 @@ class Encoder:
 
     def layer_ranks(self, layers: Sequence[int]) -> dict[int, int]:
         """Of how many singular values each layer's score is the sum, by the layer's number from 1 on."""
-        vit, inputs = self.spec.vit, math.prod(self.spec.input_shape)
-        cuts = {number: cut_spec(vit, number) for number in layer_numbers(layers, vit.depth)}
-        return {number: min(inputs, cut.embedding_size - null_direction_count(cut)) for number, cut in cuts.items()}
+        return layer_ranks(self.spec.vit, math.prod(self.spec.input_shape), layers)
 
     @property
     def null_direction_count(self) -> int:

@@ -110,6 +110,12 @@ class EncoderFunction:
             )
 
 
+def layer_ranks(vit: ViTSpec, inputs: int, layers: Sequence[int]) -> dict[int, int]:
+    """Of how many singular values each layer's score is the sum, by the layer's number from 1 on; of D inputs."""
+    cuts = {number: cut_spec(vit, number) for number in layer_numbers(layers, vit.depth)}
+    return {number: min(inputs, cut.embedding_size - null_direction_count(cut)) for number, cut in cuts.items()}
+
+
 @functools.lru_cache(maxsize=64)
 def null_direction_count(spec: ViTSpec) -> int:
     """Number m of structural null directions of an architecture's Jacobian (see `jepa_jax.layers.layer_norm`)."""

@@ -77,6 +77,7 @@ def measure_throughput(
     levels: Sequence[Precision] = (),
     batch_sizes: Sequence[int] = (),
     *,
+    layers: Sequence[int] = (),
     seconds: float = 100.0,
     done: Callable[[list[Throughput]], None] = lambda rows: None,
 ) -> list[Throughput]:
@@ -86,6 +87,7 @@ def measure_throughput(
         encoder: scores made-up pictures.
         levels: of precision; by default `default_levels`.
         batch_sizes: images in a step; by default as many as fill the devices, and then one per device.
+        layers: scored as well, in the same sweep; errors are the encoder's own.
         seconds: after which nothing new is begun. What was begun is finished.
         done: is told all rows after each, and once more when their errors are known.
 
@@ -102,7 +104,7 @@ def measure_throughput(
         for level in levels:
             if rows and time.monotonic() - begun > seconds:
                 break
-            row, found = _measure(encoder, level, size, platform)
+            row, found = _measure(encoder, level, size, layers, platform)
             rows.append(row)
             scores.append(found)
             done(rows)
@@ -114,9 +116,11 @@ def measure_throughput(
     return rows
 
 
-def _measure(encoder: Encoder, level: Precision, size: int, platform: Platform) -> tuple[Throughput, np.ndarray]:
+def _measure(
+    encoder: Encoder, level: Precision, size: int, layers: Sequence[int], platform: Platform
+) -> tuple[Throughput, np.ndarray]:
     """One row, and the scores of the first pictures."""
-    step = ExactStep(encoder, JobOptions(ScoreOptions(level, spectrum=False)), size)
+    step = ExactStep(encoder, JobOptions(ScoreOptions(level, spectrum=False, layers=layers)), size)
     images = _inputs(encoder, step.batch_size)
     program = step.compile()
     each = _median_seconds(lambda: step(images)) / step.batch_size
@@ -125,7 +129,7 @@ def _measure(encoder: Encoder, level: Precision, size: int, platform: Platform) 
     spec, plan = encoder.spec, program.plan
     shape = images.shape[1:]
     rows = plan.pass_size(int(np.prod(shape)), spec.embedding_size, layered=True)
-    cost = encoder.function.cost(shape, rows, plan.chosen_schedule, plan.products)
+    cost = encoder.function.with_layers(layers).cost(shape, rows, plan.chosen_schedule, plan.products)
     operations = 2 * multiplications(cost, rows, spec.embedding_size)
     row = Throughput(
         level,

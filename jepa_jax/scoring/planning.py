@@ -27,6 +27,7 @@ class ScoringPlan:
 
     Attributes:
         spec: the encoder.
+        layers: scored as well, by number from 1 on: memory and arithmetic are those of all of them.
         batch_size: images in a step.
         jacobian: how, with rows per pass and images side by side filled in where the layers' pullbacks do the work.
         rules: whether they do.
@@ -39,6 +40,7 @@ class ScoringPlan:
     """
 
     spec: EncoderSpec
+    layers: tuple[int, ...]
     batch_size: int
     jacobian: JacobianOptions
     rules: bool
@@ -70,7 +72,7 @@ def plan_scoring(
     Raises:
         ArgumentError: not even one row fits into the budget.
     """
-    function = EncoderFunction(spec.vit, spec.gaussian_embedding)
+    function = EncoderFunction(spec.vit, spec.gaussian_embedding).with_layers(options.layers)
     params = parameter_shapes(spec.vit, spec.kernel_dtype)
     shape = (batch_size, *spec.input_shape)
     options = options.resolved(function.layered)
@@ -89,6 +91,7 @@ def plan_scoring(
     naive = cost.forward + _for_all_rows(cost.by_vjp, rows, outputs)
     return ScoringPlan(
         spec,
+        function.layer_numbers,
         batch_size,
         chosen,
         rules,

@@ -18,11 +18,13 @@ SPEC = EncoderSpec("tiny", "dinov2", TINIEST_VIT, PreprocessSpec(resize_shortest
 def test_it_measures_and_compares(tmp_path: Path):
     save_encoder(Encoder(SPEC, initialize_params(TINIEST_VIT, 0)), tmp_path / "tiny")
     result = tmp_path / "results" / "here.json"
-    done = run("bench", "--model", tmp_path / "tiny", "--batch-size", "2", "--output", result)
+    done = run("bench", "--model", tmp_path / "tiny", "--batch-size", "2", "--layer", "-1", "--output", result)
     assert done.returncode == 0, done.stderr
     assert "tiny at 28 pixels" in done.stdout
+    assert "and its layer 1 on" in done.stdout
     found = json.loads(result.read_text())
     assert {"device", "jax", "jepa_jax", "commit", "processor"} <= found["facts"].keys()
+    assert (found["facts"]["layers"], found["facts"]["frames"]) == ([1], None)
     (row,) = found["rows"]
     assert (row["precision"], row["batch_size"], row["emulated"]) == ("float32", 2, False)
     assert row["images_per_second"] == pytest.approx(1000 / row["milliseconds"])

@@ -47,6 +47,25 @@ def test_a_plan_says_what_scoring_will_do():
     assert re.fullmatch(rf"in \d+\.\d s; {program.at_once} image\(s\) at a time", said["compiled"])
 
 
+def test_a_plan_of_layers_is_that_of_their_sweep():
+    spec, options = find_spec("dinov2-small"), ScoreOptions(memory=16 * GiB)
+    alone, swept = (plan_scoring(spec, 1, dataclasses.replace(options, layers=each)) for each in ((), (-1, -4)))
+    assert (alone.layers, swept.layers) == ((), (9, 12))
+    assert alone.multiplications < swept.multiplications < 2 * alone.multiplications
+    assert swept.multiplications < swept.naive_multiplications
+    assert alone.memory is not None
+    assert swept.memory is not None
+    assert alone.memory.total < swept.memory.total < 2 * alone.memory.total
+    job = ("--images", "1000", "--rate", "10", "--score-only")
+    plain, layered = (facts(plan(*job, *layers).stdout) for layers in ((), ("--layer", "1", "--layer", "-2")))
+    assert "layers" not in plain
+    assert layered["layers"] == "1, 3, 128 rows each"
+    assert layered["written"] != plain["written"]
+    done = plan(*job, "--method", "amortised", "--forward-rate", "1000", "--layer", "1")
+    assert done.returncode == 2
+    assert "--layer: an amortised job has none" in done.stderr
+
+
 def test_a_budget_too_small_is_an_error():
     done = plan("--model", "dinov2-base", "--memory", "0.5")
     assert done.returncode == 2
