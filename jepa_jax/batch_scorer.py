@@ -106,6 +106,12 @@ class BatchScorer:
                 "model is an Encoder, with its arrays, which a scorer does not carry to every worker; save it with "
                 "jepa_jax.encoders.save_encoder(encoder, DIR) where they all find it, and give model=DIR."
             )
+        if not isinstance(self.model, str | os.PathLike | None):
+            raise ArgumentError(
+                f"model is of type {type(self.model).__name__}; a scorer has its encoder's name or directory. Make a "
+                "jepa_jax.Scorer of an encoder of your own where it works: docs/own-encoders.md, 'In an engine that "
+                "moves data itself'."
+            )
         model = os.fspath(self.model or DEFAULT)
         # A worker may run in another directory.
         set_field = functools.partial(object.__setattr__, self)

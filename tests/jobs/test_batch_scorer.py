@@ -235,6 +235,9 @@ def test_columns_that_are_not_there_or_there_twice_are_named(scorer: jj.BatchSco
     assert "image" not in dataclasses.replace(scorer, keep=False)({"image": [b""], "score": [1.0]})
     with pytest.raises(jj.ArgumentError, match="batch is a list"):
         scorer([b""])
+    own = jj.OwnEncoder(lambda kernel, x: x @ kernel, np.eye(3, dtype=np.float32))
+    with pytest.raises(jj.ArgumentError, match=r"type OwnEncoder; .* docs/own-encoders\.md"):
+        jj.BatchScorer(model=own)  # pyright: ignore[reportArgumentType]
     with pytest.raises(jj.ArgumentError, match="save_encoder"):
         jj.BatchScorer(model=tiny_encoder())  # pyright: ignore[reportArgumentType]
     unfit: dict[str, Any] = {"precision": "float33", "save": ["scores"], "keep": "image", "batch_size": 0}

@@ -125,7 +125,7 @@ def test_a_file_is_read_by_its_known_name(tmp_path: Path, monkeypatch: pytest.Mo
     assert source.encoder.spec.licence == "CC-BY-NC-4.0"
     image = np.random.default_rng(0).normal(0, 0.3, (1, 28, 28, 3)).astype(np.float32)
     np.testing.assert_array_equal(source.encoder(image), folder(image))
-    with pytest.raises(jj.ArgumentError, match=r"'visreg-large' is not what .*config\.json describes, which is 'visreg"):
+    with pytest.raises(jj.ArgumentError, match=r"'visreg-large' is not what .* describes, which is 'visreg-base'"):
         read_source(tmp_path / "folder", "visreg-large")
 
 
