@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_jax.analysis.metrics import spearman
-from jepa_jax.analysis.table import ScoreTable
+from jepa_jax.analysis.table import ScoreTable, shared_noun
 
 EXTREME_SHARE = 0.05
 """Share of the images that counts as an extreme."""
@@ -16,15 +16,16 @@ EXTREME_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two models on the images that both scored.
+    """Two models on the images, or clips, that both scored.
 
     Attributes:
         first, second: names of the tables.
-        count: images that both scored.
+        count: of what both scored.
         spearman: rank correlation of the scores.
         rare_overlap, typical_overlap: share of one's most extreme 5% that is among the other's; chance is 5%.
         ranks: [count, 2] percentiles of the score, for a plot.
-        keys: [count] of the images.
+        keys: [count] of these.
+        noun: what these are, in one word.
     """
 
     first: str
@@ -35,6 +36,7 @@ class Agreement:
     typical_overlap: float
     ranks: np.ndarray
     keys: tuple[str, ...]
+    noun: str
 
 
 def agreements(tables: Sequence[ScoreTable]) -> list[Agreement]:
@@ -71,4 +73,5 @@ def agreement(first: ScoreTable, second: ScoreTable) -> Agreement | None:
         overlap(-1),
         np.stack([rankdata(a), rankdata(b)], axis=1) / len(shared) * 100,
         tuple(shared.tolist()),
+        shared_noun([first, second]),
     )

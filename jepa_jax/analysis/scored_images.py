@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from jepa_jax.analysis.images import ImageReader
-from jepa_jax.analysis.table import ScoreTable, read_failures, table_of_job
+from jepa_jax.analysis.table import ScoreTable, noun_of, read_failures, table_of_job
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.manifest import read_manifest
@@ -131,8 +131,9 @@ class ScoredImages:
     def _title(self) -> str:
         pinned = self.manifest.get("pinned", {})
         failed = f", {self.failures.num_rows:,} without a score (see .failures)" if self.failures.num_rows else ""
+        nouns = noun_of(self.manifest) + "s" * (len(self) != 1)
         return (
-            f"ScoredImages: {len(self):,} image{'s' * (len(self) != 1)} by {pinned.get('encoder', 'unknown')} at "
+            f"ScoredImages: {len(self):,} {nouns} by {pinned.get('encoder', 'unknown')} at "
             f"{pinned.get('image_size', '?')} pixels{failed}; nats, higher = more typical"
         )
 

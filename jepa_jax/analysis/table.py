@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -76,6 +77,11 @@ class ScoreTable:
         return "/".join(shared)
 
     @property
+    def noun(self) -> str:
+        """What its records are, in one word."""
+        return noun_of(self.manifest)
+
+    @property
     def predicted(self) -> np.ndarray:
         """[N] bool: whose score is predicted from one forward pass."""
         method = self.groups.get("method")
@@ -130,6 +136,18 @@ def read_table(
     if not place.exists():
         raise ArgumentError(f"{path} is neither a directory of jepa-jax score nor a file.")
     return _read_spectra(place, name or place.name.removesuffix(place.suffix), null_directions)
+
+
+def noun_of(manifest: Mapping[str, Any]) -> str:
+    """What a job's records are: an image each, or a clip where its encoder takes clips."""
+    preprocessing = manifest.get("pinned", {}).get("preprocessing", {})
+    return "image" if preprocessing.get("frames") is None else "clip"
+
+
+def shared_noun(tables: Sequence[ScoreTable]) -> str:
+    """What the records of all tables are, in one word."""
+    nouns = {table.noun for table in tables}
+    return nouns.pop() if len(nouns) == 1 else "record"
 
 
 def drawn_rows(count: int, most: int | None, seed: int = 0) -> np.ndarray:

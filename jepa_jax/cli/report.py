@@ -19,7 +19,9 @@ def report(
     output: Annotated[
         str | None, typer.Option(help="The HTML file; by default report.html in the first directory.")
     ] = None,
-    title: Annotated[str, typer.Option(help="Of the page.")] = "How typical are these images?",
+    title: Annotated[
+        str | None, typer.Option(help="Of the page; by default: How typical are these images?, or clips.")
+    ] = None,
     group_by: Annotated[
         str | None,
         typer.Option(

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jepa_jax.analysis.table import noun_of
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import printable
 from jepa_jax.jacobian import check_backend
@@ -30,8 +31,10 @@ from jepa_jax.paths import PathLike, to_path
 
 def print_summary(console: Console, summary: Summary, output: PathLike) -> None:
     """The job's outcome: counts, the spread of the scores, and the extremes."""
+    directory = to_path(output)
+    manifest = read_manifest(directory) or {}
     console.print(
-        f"[bold]{summary.scored:,} images scored[/], {summary.failed:,} failed"
+        f"[bold]{summary.scored:,} {noun_of(manifest)}s scored[/], {summary.failed:,} failed"
         + (f", {summary.resumed:,} of them by an earlier run" if summary.resumed else "")
         + f". Table: {escape(str(output))}/scores",
         soft_wrap=True,
@@ -40,8 +43,6 @@ def print_summary(console: Console, summary: Summary, output: PathLike) -> None:
         console.print(f"Reasons of the failures: {escape(str(output))}/failures.parquet", soft_wrap=True)
     if not summary.scored:
         return
-    directory = to_path(output)
-    manifest = read_manifest(directory) or {}
     layers = {f"layer {n}": layer_columns(n)[0] for n in manifest.get("pinned", {}).get("layers", ())}
     wanted = ["key", "score", *layers.values()]
     found = [read_parquet(part, wanted) for part in job_parts(directory, manifest)]

@@ -292,7 +292,7 @@ def score(
         )
         if speaks:
             left_out = f", {found.left_out} other files left out" if found.left_out else ""
-            said = f"{len(found.keys):,} images in {text_key(' and '.join(sources))}{left_out}; {encoder}"
+            said = f"{len(found.keys):,} {found.nouns} in {text_key(' and '.join(sources))}{left_out}; {encoder}"
             console.print(said, soft_wrap=True, markup=False)
         if method == MethodChoice.amortised:
             options = dataclasses.replace(options, amortise=_amortise(asked, encoder))

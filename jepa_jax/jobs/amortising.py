@@ -124,7 +124,9 @@ class _Stages:
 
     def sample(self) -> dict[str, _Exact]:
         """Exact scores of the sample, by key."""
-        self.progress.note(f"Stage 1 of 4: exact scores of {self.ask.exact_sample:,} images drawn at random.")
+        self.progress.note(
+            f"Stage 1 of 4: exact scores of {self.ask.exact_sample:,} {self.source.nouns} drawn at random."
+        )
         sample = self.source.some(self.ask.exact_sample, self.ask.sample_seed)
         return self._exact(SAMPLE, sample)
 
@@ -170,13 +172,15 @@ class _Stages:
             )
         except ArgumentError as error:
             failed = len(exact) - len(keys)
-            raise JobError(f"the sample has {failed} of {len(exact)} images without a score. {error}") from error
+            raise JobError(
+                f"the sample has {failed} of {len(exact)} {self.source.nouns} without a score. {error}"
+            ) from error
 
     def predict(self, head: Amortised) -> None:
         """Predictions of all records."""
         self.progress.note(
-            f"Stage 3 of 4: one forward pass of {len(self.source.keys):,} images; predictor {head.digest[:12]}, of "
-            f"{len(head.calibration.exact) + len(head.calibration.elsewhere):,} exact scores."
+            f"Stage 3 of 4: one forward pass of {len(self.source.keys):,} {self.source.nouns}; predictor "
+            f"{head.digest[:12]}, of {len(head.calibration.exact) + len(head.calibration.elsewhere):,} exact scores."
         )
         options = dataclasses.replace(self.options, amortise=None, predictor=head, batch_size=None, calibrate=0)
         run_job(self.encoder, self.source, self.directory / PREDICTED, self.progress, options, self.team)
@@ -201,7 +205,7 @@ class _Stages:
                 keys += read_parquet(part, ["key"])["key"].take(pa.array(rows)).to_pylist()
             start += len(values)
         keys = [key for key in keys if key not in exact]
-        self.progress.note(f"Stage 4 of 4: exact scores of {len(keys):,} images more. {told}")
+        self.progress.note(f"Stage 4 of 4: exact scores of {len(keys):,} {self.source.nouns} more. {told}")
         return self._exact(ESCALATED, self.source.only(keys)) if keys else {}
 
     def _exact(self, name: str, source: Records) -> dict[str, _Exact]:

@@ -102,6 +102,10 @@ def test_a_report_shows_frames_in_a_row(scored: Path, tmp_path: Path):
     assert page.count('width="384" height="96"') == page.count("data:image/webp") >= 9
     assert "frames of a clip" in page
     assert "10 clips" in page
+    spoken = re.sub(r"<(style|script|svg).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert "How typical are these clips?" in spoken
+    assert "image" not in spoken
+    assert not re.search('(alt|aria-label)="[^"]*image', page)
     assert "Complexity</h2>" not in page  # measured on pictures alone
     (listed,) = re.findall(r'class="listing">([^<]+)', page)
     facts = json.loads(zlib.decompress(base64.b64decode(listed)))
@@ -114,6 +118,27 @@ def test_a_notebook_shows_frames_in_a_row(scored: Path):
     assert picture is not None
     assert picture.size == (160, 40)
     assert images._repr_html_().count("width:440px") == 20
+
+
+def test_most_clips_may_be_predicted(tmp_path: Path):
+    """Eighty of a smaller encoder, and one that is none: as many as it takes to promise 90% and an alarm."""
+    shape = {"width": 12, "heads": 2, "depth": 1, "mlp_ratio": 1.5, "patch_size": 8, "image_size": 16, "frames": 2}
+    model = families.save_folder(reference.random_vjepa2(**shape), tmp_path / "model")
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for seed in range(80):
+        pictures = video_files.frames(4, 20, 24, seed)
+        (videos / f"{seed:02}.mp4").write_bytes(video_files.video("mp4", pictures))
+    (videos / "none.mp4").write_bytes(b"")
+    asked = ("--method", "amortised", "--exact-sample", "66", "--workers", "0")
+    done = run("score", videos, "--model", model, "--output", tmp_path / "out", *asked)
+    assert done.returncode == 0, done.stderr
+    assert "one forward pass of 81 videos" in done.stdout + done.stderr
+    assert "80 clips scored, 1 failed" in done.stdout
+    methods = [row["method"] for row in rows(tmp_path / "out")]
+    assert methods.count("exact") >= 65
+    assert methods.count("amortised") == 80 - methods.count("exact") > 0
+    assert [row["reason"] for row in rows(tmp_path / "out", "failures.parquet")] == ["the file is empty"]
 
 
 def test_layers_of_videos_have_columns_of_their_own(videos: Path, model: Path, tmp_path: Path):
@@ -179,6 +204,16 @@ def test_a_plan_of_clips(model: Path):
     done = run("plan", "--model", model, "--frames", "8")
     assert done.returncode == 0, done.stderr
     assert "8 frames of 16 x 16 pixels, 36 rows in a Jacobian" in done.stdout
+
+
+def test_clips_are_measured(model: Path, tmp_path: Path):
+    result = tmp_path / "here.json"
+    done = run("bench", "--model", model, "--frames", "2", "--batch-size", "1", "--seconds", "0", "--output", result)
+    assert done.returncode == 0, done.stderr
+    assert "2 frames of 16 pixels" in done.stdout
+    found = json.loads(result.read_text())
+    assert found["facts"]["frames"] == 2
+    assert len(found["rows"]) == 1
 
 
 def test_a_dry_run_of_videos(videos: Path, model: Path, tmp_path: Path):

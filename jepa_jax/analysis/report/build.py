@@ -24,7 +24,7 @@ from jepa_jax.analysis.report.explorer import Listing, listing
 from jepa_jax.analysis.report.gallery import choose, galleries
 from jepa_jax.analysis.report.names import bdi, isolated
 from jepa_jax.analysis.report.pictures import MOST_BYTES, read_pictures
-from jepa_jax.analysis.table import ScoreTable, drawn_rows
+from jepa_jax.analysis.table import ScoreTable, drawn_rows, shared_noun
 from jepa_jax.errors import ArgumentError
 
 MOST_FAILURES = 50
@@ -36,7 +36,7 @@ class ReportOptions:
     """What a report shows.
 
     Attributes:
-        title: of the page.
+        title: of the page; by default the question how typical these images, or clips, are.
         group_by: see `groups.group_names`.
         per_shelf: thumbnails in a row of the gallery.
         most_groups: groups in the gallery, the largest first.
@@ -46,7 +46,7 @@ class ReportOptions:
             the page would grow over 20 MB.
     """
 
-    title: str = "How typical are these images?"
+    title: str | None = None
     group_by: str | None = None
     per_shelf: int = 8
     most_groups: int = 12
@@ -90,8 +90,10 @@ def build_report(
     environment.filters |= {"bdi": bdi, "isolated": isolated}
     files = resources.files("jepa_jax.analysis.report") / "templates"
     style, script = (files / "report.css").read_text(), (files / "report.js").read_text()
+    noun = shared_noun(tables)
     return environment.get_template("report.html.j2").render(
-        title=options.title,
+        title=options.title or f"How typical are these {noun}s?",
+        noun=noun,
         policy=_policy(style, script),
         style=style,
         script=script,
@@ -171,6 +173,7 @@ def _set(table: ScoreTable, reader: ImageReader | None, options: ReportOptions, 
     total = 0 if names is None else len(set(names))
     gallery = {
         "name": table.name,
+        "noun": table.noun,
         "groups": galleries(table, choice, pictures, alike, f"gallery-{index}"),
         "left_out": max(0, total - options.most_groups),
         "pictures": reader is not None,
@@ -192,6 +195,7 @@ def _condition(table: ScoreTable, looks: Sequence[Look | None], alike: Sequence[
     compared = len(compared_rows(table.scores["score"]))
     return {
         "name": table.name,
+        "noun": table.noun,
         "seen": number(len(seen), 0),
         "all": len(seen) == len(table),
         "counts": [(word, number(counts[word], 0), RULES[word]) for word in RULES] if seen else [],
@@ -214,10 +218,10 @@ def _facts(table: ScoreTable) -> dict[str, Any]:
         "input side": f"{pinned['image_size']} px" if "image_size" in pinned else "",
         "frames of a clip": pinned.get("preprocessing", {}).get("frames"),
         "precision": pinned.get("precision", ""),
-        "views of each image": pinned["views"] if pinned.get("views", 1) > 1 else "",
+        f"views of each {table.noun}": pinned["views"] if pinned.get("views", 1) > 1 else "",
         "singular values in the score": _rank(table),
         "scores": _methods(table),
-        "images from": table.origin,
+        f"{table.noun}s from": table.origin,
         "device": table.manifest.get("device", ""),
         "jepa_jax, jax": ", ".join(str(pinned[name]) for name in ("jepa_jax", "jax") if name in pinned),
     }
@@ -225,7 +229,8 @@ def _facts(table: ScoreTable) -> dict[str, Any]:
         "name": table.name,
         "encoder": table.encoder,
         "count": number(len(table), 0),
-        "plural": "" if len(table) == 1 else "s",
+        "nouns": table.noun + "s" * (len(table) != 1),
+        "were": "was" if len(table) == 1 else "were",
         "failed": number(len(table.failures), 0),
         "median": number(float(median)),
         "low": number(float(low)),
@@ -243,7 +248,7 @@ def _methods(table: ScoreTable) -> str:
     predicted = int(table.predicted.sum())
     unfamiliar = 0 if table.unfamiliar is None else int(table.unfamiliar.sum())
     said = f"{number(len(table) - predicted, 0)} exact, {number(predicted, 0)} predicted from one forward pass"
-    return said + (f"; {number(unfamiliar, 0)} of unfamiliar images" if unfamiliar else "")
+    return said + (f"; {number(unfamiliar, 0)} of unfamiliar {table.noun}s" if unfamiliar else "")
 
 
 def _rank(table: ScoreTable) -> str:

@@ -25,7 +25,7 @@ from jepa_jax.analysis.report.charts import (
     steps,
 )
 from jepa_jax.analysis.report.names import isolated
-from jepa_jax.analysis.table import ScoreTable, drawn_rows
+from jepa_jax.analysis.table import ScoreTable, drawn_rows, shared_noun
 
 MOST_BINS = 72
 MOST_DOTS = 1500
@@ -44,7 +44,8 @@ def histogram(tables: Sequence[ScoreTable], column: str = "score") -> Chart:
     edges = _edges(values)
     shares = [np.histogram(v, edges)[0] / len(v) for v in values]
     x = Axis(f"{column.replace('_', ' ')}, nats", float(edges[0]), float(edges[-1]))
-    y = Axis("share of the images", 0, 1.06 * max(float(share.max()) for share in shares), share=True)
+    nouns = f"{shared_noun(tables)}s"
+    y = Axis(f"share of the {nouns}", 0, 1.06 * max(float(share.max()) for share in shares), share=True)
     alone = len(tables) == 1
     marks = _zones(x, y, edges, shares[0], values[0]) if alone else []
     keys = (
@@ -82,16 +83,16 @@ def histogram(tables: Sequence[ScoreTable], column: str = "score") -> Chart:
         "histogram",
         f"Scores of {' and '.join(isolated(table.name) for table in tables)}",
         "; ".join(
-            f"{row[0]}: {row[1]} images, median {row[5]}, 90% between {row[3]} and {row[7]} nats" for row in rows
+            f"{row[0]}: {row[1]} {nouns}, median {row[5]}, 90% between {row[3]} and {row[7]} nats" for row in rows
         ),
-        "Each column is the share of a set's images with a score in that range; a dashed line marks a median. "
+        f"Each column is the share of a set's {nouns} with a score in that range; a dashed line marks a median. "
         "Further right is a larger log-volume, which is read as more typical of what the encoder was trained on.",
         x,
         y,
         tuple(marks),
         tuple(keys),
         tuple(spots),
-        ("set", "images", "lowest", "5%", "25%", "median", "75%", "95%", "highest"),
+        ("set", nouns, "lowest", "5%", "25%", "median", "75%", "95%", "highest"),
         rows,
     )
 
@@ -124,18 +125,18 @@ def spectrum(table: ScoreTable) -> Chart | None:
         Mark("line", "ink", line(x, y, at, median[kept])),
     )
     picks = np.unique(np.linspace(0, len(ranks) - 1, 9).round().astype(int))
-    nulls = table.null_directions
+    nulls, noun = table.null_directions, table.noun
     return Chart(
         "spectrum",
         f"Singular values of the Jacobian, {isolated(table.name)}",
-        f"{len(ranks)} singular values per image. The median of the largest is {_short(median[0])}, of the smallest "
-        f"{_short(median[-1])}. Among the rarest images the smallest is {_short(medians['rare'][-1])}, among the most "
-        f"typical {_short(medians['typical'][-1])}.",
-        "Bands hold the middle 50% and 90% of the images at each rank; the score is the sum of the logs of an image's "
-        "values. "
+        f"{len(ranks)} singular values per {noun}. The median of the largest is {_short(median[0])}, of the smallest "
+        f"{_short(median[-1])}. Among the rarest {noun}s the smallest is {_short(medians['rare'][-1])}, among the "
+        f"most typical {_short(medians['typical'][-1])}.",
+        f"Bands hold the middle 50% and 90% of the {noun}s at each rank; the score is the sum of the logs of the "
+        f"values of {'an image' if noun == 'image' else 'a clip'}. "
         + (f"{nulls} of {nulls + len(ranks)}, zero by the encoder's construction, left out. " if nulls else "")
-        + (f"Bands are over {MOST_SPECTRA:,} images drawn at random. " if len(table) > MOST_SPECTRA else "")
-        + (f"{missing:,} images whose scores are predicted have no spectrum." if missing else ""),
+        + (f"Bands are over {MOST_SPECTRA:,} {noun}s drawn at random. " if len(table) > MOST_SPECTRA else "")
+        + (f"{missing:,} {noun}s whose scores are predicted have no spectrum." if missing else ""),
         x,
         y,
         marks,
@@ -217,9 +218,9 @@ def ranks_of(pair: Agreement, index: int) -> Chart:
     return Chart(
         f"agreement-{index}",
         f"{isolated(pair.first)} and {isolated(pair.second)}",
-        f"Spearman {number(pair.spearman, 2)} over {pair.count:,} images; {pair.rare_overlap:.0%} of the rarest and "
-        f"{pair.typical_overlap:.0%} of the most typical 5% are shared.",
-        f"Each dot is an image at its percentile under both models. Spearman {number(pair.spearman, 2)}."
+        f"Spearman {number(pair.spearman, 2)} over {pair.count:,} {pair.noun}s; {pair.rare_overlap:.0%} of the rarest "
+        f"and {pair.typical_overlap:.0%} of the most typical 5% are shared.",
+        f"A dot for each {pair.noun}, at its percentile under both models. Spearman {number(pair.spearman, 2)}."
         + (f" Dots are {MOST_DOTS:,} of them, drawn at random." if pair.count > MOST_DOTS else ""),
         x,
         y,

@@ -75,7 +75,7 @@ def choose(
         per_shelf: tiles in a row.
         most_groups: groups shown beside all images.
     """
-    groups = {"All images": np.arange(len(table))}
+    groups = {f"All {table.noun}s": np.arange(len(table))}
     if names is not None:
         groups |= dict(list(rows_by_group(names).items())[:most_groups])
     family = np.arange(len(table))

@@ -71,6 +71,11 @@ class Records:
     file_of: Callable[[Any], str | None] | None = None
     videos: bool = False
 
+    @property
+    def nouns(self) -> str:
+        """What these are, in one word."""
+        return "videos" if self.videos else "images"
+
     def read(self, index: int) -> bytes | np.ndarray | VideoFile:
         """The content of one record.
 

@@ -156,7 +156,7 @@
   };
 
   const say = () => {
-    by("found").textContent = `${counted(found.length)} of ${counted(set.keys.length)} images found, ${counted(set.ticked.size)} ticked`;
+    by("found").textContent = `${counted(found.length)} of ${counted(set.keys.length)} ${explorer.dataset.nouns} found, ${counted(set.ticked.size)} ticked`;
     by("copy").disabled = by("download").disabled = by("tick-none").disabled = set.ticked.size === 0;
     by("tick-found").disabled = found.length === 0;
   };
@@ -205,7 +205,7 @@
     chosen = number;
     set = await load(number);
     const kinds = Object.entries(set.marks).filter(([, rows]) => rows.length);
-    options(by("only"), [["", "all images"], ...kinds.map(([word, rows]) => [word, `${word} (${counted(rows.length)})`]), ["ticked", "ticked"]]);
+    options(by("only"), [["", `all ${explorer.dataset.nouns}`], ...kinds.map(([word, rows]) => [word, `${word} (${counted(rows.length)})`]), ["ticked", "ticked"]]);
     by("group-label").hidden = !set.groups;
     options(by("group"), [["", "all"], ...(set.groups ?? []).map((name, code) => [String(code), name])]);
     entries.classList.toggle("clips", set.frames > 1);
