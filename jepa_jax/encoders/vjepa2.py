@@ -71,7 +71,7 @@ def _variant(size: str, hub: str, licence: str, image_size: int = 256) -> Encode
 
 _PUBLISHED = [
     _variant("large", "vitl", "MIT"),
-    _variant("huge", "vith", "MIT"),
+    _variant("huge", "vith", "MIT or Apache-2.0"),  # the hub's page says which
     _variant("giant", "vitg", "Apache-2.0"),
     _variant("giant", "vitg", "Apache-2.0", 384),
 ]

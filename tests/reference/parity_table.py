@@ -1,4 +1,4 @@
-"""Measures parity with PyTorch, for the table in docs/weights.md: ``python tests/reference/parity_table.py [NAME ...]``.
+"""Measures parity with PyTorch for docs/weights.md: ``python tests/reference/parity_table.py [NAME ...]``.
 
 Published architectures at their true widths, with two blocks and random weights, on an image of 2 x 2 patches or a
 clip of 2 x 2 x 2; those named, or all. Not a test; `test_parity_table.py` checks that what it wrote is current.
