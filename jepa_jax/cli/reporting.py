@@ -32,15 +32,16 @@ from jepa_jax.paths import PathLike, to_path
 def print_summary(console: Console, summary: Summary, output: PathLike) -> None:
     """The job's outcome: counts, the spread of the scores, and the extremes."""
     directory = to_path(output)
+    shown = escape(str(output).rstrip("/"))
     manifest = read_manifest(directory) or {}
     console.print(
         f"[bold]{summary.scored:,} {noun_of(manifest)}s scored[/], {summary.failed:,} failed"
         + (f", {summary.resumed:,} of them by an earlier run" if summary.resumed else "")
-        + f". Table: {escape(str(output))}/scores",
+        + f". Table: {shown}/scores",
         soft_wrap=True,
     )
     if summary.failed:
-        console.print(f"Reasons of the failures: {escape(str(output))}/failures.parquet", soft_wrap=True)
+        console.print(f"Reasons of the failures: {shown}/failures.parquet", soft_wrap=True)
     if not summary.scored:
         return
     layers = {f"layer {n}": layer_columns(n)[0] for n in manifest.get("pinned", {}).get("layers", ())}

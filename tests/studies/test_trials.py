@@ -16,6 +16,7 @@ from scored_sets import SPEC, VIT
 import jepa_jax as jj
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.studies import image_world
 from jepa_jax.studies.quality import Split
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # studies/ is out of the wheel, beside the package
@@ -23,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # studies/ is out 
 from studies.dual.trial import controls, holds, pair
 from studies.known_worlds.diagnostics import against_truth, blind, two_sample, verdict
 from studies.known_worlds.worlds import MIXINGS, world
+from studies.long_tails.__main__ import rules, summary
+from studies.long_tails.kinds import combinations
 from studies.messy_pools import keeping
 from studies.messy_pools.__main__ import keep
 from studies.openood.__main__ import run as run_openood
@@ -135,3 +138,26 @@ def test_openoods_sets_are_version_15s():
     assert [one.name for one in BENCHMARKS["imagenet"].near] == ["ssb_hard", "ninco"]
     assert BENCHMARKS["imagenet200"].test.file == "imagenet200/test_imagenet200.txt"
     assert {one.folder for one in BENCHMARKS["imagenet"].far} == {"images_classic", "images_largescale"}
+
+
+def test_a_reference_takes_away_what_lies_in_the_pictures():
+    kinds, truth = combinations(), image_world.world()
+    rng = np.random.default_rng(0)
+    frequency = np.log(np.maximum(truth.frequencies, 1e-9))
+
+    def encoders() -> dict[str, dict[str, np.ndarray]]:
+        in_the_pictures = 30 * rng.standard_normal(kinds.count)
+        pool = frequency + in_the_pictures
+        readings = dict.fromkeys(("score", "gaussian_score", "views", "dual"), pool)
+        alone = {"score": in_the_pictures, "gaussian_score": in_the_pictures}
+        return {"pool": readings, "longer": readings, "reference": alone, "untrained": alone}
+
+    found = [encoders() for _ in range(3)]
+    of_seed = [{rule: kinds.figures(i, means) for rule, means in rules(found, i).items()} for i in range(3)]
+    rows = summary(of_seed)
+    assert rows["difference"]["frequency"]["mean"] == pytest.approx(1)
+    assert rows["difference"]["unseen"]["mean"] == 1
+    assert rows["score"]["frequency"]["mean"] < 0.5
+    low, high = rows["two references"]["unseen"]["interval"]
+    assert low < 0.5 < high
+    assert len(kinds.judged(1)) % kinds.count == 0
