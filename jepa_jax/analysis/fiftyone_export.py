@@ -92,7 +92,7 @@ def write_fiftyone(scored: ScoredImages, directory: PathLike, name: str | None =
             "or on a store."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    described = _Described.of(scored, name or folder.name)
+    described = _Described.of(scored, name or folder.name or "scored")
     with (folder / "samples.json").open("w", encoding="utf-8") as out:
         out.write('{"samples": [')
         for number, sample in enumerate(_samples(scored, files, described)):
