@@ -1,4 +1,4 @@
-# jepa-jax for NVIDIA GPUs. Untested: no image was built of it yet; what it installs was resolved for Python 3.12.
+# jepa-jax for NVIDIA GPUs. Untested: no image has been built of it yet.
 #
 #   docker build -t jepa-jax .
 #   docker run --gpus all -v jepa-jax-cache:/cache -v "$PWD":/data jepa-jax score photos/ --output scored/
