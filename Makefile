@@ -15,9 +15,14 @@ demo: $(VENV)/.demo
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 # Something of everything, in minutes. Compiling takes most of the time, and half of that goes into machine code that
-# runs faster: without it.
+# runs faster: without it. What one process of a run has compiled, the others find in a folder of the run: a hundred
+# start, and most score with the same few small encoders.
+SWIFTLY := XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)"
+SHARED := JAX_COMPILATION_CACHE_DIR="$(CURDIR)/$(VENV)/compiled" \
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 test: $(VENV)/.test
-	XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)" $(PYTEST) -m "not exhaustive"
+	rm -rf $(VENV)/compiled
+	$(SHARED) $(SWIFTLY) $(PYTEST) -m "not exhaustive"
 
 # The rest, compiled as users have it: encoders at full width, every make and level.
 test-all: $(VENV)/.compilers
