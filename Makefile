@@ -1,11 +1,11 @@
-# Six verbs: demo, test, test-all, docs, lint, bench. Each sets up its own environment in .venv.
+# Six verbs: demo, test, test-all, docs, lint, bench. Each sets up its own environment in .venv; `.ci/run` has a seventh.
 PYTHON ?= python3
 # The parity tests compare with PyTorch. CONTRIBUTING.md says how to get its small CPU build.
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all docs lint bench clean
+.PHONY: demo test test-newest test-all docs lint bench clean
 
 demo: $(VENV)/.demo
 	rm -rf build/demo
@@ -15,9 +15,23 @@ demo: $(VENV)/.demo
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 # Something of everything, in minutes. Compiling takes most of the time, and half of that goes into machine code that
-# runs faster: without it.
+# runs faster: without it. What one process of a run has compiled, the others find in a folder of the run: many start,
+# and most score with the same few small encoders.
+SWIFTLY := XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)"
+SHARED := JAX_COMPILATION_CACHE_DIR="$(CURDIR)/$(VENV)/compiled" \
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 test: $(VENV)/.test
-	XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)" $(PYTEST) -m "not exhaustive"
+	rm -rf $(VENV)/compiled
+	$(SHARED) $(SWIFTLY) $(PYTEST) -m "not exhaustive"
+
+# The face, the layers, scores, and a job from pictures to a table, on another Python and the newest JAX that it takes:
+# `make test-newest NEWEST=python3.13`. Without the packages that other tests compare with, which take long to install.
+NEWEST ?= $(shell .ci/newest-python)
+NEWEST_TESTS := $(addprefix tests/,test_public_face.py test_docstrings.py layers/test_layers.py \
+  scoring/test_scores.py jobs/test_job_upgrade.py cli/test_cli.py)
+test-newest: $(VENV)-newest/.test
+	rm -rf $(VENV)-newest/compiled
+	$(subst $(VENV)/,$(VENV)-newest/,$(SHARED) $(SWIFTLY) $(PYTEST)) -m "not exhaustive" $(NEWEST_TESTS)
 
 # The rest, compiled as users have it: encoders at full width, every make and level.
 test-all: $(VENV)/.compilers
@@ -36,7 +50,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.run
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) $(VENV)-newest build
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +67,11 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+$(VENV)-newest/.test: pyproject.toml
+	$(NEWEST) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet -e '.[test-core]'
 	touch $@
 
 # The compilers for TPUs and GPUs, in folders of their own: where JAX finds them, it looks for devices. What the

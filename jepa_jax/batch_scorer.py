@@ -6,6 +6,7 @@ from a picture to a row, is the same code, so that the scores are the same.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import threading
@@ -17,6 +18,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from jepa_jax.amortised import Amortised
 from jepa_jax.batch_kinds import Keep, batch_of, kept_columns
 from jepa_jax.encoders.encoder import Encoder
 from jepa_jax.encoders.shipped import DEFAULT
@@ -25,16 +27,20 @@ from jepa_jax.errors import ArgumentError, JobError, OutOfMemoryError
 from jepa_jax.images.cells import picture_locators, read_picture
 from jepa_jax.images.decoding import Decoded, decode_record
 from jepa_jax.images.sources.records import Records, Unusable, read_file
-from jepa_jax.jobs.devices import ExactStep, default_batch_size
+from jepa_jax.jobs.devices import ExactStep, Step, default_batch_size
 from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.schema import SaveDtype, score_schema
+from jepa_jax.jobs.predicting import PredictingStep
+from jepa_jax.jobs.schema import SaveDtype
 from jepa_jax.jobs.stream import DeviceClock, Outcome, get_ready, score_stream
 from jepa_jax.loading import load_encoder
 from jepa_jax.numerics.precision import AskedPrecision
 from jepa_jax.scoring.options import ScoreOptions
 
 FAILURE = pa.field("failure", pa.string(), metadata={"doc": "why the image has no score"})
+
+_OF_INPUTS = ("key", "place", "bytes")
+"""Columns of a score table that the engine's own have the place of."""
 
 AGAIN = "let the engine try this batch again"
 
@@ -69,6 +75,9 @@ class BatchScorer:
         batch_size: images in a step, every view counted; by default as many as fill the device.
         layers: blocks that are scored as well, such as ``[-4, -1]``, as in `jepa_jax.score`; columns
             ``score_layer_9``, ``score_error_layer_9``.
+        predictor: directory of a fit (`jepa_jax.Amortised.save`, or ``predictor`` in the output of an amortised job):
+            scores are predicted from one forward pass, in batches of its own size, with ``score_low``,
+            ``score_high``, ``method`` and ``unfamiliar``. Of the options above, those of exact scores are refused.
 
     Raises:
         ArgumentError: a value is unfit.
@@ -99,6 +108,7 @@ class BatchScorer:
     key: str | None = None
     batch_size: int | None = None
     layers: Sequence[int] = ()
+    predictor: str | os.PathLike | None = None
 
     def __post_init__(self):
         if isinstance(self.model, Encoder):
@@ -126,6 +136,19 @@ class BatchScorer:
                 f"views={self.views}: a view is drawn by its image's key; name the column of the keys, key=COLUMN."
             )
         set_field("layers", self._options.score.layers)
+        if self.predictor is not None:
+            self._require_predictable()
+            place = os.fspath(self.predictor)
+            set_field("predictor", os.path.abspath(place) if os.path.isdir(place) else place)
+
+    def _require_predictable(self) -> None:
+        """Refuse options that mean nothing of predicted scores."""
+        exact = ("precision", "tolerance", "memory", "score_only", "views", "seed", "batch_size", "layers")
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        given = [f"{name}={getattr(self, name)!r}" for name in exact if getattr(self, name) != defaults[name]]
+        given += ["save=['singular_values']"] * ("singular_values" in self.save)
+        if given:
+            raise ArgumentError(f"{given[0]} is of exact scores, and predictor predicts them; give one of the two.")
 
     @property
     def _options(self) -> JobOptions:
@@ -172,7 +195,9 @@ class BatchScorer:
                 )
         locators = picture_locators(columns.cells(self.column), self.column)
         keys = [str(i) for i in range(len(locators))] if self.key is None else columns.cells(self.key)
-        engine = _engine(self.model, self.image_size, self.position_resize, self.l2_normalize, self._options)
+        engine = _engine(
+            self.model, self.image_size, self.position_resize, self.l2_normalize, self._options, self.predictor
+        )
         kept = kept_columns(columns, self.keep, engine.schema.names)
         return columns.joined(kept, engine.table(list(map(str, keys)), locators, self.column))
 
@@ -180,26 +205,22 @@ class BatchScorer:
 class _Engine:
     """What a process loads: the encoder on its devices, and one compiled step."""
 
-    def __init__(self, encoder: Encoder, options: JobOptions):
+    def __init__(self, encoder: Encoder, options: JobOptions, predictor: Amortised | None = None):
         spec, options = encoder.spec, options.resolved
         if spec.preprocess.frames is not None:
             raise ArgumentError(
                 f"model={spec.name!r} takes clips, and a column of a batch holds pictures: score videos by "
                 "jepa-jax score, or clips by jepa_jax.score."
             )
-        table = score_schema(
-            spec.embedding_size,
-            spec.gaussian_embedding,
-            options.columns,
-            options.save_dtype,
-            not options.score.spectrum,
-            options.views,
-            placed=False,
-            layers=encoder.layer_ranks(options.score.layers),
-        )
-        self.schema = pa.schema([field for field in table if field.name != "key"] + [FAILURE])
+        options = dataclasses.replace(options, predictor=predictor)
+        table = options.schema(encoder, placed=False)
+        self.schema = pa.schema([field for field in table if field.name not in _OF_INPUTS] + [FAILURE])
         self._options = options
-        self._step = ExactStep(encoder, options, options.batch_size or default_batch_size(spec))
+        self._step: Step
+        if predictor is None:
+            self._step = ExactStep(encoder, options, options.batch_size or default_batch_size(spec))
+        else:
+            self._step = PredictingStep(encoder, predictor)
 
     def table(self, keys: Sequence[str], locators: Sequence[Any], column: str) -> pa.Table:
         """The scores of pictures, a row for each."""
@@ -224,9 +245,10 @@ class _Engine:
         except JobError as error:
             if not isinstance(error.__cause__, OutOfMemoryError | MemoryError):
                 raise
+            smaller = f"give batch_size={max(self._step.recipe.count, self._step.batch_size // 2)}"
+            remedy = smaller if self._options.predictor is None else "a forward pass takes a device with more memory"
             raise JobError(
-                f"memory ran out in a batch of {self._step.batch_size} images ({error.__cause__}); give "
-                f"batch_size={max(self._step.recipe.count, self._step.batch_size // 2)}."
+                f"memory ran out in a batch of {self._step.batch_size} images ({error.__cause__}); {remedy}."
             ) from error
 
     @functools.cached_property
@@ -248,7 +270,7 @@ class _InTurn(DeviceClock):
         super().__init__()
         self._turns = threading.Semaphore(at_once)
 
-    def run(self, step: ExactStep, images: np.ndarray) -> Any:
+    def run(self, step: Step, images: np.ndarray) -> Any:
         """Score a batch when it is its turn."""
         with self._turns:
             return super().run(step, images)
@@ -281,9 +303,10 @@ def _load(
     position_resize: PositionResize | None,
     l2_normalize: bool | None,
     options: JobOptions,
+    predictor: str | None,
 ) -> _Engine:
     encoder = load_encoder(model, image_size=image_size, position_resize=position_resize, l2_normalize=l2_normalize)
-    return _Engine(encoder, options)
+    return _Engine(encoder, options, None if predictor is None else Amortised.load(predictor, encoder))
 
 
 def _jax_runs() -> bool:

@@ -18,6 +18,7 @@ from jepa_jax.amortised.predictor import Ridge, Standard, fit_ridge, fit_standar
 from jepa_jax.amortised.unfamiliar import Distance, familiarity, fit_distance
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError, CheckpointError
+from jepa_jax.scoring.short_table import short_table
 
 FIT_SHARE = 0.7
 """Of the scored images the predictor is fitted on; the others calibrate."""
@@ -31,9 +32,9 @@ LEAST_FIT = 32
 Tail = Literal["lowest", "highest"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AmortisedScores:
-    """What one forward pass says of images, float64 and bool [B].
+    """What one forward pass says of images, float64 and bool [B]. Prints as a short table.
 
     Attributes:
         score: predicted, nats; NaN where an image is not finite.
@@ -48,6 +49,11 @@ class AmortisedScores:
     score_low: np.ndarray
     score_high: np.ndarray
     unfamiliar: np.ndarray
+
+    def __repr__(self) -> str:
+        images, unfamiliar = len(self.score), int(np.sum(self.unfamiliar))
+        title = f"AmortisedScores: {images:,} image{'s' * (images != 1)}, {unfamiliar:,} unfamiliar; nats"
+        return f"{title}\n{short_table(vars(self))}"
 
 
 @dataclass(frozen=True)

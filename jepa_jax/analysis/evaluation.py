@@ -129,6 +129,8 @@ def evaluate(
     options = options or Options()
     _require_comparable(in_set, out_sets, reference)
     notes: list[str] = []
+    for table in (in_set, *out_sets, *([reference] if reference else [])):
+        notes += _about_predictions(table)
     in_set, *out_sets = (_without_gaps(table, notes) for table in (in_set, *out_sets))
     split, judged = _reference(in_set, reference, options, notes)
     if split is not None and options.drop_overlap:
@@ -259,6 +261,20 @@ def _controls(
 
 def _sample(table: ScoreTable, count: int, seed: int) -> ScoreTable:
     return table.take(drawn_rows(len(table), count, seed))
+
+
+def _about_predictions(table: ScoreTable) -> list[str]:
+    """What is judged of a table where not all of its scores are exact."""
+    predicted = int(table.predicted.sum())
+    if not predicted:
+        return []
+    exact = len(table) - predicted
+    unfamiliar = 0 if table.unfamiliar is None else int((table.unfamiliar & table.predicted).sum())
+    said = f", {unfamiliar:,} of them of unfamiliar images" if unfamiliar else ""
+    return [
+        f"{table.name}: {exact:,} of {len(table):,} scores are exact, {predicted:,} predicted from one forward pass"
+        f"{said}; score is judged as the table has it."
+    ]
 
 
 def _without_gaps(table: ScoreTable, notes: list[str]) -> ScoreTable:

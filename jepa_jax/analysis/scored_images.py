@@ -24,6 +24,8 @@ from jepa_jax.scoring.short_table import short_table
 if TYPE_CHECKING:
     import pandas
 
+    from jepa_jax.analysis.fiftyone_export import FiftyOneFolder
+
 
 @dataclass(frozen=True, repr=False)
 class ScoredImages:
@@ -88,6 +90,25 @@ class ScoredImages:
             return self.table.to_pandas()
         except ImportError as error:
             raise JobError("to_pandas needs pandas, which is not installed: pip install pandas.") from error
+
+    def to_fiftyone(self, directory: PathLike, name: str | None = None) -> FiftyOneFolder:
+        """Write a new directory that FiftyOne loads as a data set: every picture with its score, copying none.
+
+        ``fiftyone.Dataset.from_dir(directory, dataset_type=fiftyone.types.FiftyOneDataset)`` loads it. The columns of
+        the table are fields of the same names (``embedding`` a vector); images without a score have the tag ``failed``
+        and their reason in ``failure``, unfamiliar ones the tag ``unfamiliar``. FiftyOne need not be installed here.
+
+        Args:
+            directory: new or empty.
+            name: of the data set; by default the directory's.
+
+        Raises:
+            ArgumentError: the directory holds something.
+            JobError: the images are gone, or none is a file of its own on this machine, or they are clips.
+        """
+        from jepa_jax.analysis.fiftyone_export import write_fiftyone
+
+        return write_fiftyone(self, directory, name)
 
     def order(self, *, highest: bool = False) -> np.ndarray:
         """[N] row numbers, the rarest first, or with ``highest`` the most typical."""

@@ -5,6 +5,7 @@ from jepa_jax.cli import calibrate as calibrate
 from jepa_jax.cli import demo as demo
 from jepa_jax.cli import doctor as doctor
 from jepa_jax.cli import evaluate as evaluate
+from jepa_jax.cli import fiftyone as fiftyone
 from jepa_jax.cli import plan as plan
 from jepa_jax.cli import report as report
 from jepa_jax.cli import score as score

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from jepa_jax.cli.progress import duration
 from jepa_jax.images.views import Views
-from jepa_jax.jobs.dry_run import DryRun
+from jepa_jax.jobs.dry_run import DryRun, Stages
 from jepa_jax.jobs.pilot import Pilot
 
 
@@ -32,16 +32,32 @@ def print_dry_run(console: Console, plan: DryRun) -> None:
 
 def _add_pilot(facts: Table, plan: DryRun, pilot: Pilot) -> None:
     facts.add_row("pilot", f"{pilot.records:,} records, some of them again; {pilot.failed:.1%} failed")
-    alone = "no record could be decoded" if pilot.device is None else f"{pilot.device:,.3g} images/s"
     facts.add_row("decoding alone", f"{pilot.decoding:,.3g} images/s with {_workers(pilot.workers)}")
-    facts.add_row("device alone", alone)
+    facts.add_row("device alone", _device(pilot) + (", scored exactly" if plan.stages else ""))
     facts.add_row("both together", f"{pilot.both:,.3g} images/s, as the job runs")
+    if plan.stages is not None:
+        _add_stages(facts, plan, plan.stages)
     facts.add_row("time", f"{duration(plan.seconds)} after compiling ({plan.seconds / 3600:,.3g} h){_assumed(plan)}")
-    facts.add_row("bottleneck", f"{pilot.bottleneck}: {what_would_help(plan, pilot)}")
-    read = "" if pilot.picture_bytes is None else f"{_bytes(pilot.picture_bytes * plan.records_missing)} to read, "
+    slower = plan.slower or pilot
+    facts.add_row("bottleneck", f"{slower.bottleneck}: {what_would_help(plan, slower)}")
+    read = "" if pilot.picture_bytes is None else f"{_bytes(pilot.picture_bytes * plan.reads)} to read, "
     each = "" if pilot.picture_bytes is None else f"{pilot.picture_bytes:,.0f} bytes a record and "
     written = plan.row_bytes * plan.records_missing * (1 - pilot.failed)
     facts.add_row("bytes", f"{read}{_bytes(written)} to write: {each}{plan.row_bytes:.0f} bytes a row")
+
+
+def _add_stages(facts: Table, plan: DryRun, stages: Stages) -> None:
+    sample = f"{stages.sample:,} scored exactly, to fit on; " if stages.sample else ""
+    after = "as many as the recall takes, which the fit will tell; none in the time below"
+    after = after if stages.escalated is None else f"about {stages.escalated:,}"
+    facts.add_row(
+        "forward pass", f"{_device(stages.forward)} on the device, {stages.forward.both:,.3g} as the job runs"
+    )
+    facts.add_row("stages", f"{sample}{plan.records:,} predicted; then scored exactly: {after}")
+
+
+def _device(pilot: Pilot) -> str:
+    return "no record could be decoded" if pilot.device is None else f"{pilot.device:,.3g} images/s"
 
 
 def what_would_help(plan: DryRun, pilot: Pilot) -> str:
@@ -52,7 +68,9 @@ def what_would_help(plan: DryRun, pilot: Pilot) -> str:
     if pilot.bottleneck == "device":
         if needed < pilot.workers:
             return f"decoding keeps up; --workers {needed} would do"
-        return "decoding keeps up; more devices or a lower --precision would help, more --workers would not"
+        passing = plan.stages is not None and pilot is plan.stages.forward  # always in float32
+        helps = "more devices" if passing else "more devices or a lower --precision"
+        return f"decoding keeps up; {helps} would help, more --workers would not"
     most = max(1, plan.cores - plan.on_processor)
     if needed <= most:
         return f"--workers {needed} would keep the device busy"

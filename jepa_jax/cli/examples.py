@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 COMMANDS = {
-    "Scores": ("score", "report", "select", "evaluate", "calibrate"),
+    "Scores": ("score", "report", "select", "evaluate", "fiftyone", "calibrate"),
     "Encoders": ("models", "convert", "export", "train"),
     "This machine": ("demo", "doctor", "plan", "bench"),
     "Experiments": ("study",),
@@ -69,6 +69,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "evaluate": (
         "jepa-jax evaluate --in scored-photos/ --out scored-textures/",
         "jepa-jax evaluate --in in=scored-photos/ --out scored-noise/ --reference scored-train/ --output figures/",
+    ),
+    "fiftyone": (
+        "jepa-jax fiftyone scored/ --output for-fiftyone/",
+        "jepa-jax fiftyone scored/ --images moved-photos/ --output for-fiftyone/",
     ),
     "calibrate": (
         "jepa-jax calibrate photos/ --model dinov2-small",

@@ -79,11 +79,7 @@ def run_amortised(
     ask, team, options = options.amortise, team or Team(), options.resolved
     if ask is None:
         raise ArgumentError("options.amortise=None: this job predicts; give how.")
-    if ask.predictor is None and len(source.keys) <= ask.exact_sample:
-        raise ArgumentError(
-            f"exact_sample={ask.exact_sample}: the input has {len(source.keys)} records and no others to predict. "
-            "Give a smaller one, or compute exact scores."
-        )
+    require_others(source, ask)
     directory = output_place(output)
     plan = make_plan(encoder, source, directory, options, write=True, team=team)
     stages = _Stages(encoder, plan.source, directory, progress, options, ask, team)
@@ -96,6 +92,15 @@ def run_amortised(
     stages.predict(head)
     exact |= stages.escalate(head, exact)
     return _merge(plan, stages, exact, head)
+
+
+def require_others(source: Records, ask: Amortise) -> None:
+    """Raise ArgumentError where no record is left to predict."""
+    if ask.predictor is None and len(source.keys) <= ask.exact_sample:
+        raise ArgumentError(
+            f"exact_sample={ask.exact_sample}: the input has {len(source.keys)} records and no others to predict. "
+            "Give a smaller one, or compute exact scores."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +13,49 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.pipeline import records_in_memory
 from jepa_jax.images.sources import Records
+from jepa_jax.jobs.amortising import require_others
 from jepa_jax.jobs.claim import output_place
 from jepa_jax.jobs.devices import ExactStep, default_batch_size
 from jepa_jax.jobs.forecast import bytes_of_a_row
 from jepa_jax.jobs.machine import cores
-from jepa_jax.jobs.options import JobOptions
+from jepa_jax.jobs.options import Amortise, JobOptions
 from jepa_jax.jobs.pilot import SECONDS, Pilot, run_pilot
 from jepa_jax.jobs.plan import make_plan
+from jepa_jax.jobs.predicting import FeatureStep
 from jepa_jax.jobs.stream import get_ready
 from jepa_jax.jobs.team import Team
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.paths import PathLike
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the stages of a job that predicts would do, from its beginning; the exact ones are tried as any job is.
+
+    Attributes:
+        sample: records that are scored exactly first, for the fit; 0 with a predictor that is given.
+        escalated: records that are scored exactly afterwards, about; None where a recall decides.
+        forward: what a trial of the forward pass found.
+    """
+
+    sample: int
+    escalated: int | None
+    forward: Pilot
+
+    @classmethod
+    def of(cls, ask: Amortise, records: int, forward: Pilot) -> Stages:
+        """The stages of a job of so many records."""
+        share = ask.escalate if isinstance(ask.tail, str) else ask.tail[1] - ask.tail[0]
+        return cls(
+            0 if ask.predictor is not None else ask.exact_sample,
+            None if ask.recall is not None else round(share * records),
+            forward,
+        )
+
+    @property
+    def exact(self) -> int:
+        """Records that are scored exactly, as far as their number is known."""
+        return self.sample + (self.escalated or 0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +77,8 @@ class DryRun:
             the backend does not say.
         compile_seconds: that compiling the step took here.
         row_bytes: of a row of the table.
-        pilot: what a trial on some of the missing records found; None where none is missing.
+        pilot: what a trial on some of the missing records found, scored exactly; None where none is missing.
+        stages: of a job that predicts most scores; None of any other, and where no record is missing.
         cores: of the processor that this process may use.
         on_processor: whether the device is that processor itself, whose cores the workers take.
     """
@@ -65,11 +99,36 @@ class DryRun:
     pilot: Pilot | None
     cores: int
     on_processor: bool
+    stages: Stages | None = None
 
     @property
     def seconds(self) -> float:
         """What the missing records take, from the first on, compiling left out."""
-        return self.pilot.seconds(self.records_missing, self.processes) if self.pilot else 0.0
+        if self.pilot is None:
+            return 0.0
+        if self.stages is None:
+            return self.pilot.seconds(self.records_missing, self.processes)
+        return self._exact_seconds + self.stages.forward.seconds(self.reads - self.stages.exact, self.processes)
+
+    @property
+    def _exact_seconds(self) -> float:
+        assert self.pilot is not None
+        assert self.stages is not None
+        return self.pilot.seconds(self.stages.exact, self.processes) if self.stages.exact else 0.0
+
+    @property
+    def reads(self) -> int:
+        """Records that are read and decoded: by a job that predicts its exact ones twice, the sample thrice."""
+        if self.stages is None:
+            return self.records_missing
+        return self.records_missing + self.stages.exact + self.stages.sample
+
+    @property
+    def slower(self) -> Pilot | None:
+        """The trial of what takes most of the time."""
+        if self.stages is None or 2 * self._exact_seconds > self.seconds:
+            return self.pilot
+        return self.stages.forward
 
 
 def dry_run(
@@ -93,14 +152,27 @@ def dry_run(
         pilot_seconds: for which each of the pilot's three rates is measured, about.
         doing: is told what goes on.
     """
-    options, team = options.resolved, team or Team()
+    options, team, ask = options.resolved, team or Team(), options.amortise
+    if ask is not None:
+        require_others(source, ask)
     plan = make_plan(encoder, source, output_place(output), options, write=False, team=team)
+    table = plan.writer.schema
+    if ask is not None:  # its exact stages are jobs of their own, of scores alone
+        options = dataclasses.replace(
+            options, amortise=None, columns=(), score=dataclasses.replace(options.score, spectrum=False)
+        )
     step = ExactStep(encoder, options, options.batch_size or default_batch_size(encoder.spec))
     doing(f"compiling for batches of {step.batch_size}")
     get_ready(step)
     program = step.compile()
     missing = [index for shard in plan.missing for index in plan.shards[shard]]
     pilot = run_pilot(plan.source, missing, step, options, pilot_seconds, doing) if missing else None
+    stages = None
+    if ask is not None and missing:
+        passing = FeatureStep(encoder)
+        doing("compiling a forward pass")
+        get_ready(passing)
+        stages = Stages.of(ask, plan.records, run_pilot(plan.source, missing, passing, options, pilot_seconds, doing))
     image_bytes = 4 * math.prod(step.image_shape)
     waiting = records_in_memory(step.recipe, 2 * step.records, options.workers) * step.recipe.count
     return DryRun(
@@ -116,8 +188,9 @@ def dry_run(
         program.plan.block_size,
         program.peak_bytes or None,
         program.compile_seconds,
-        bytes_of_a_row(plan.writer.schema),
+        bytes_of_a_row(table),
         pilot,
         cores(),
         platform_of(jax.local_devices()) == "cpu",
+        stages,
     )

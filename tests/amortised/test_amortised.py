@@ -47,6 +47,21 @@ def made_up(encoder: Encoder, count: int, seed: int = 0) -> tuple[np.ndarray, np
     return found, scores
 
 
+def test_predictions_print_as_a_short_table(encoder: Encoder, head: Amortised):
+    found, _ = made_up(encoder, 12, seed=1)
+    scores = head.predict_features(np.concatenate([found, 1e3 + found[:1]]))
+    lines = repr(scores).splitlines()
+    assert lines[0] == f"AmortisedScores: 13 images, {scores.unfamiliar.sum()} unfamiliar; nats"
+    assert lines[1].split() == ["score", "score_low", "score_high", "unfamiliar"]
+    assert lines[2].split() == [
+        "0",
+        *(f"{x[0]:,.2f}" for x in (scores.score, scores.score_low, scores.score_high)),
+        "False",
+    ]
+    assert lines[-1].split()[0] == "12"
+    assert lines[-1].split()[2:] == ["-inf", "inf", "True"]
+
+
 @pytest.mark.parametrize("make", ["class token", "patch mean", "pre-norm, quick GELU, projection"])
 def test_features_are_the_moments_of_a_plain_forward_pass(make: str):
     encoder, images = encoder_of(MAKES[make]), drawn(3)

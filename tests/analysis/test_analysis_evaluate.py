@@ -302,3 +302,16 @@ def test_a_mistake_is_one_clear_message(
     assert done.returncode == 2, done.stdout
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_predicted_scores_are_judged_and_said_to_be():
+    inside, outside = drawn_table("in", 40, 0.0, 0), drawn_table("out", 40, 1.0, 1)
+    methods = np.array(["exact", "amortised"] * 20, object)
+    mixed = dataclasses.replace(outside, groups={"method": methods}, unfamiliar=np.arange(40) < 4)
+    found = evaluate(inside, [mixed], options=FAST)
+    notes = [note for note in found.notes if "predicted" in note]
+    assert notes == [
+        "out: 20 of 40 scores are exact, 20 predicted from one forward pass, 2 of them of unfamiliar images; score is "
+        "judged as the table has it."
+    ]
+    assert found.find("out", "score").result == evaluate(inside, [outside], options=FAST).find("out", "score").result

@@ -107,7 +107,10 @@ def test_debug_shows_where_an_error_arose(checkpoint: Path, tmp_path: Path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_damaged_file_of_the_cache_is_replaced(pictures: Path, checkpoint: Path, tmp_path: Path):
+def test_a_damaged_file_of_the_cache_is_replaced(
+    pictures: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)  # which would go before the folder of this test
     settings = {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
     def score(name: str) -> str:

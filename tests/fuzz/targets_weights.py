@@ -22,6 +22,7 @@ from convert_weights import openclip, timm_folder
 from convert_weights.convert import read_source
 from convert_weights.export import export
 from convert_weights.tables import export_tensors
+from jepa_jax.amortised import Amortised, feature_count, fit_amortised
 from jepa_jax.encoders import Encoder, EncoderSpec, ViTSpec
 from jepa_jax.encoders.clip import clip_recipe
 from jepa_jax.encoders.parameters import initialize_params
@@ -154,6 +155,28 @@ def _make_recipe(random: np.random.Generator, folder: Path) -> Path:
     return _with_wrong_value(random, path)
 
 
+@functools.cache
+def _predictor() -> Files:
+    """The files of a fitted predictor of DINOv2's scores."""
+    rng = np.random.default_rng(0)
+    found = rng.standard_normal((100, feature_count(_encoder("dinov2")))).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        fit_amortised(_encoder("dinov2"), None, found[:, 0], features=found).save(Path(folder) / "head")
+        return {path.name: path.read_bytes() for path in (Path(folder) / "head").iterdir()}
+
+
+def _make_predictor(random: np.random.Generator, folder: Path) -> Path:
+    path = _write(_predictor(), folder, "amortised.json")
+    return _with_wrong_value(random, path) if random.random() < 0.4 else folder
+
+
+def _load_the_same_predictor(path: Path) -> None:
+    """Its digest covers all that predictions hang on."""
+    folder = path if path.is_dir() else path.parent
+    digest = json.loads(_predictor()["amortised.json"])["digest"]
+    assert Amortised.load(folder, _encoder("dinov2")).digest == digest, "a changed predictor was taken"
+
+
 _WRONG = (
     "NaN",
     "-Infinity",
@@ -231,4 +254,5 @@ TARGETS = (
     _target("pth", _make_pytorch, _load_the_same),
     _target("config.json", _make_config),
     _target("preprocessor_config.json", _make_recipe),
+    _target("predictor", _make_predictor, _load_the_same_predictor),
 )

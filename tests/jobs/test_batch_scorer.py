@@ -117,6 +117,46 @@ def test_every_kind_of_batch_and_cell_has_the_jobs_scores(
     assert b"nats" in arrow.schema.field("score").metadata[b"doc"]
 
 
+@pytest.fixture(scope="module")
+def predictor(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fitted on noise; what it predicts is compared with itself."""
+    encoder, rng = jj.load_encoder(model), np.random.default_rng(0)
+    noise = encoder.preprocess(list(rng.integers(0, 256, (100, 40, 40, 3), np.uint8)))
+    folder = tmp_path_factory.mktemp("predictor") / "head"
+    jj.fit_amortised(encoder, noise, rng.standard_normal(100)).save(folder)
+    return folder
+
+
+def test_predictions_are_those_of_the_predictor(model: Path, predictor: Path, pictures: Path):
+    scorer = pickle.loads(pickle.dumps(jj.BatchScorer(model=model, predictor=predictor, save=["embedding"])))
+    encoder = jj.load_encoder(model)
+    sound = [path for path in sorted(pictures.iterdir()) if path.name != DAMAGED]
+    wanted = jj.Amortised.load(predictor, encoder).predict(encoder.preprocess([Image.open(path) for path in sound]))
+    found = scorer({"image": encoded(pictures)})
+    assert [row for row, reason in enumerate(found["failure"]) if reason is not None] == [7]
+    assert found["method"] == ["amortised"] * 7 + [None] + ["amortised"] * (COUNT - 8)
+    assert set(found["precision"]) == set(found["score_error"]) == {None}
+    del found["image"]
+    rows = [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True) if row[-1] is None]
+    for name in ("score", "score_low", "score_high"):
+        # One forward pass in float32, in another batch.
+        np.testing.assert_allclose([row[name] for row in rows], getattr(wanted, name), atol=0.01)
+    np.testing.assert_array_equal([row["unfamiliar"] for row in rows], wanted.unfamiliar)
+    embeddings = np.array([row["embedding"] for row in rows])
+    np.testing.assert_allclose(embeddings, encoder(encoder.preprocess([Image.open(p) for p in sound])), atol=1e-4)
+    frame = scorer(pd.DataFrame({"image": encoded(pictures)}))
+    np.testing.assert_array_equal(frame["score"].dropna(), [row["score"] for row in rows])
+
+
+def test_a_predictor_takes_no_options_of_exact_scores(model: Path, predictor: Path, tmp_path: Path):
+    cases: tuple[dict[str, Any], ...] = ({"precision": "float64"}, {"layers": [-1]}, {"save": ["singular_values"]})
+    for options in cases:
+        with pytest.raises(jj.ArgumentError, match="is of exact scores, and predictor predicts them"):
+            jj.BatchScorer(model=model, predictor=predictor, **options)
+    with pytest.raises(jj.CheckpointError, match=r"amortised\.json cannot be read"):
+        jj.BatchScorer(model=model, predictor=tmp_path)({"image": []})
+
+
 def test_arrays_of_pixels_have_the_scores_of_the_files_they_are_of(
     scorer: jj.BatchScorer, pictures: Path, expected: dict[str, float | None]
 ):

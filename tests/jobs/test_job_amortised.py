@@ -12,11 +12,15 @@ import pytest
 from job_kills import AMORTISED, ScriptedKills
 from job_pairs import draw_pictures
 from jobs_shared import Silent, failures, run_score, table, tiny_encoder
+from rich.console import Console
 
 import jepa_jax as jj
 from jepa_jax.amortised import Amortised
+from jepa_jax.cli.dry_run import print_dry_run
 from jepa_jax.encoders import save_encoder
 from jepa_jax.jobs import Amortise, JobOptions, open_source, run_amortised, run_job
+from jepa_jax.jobs.dry_run import Stages, dry_run
+from jepa_jax.jobs.pilot import Pilot
 from jepa_jax.scoring.options import ScoreOptions
 
 SAMPLE, RECORDS, ESCALATED = 80, 120, 0.1
@@ -164,6 +168,35 @@ def test_what_makes_no_sense_is_refused(folder: Path, tmp_path: Path):
         JobOptions(columns=("singular_values",), amortise=Amortise())
     with pytest.raises(jj.ArgumentError, match=r"between=.* must be two quantiles"):
         Amortise(tail=(0.5, 0.2))
+
+
+def test_a_dry_run_tells_what_the_stages_take(folder: Path, output: Path, tmp_path: Path):
+    source = open_source(folder)
+    plan = dry_run(tiny_encoder(), source, tmp_path / "out", OPTIONS, pilot_seconds=0.2)
+    assert not (tmp_path / "out").exists()
+    assert plan.stages is not None
+    assert plan.pilot is not None
+    escalated = round(ESCALATED * (RECORDS + 1))
+    assert (plan.stages.sample, plan.stages.escalated, plan.reads) == (SAMPLE, escalated, 121 + 2 * SAMPLE + escalated)
+    forward = plan.stages.forward.seconds(121 + SAMPLE)
+    assert plan.seconds == pytest.approx(plan.pilot.seconds(SAMPLE + escalated) + forward)
+    console = Console(width=160)
+    with console.capture() as capture:
+        print_dry_run(console, plan)
+    assert f"80 scored exactly, to fit on; 121 predicted; then scored exactly: about {escalated}" in capture.get()
+    done = dry_run(tiny_encoder(), source, output, OPTIONS)
+    assert (done.pilot, done.stages, done.seconds) == (None, None, 0.0)
+    with pytest.raises(jj.ArgumentError, match="exact_sample=500: the input has 121 records"):
+        dry_run(tiny_encoder(), source, tmp_path, dataclasses.replace(OPTIONS, amortise=Amortise(500)))
+
+
+def test_the_stages_of_a_fitted_predictor_or_a_recall(output: Path):
+    head = Amortised.load(output / "predictor", tiny_encoder())
+    pilot = Pilot(100, 0.0, 1.0, 50.0, 100.0, 40.0, 2000.0, 10, 2)
+    fitted = Stages.of(Amortise(predictor=head, tail=(0.4, 0.6)), 1000, pilot)
+    assert (fitted.sample, fitted.escalated, fitted.exact) == (0, 200, 200)
+    asked = Stages.of(Amortise(predictor=head, escalate=0.1, recall=0.9), 1000, pilot)
+    assert (asked.escalated, asked.exact) == (None, 0)
 
 
 def test_the_command(folder: Path, tmp_path: Path):

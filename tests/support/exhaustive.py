@@ -57,6 +57,7 @@ PATTERNS = (
     r"test_training_resume\.py::test_a_lengthened_run_leaves_the_encoder_of_its_last_step",
     r"test_job_processes\.py::test_a_signal_ends_a_job_in_order\[(15-1|2-3)\]",
     r"test_pages\.py::test_the_commands_of_a_page_run\[(?!README)",
+    r"test_wheel\.py::test_its_commands_run",
     r"test_parity_table\.py::test_a_recorded_model_still_measures_so",
     r"test_documentation\.py::test_the_notebooks_run",
 )
