@@ -140,7 +140,7 @@ def _fetch(hub_id: str) -> Path:
 
     advice = (
         "Check the name and the network, or download it elsewhere and pass the folder: "
-        f"`hf download {hub_id} --local-dir DIR`, then load_encoder('DIR')."
+        f"`hf download {hub_id} --local-dir DIR`, then DIR in place of the name."
     )
     try:
         folder = download([])

@@ -158,6 +158,11 @@ def score_folder(
 
 
 def _encoder(model: PathLike | Encoder | None, **changes: Any) -> Encoder:
+    if callable(model) and not isinstance(model, Encoder):  # an OwnEncoder, or a function
+        raise ArgumentError(
+            f"model is of type {type(model).__name__}, and only an Encoder says how pictures become its input. Score "
+            "arrays of your own making: docs/own-encoders.md, 'A folder of pictures'."
+        )
     if not isinstance(model, Encoder):
         return load_encoder(model or DEFAULT, **changes)
     given = [f"{name}={value!r}" for name, value in changes.items() if value is not None]

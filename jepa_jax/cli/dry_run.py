@@ -18,7 +18,8 @@ def print_dry_run(console: Console, plan: DryRun) -> None:
     if plan.recipe.views is not None:
         facts.add_row("views", _about_views(plan.recipe.views, plan.recipe.plain))
     facts.add_row("parts", f"{plan.shards:,}, of which {plan.shards_missing:,} are to be written")
-    facts.add_row("processes", f"{plan.processes}, each {plan.devices} devices and {plan.batch_size} images a step")
+    devices = f"{plan.devices} device{'s' * (plan.devices > 1)}"
+    facts.add_row("processes", f"{plan.processes}, each {devices} and {plan.batch_size} images a step")
     facts.add_row("host memory", f"{plan.host_bytes / 1e6:,.0f} MB of decoded images, per process")
     facts.add_row("rows per pass", f"{plan.rows_per_pass or 'all'} of one image's Jacobian")
     device = "not known here" if plan.device_bytes is None else f"{plan.device_bytes / 1e6:,.0f} MB"

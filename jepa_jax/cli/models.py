@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jepa_jax.encoders import ENCODERS, EncoderSpec, ViTSpec
+from jepa_jax.encoders import ENCODERS, SHIPPED, EncoderSpec, ViTSpec
 from jepa_jax.encoders.function import null_direction_count
 from jepa_jax.encoders.parameters import named_arrays, parameter_shapes
 
@@ -55,7 +55,7 @@ def print_models(console: Console) -> None:
         for spec in specs:
             table.add_row(
                 spec.name,
-                spec.hub_id or "(its authors' file alone)",
+                spec.hub_id or ("(ships with jepa_jax)" if spec.name in SHIPPED else "(its authors' file alone)"),
                 str(spec.embedding_size),
                 str(spec.tokens),
                 f"{_parameter_count(spec.vit) / 1e6:,.0f}M",

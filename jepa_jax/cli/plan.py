@@ -149,6 +149,9 @@ def plan(
         row = bytes_of_a_row(amortised_schema(size, ()) if amortised else exact)
         assumed = PICTURE if picture is None else picture, DECODED if decoded is None else decoded
         predicted = (exact_sample + escalate * images, forward_rate) if amortised else ()
+        if target is None:
+            kind = jax.local_devices()[0].device_kind
+            facts.add_row("machine", f"all of the above is of this one ({kind}); the job goes by --rate")
         _add_forecast(facts, Forecast(images, devices, rate, row, *assumed, cores, *predicted), price)
     if as_json:
         names, values = (list(column.cells) for column in facts.columns)

@@ -11,7 +11,7 @@ import jax
 from jepa_jax.errors import ArgumentError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OwnEncoder:
     """An encoder of any library, for `jepa_jax.score` and its kin; docs/own-encoders.md has one of each.
 
@@ -56,6 +56,11 @@ class OwnEncoder:
                     f"params holds {str(leaf)[:80]}, a {type(leaf).__name__}, and must be a tree of arrays; keep what "
                     "is none in fn (Equinox: eqx.partition(model, eqx.is_array); Flax nnx: nnx.split(model))."
                 )
+
+    def __repr__(self) -> str:
+        leaves = jax.tree.leaves(self.params)
+        name = getattr(self.fn, "__name__", type(self.fn).__name__)
+        return f"OwnEncoder({name}, {len(leaves)} arrays, {sum(leaf.size for leaf in leaves):,} values)"
 
     def __call__(self, batch: jax.Array) -> jax.Array:
         """Embed a batch [B, *input] as [B, K]."""

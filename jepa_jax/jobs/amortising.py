@@ -253,8 +253,8 @@ def escalated(head: Amortised, predicted: np.ndarray, ask: Amortise) -> tuple[np
         edge = np.partition(values, count - 1)[count - 1]
         promised, expected = head.recall(ask.escalate, tail=ask.tail, share=ask.escalate / 2)
         return values <= edge, (
-            f"Of the {ask.escalate / 2:.2%} {ask.tail} exact scores they hold {expected:.1%} as expected, "
-            f"{promised:.1%} as promised at 95% confidence."
+            f"Of the {ask.escalate / 2:.2%} {ask.tail} exact scores they are expected to hold {expected:.1%}; "
+            + (f"{promised:.1%} at least, at 95% confidence." if promised else "so small a sample can promise none.")
         )
     said = "promised" if rule.promised else f"expected; a promise takes {rule.calibration_needed:,} for calibration"
     return rule.rows(predicted), f"They hold {ask.recall:.1%} of the exact tail ({said})."

@@ -218,6 +218,7 @@ def cast_inputs(params: Any, batch: jax.Array, dtype: jnp.dtype) -> tuple[Any, j
     """Parameters and a batch of floating-point numbers in a dtype."""
     if not jnp.issubdtype(batch.dtype, jnp.floating):
         raise ArgumentError(
-            f"batch has dtype {batch.dtype}; pass preprocessed floating-point images (Encoder.preprocess)."
+            f"batch has dtype {batch.dtype}; pass floating-point inputs, as the encoder takes them (of pictures, what "
+            "Encoder.preprocess returns)."
         )
     return parameters_in(params, dtype), batch.astype(dtype)
