@@ -25,13 +25,14 @@ test: $(VENV)/.test
 	$(SHARED) $(SWIFTLY) $(PYTEST) -m "not exhaustive"
 
 # The face, the layers, scores, and a job from pictures to a table, on another Python and the newest JAX that it takes:
-# `make test-newest NEWEST=python3.13`. Without the packages that other tests compare with, which take long to install.
+# `make test-newest NEWEST=python3.13`. Without the packages that other tests compare with, which take long to install,
+# and without statistics over many spectra, which are NumPy's work.
 NEWEST ?= $(shell .ci/newest-python)
 NEWEST_TESTS := $(addprefix tests/,test_public_face.py test_docstrings.py layers/test_layers.py \
   scoring/test_scores.py jobs/test_job_upgrade.py cli/test_cli.py)
 test-newest: $(VENV)-newest/.test
 	rm -rf $(VENV)-newest/compiled
-	$(subst $(VENV)/,$(VENV)-newest/,$(SHARED) $(SWIFTLY) $(PYTEST)) -m "not exhaustive" $(NEWEST_TESTS)
+	$(subst $(VENV)/,$(VENV)-newest/,$(SHARED) $(SWIFTLY) $(PYTEST)) -m "not exhaustive" -k "not published_spectra" $(NEWEST_TESTS)
 
 # The rest, compiled as users have it: encoders at full width, every make and level.
 test-all: $(VENV)/.compilers
