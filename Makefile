@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-newest test-all docs lint bench clean
+.PHONY: demo test set-up-newest test-newest test-all docs lint bench clean
 
 demo: $(VENV)/.demo
 	rm -rf build/demo
@@ -30,7 +30,8 @@ test: $(VENV)/.test
 NEWEST ?= $(shell .ci/newest-python)
 NEWEST_TESTS := $(addprefix tests/,test_public_face.py test_docstrings.py layers/test_layers.py \
   scoring/test_scores.py jobs/test_job_upgrade.py cli/test_cli.py)
-test-newest: $(VENV)-newest/.test
+set-up-newest: $(VENV)-newest/.test
+test-newest: set-up-newest
 	rm -rf $(VENV)-newest/compiled
 	$(subst $(VENV)/,$(VENV)-newest/,$(SHARED) $(SWIFTLY) $(PYTEST)) -m "not exhaustive" -k "not published_spectra" $(NEWEST_TESTS)
 
