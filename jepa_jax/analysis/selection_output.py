@@ -15,7 +15,7 @@ from jepa_jax.analysis.selection import Selection, unsure, what_may_be_missed
 from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jobs import Records
-from jepa_jax.paths import AnyPath, PathLike, to_path
+from jepa_jax.paths import AnyPath, PathLike, make_folder, to_path
 
 UNSURE = "unsure.txt"
 FILES = ("keys.txt", "selection.parquet", "selection.json", UNSURE)
@@ -41,7 +41,7 @@ def write(
     """
     folder = to_path(directory)
     require_new(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     keys = [str(key) for key in table.keys[selection.rows]]
     columns: dict[str, Any] = {"key": keys}
     paths = _paths(table, keys)

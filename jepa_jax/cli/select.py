@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +23,7 @@ class SideChoice(StrEnum):
 @app.command()
 def select(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Output of jepa-jax score.")],
-    output: Annotated[Path, typer.Option(help="Directory for keys.txt, selection.parquet and selection.json.")],
+    output: Annotated[str, typer.Option(help="Directory for keys.txt, selection.parquet and selection.json.")],
     between: Annotated[
         tuple[float, float] | None,
         typer.Option(help="Keep scores between two quantiles: 0.05 1 leaves out the rarest 5%."),

@@ -1,5 +1,6 @@
 """Selections: the guarantees of conformal p-values, the law of the density-balanced draw, and the command's lists."""
 
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from s3_server import BUCKET, s3_server
 from scipy.stats import binom, chisquare, false_discovery_control
 from scored_sets import SPEC, VIT, Quiet, draw_pictures
 
@@ -30,12 +32,19 @@ from jepa_jax.analysis.table import ScoreTable, read_table
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import open_source, run_job
+from jepa_jax.paths import names_in, to_path
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command line; wide enough that no message is wrapped."""
     command = [sys.executable, "-m", "jepa_jax", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=False)
+
+
+def run_in(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a folder, which shows what lands there by mistake."""
+    command = [sys.executable, "-m", "jepa_jax", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1])
@@ -283,3 +292,18 @@ def test_a_mistake_is_one_clear_message(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_selection_and_an_evaluation_are_written_to_a_store(scored_sets: dict[str, Path], tmp_path: Path):
+    smooth, rough = (scored_sets[name] for name in ("smooth", "rough"))
+    with s3_server():
+        done = run_in(tmp_path, "select", smooth, "--output", f"s3://{BUCKET}/list", "--rarest", "3", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(to_path(f"s3://{BUCKET}/list/selection.json").read_text()) == json.loads(done.stdout)
+        assert pq.read_table(io.BytesIO(to_path(f"s3://{BUCKET}/list/selection.parquet").read_bytes())).num_rows == 6
+        few = ("--resamples", "5", "--complexity-images", "0")
+        done = run_in(tmp_path, "evaluate", "--in", smooth, "--out", rough, "--output", f"s3://{BUCKET}/judged", *few)
+        assert done.returncode == 0, done.stderr
+        names = ["evaluation.json", "evaluation.md", "evaluation.parquet"]
+        assert sorted(names_in(to_path(f"s3://{BUCKET}/judged"))) == names
+    assert not list(tmp_path.iterdir())
