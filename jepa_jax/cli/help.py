@@ -38,7 +38,12 @@ _NAMED = {
     "column": "NAME",
     "group_by": "HOW",
 }
-_FORMATS = {("plan", "images"): "N", ("report", "output"): "FILE", ("bench", "output"): "FILE"}
+_FORMATS = {
+    ("plan", "images"): "N",
+    ("calibrate", "images"): "N",
+    ("report", "output"): "FILE",
+    ("bench", "output"): "FILE",
+}
 
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/{1,2}(.*)")

@@ -73,6 +73,11 @@ def test_every_command_and_option_of_the_order_exists():
         assert {option for options in panels.values() for option in options} <= known
 
 
+def test_a_number_of_images_is_no_path():
+    assert "--images N" in in_process(("calibrate",))
+    assert "--images NAME=PATH" in in_process(("evaluate",))
+
+
 def test_nothing_in_help_is_taken_for_markup():
     shown = " ".join(text(("report",)).split())
     assert "'^([a-z]+)_'" in shown
