@@ -84,7 +84,12 @@ def require_new(folder: AnyPath) -> None:
 def notes_of(selection: Selection, table: ScoreTable) -> tuple[str, ...]:
     """What is to be known of a selection, and of the scores that it was made by."""
     missed = what_may_be_missed(selection, table)
-    return selection.notes if missed is None else (*selection.notes, missed)
+    every = len(selection.rows) == len(table)
+    return (
+        *selection.notes,
+        *([f"the rule takes every one of the {len(table):,} images: nothing is left out."] if every else []),
+        *([] if missed is None else [missed]),
+    )
 
 
 def _paths(table: ScoreTable, keys: list[str]) -> list[str | None] | None:

@@ -1,5 +1,6 @@
 """Selections: the guarantees of conformal p-values, the law of the density-balanced draw, and the command's lists."""
 
+import dataclasses
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from scored_sets import SPEC, VIT, Quiet, draw_pictures
 
 import jepa_jax as jj
 from jepa_jax.analysis.conformal import flagged, p_values
+from jepa_jax.analysis.groups import group_names
 from jepa_jax.analysis.reference import ReferenceSplit
 from jepa_jax.analysis.selection import (
     by_density,
@@ -155,12 +157,31 @@ def test_the_command_writes_lists_that_others_read(scored_sets: dict[str, Path],
     assert about["rule"] == "extremes"
     assert rows[0]["reason"] == "number 1 of 30 from the rarest in apples"
     assert rows[4]["reason"] == "number 1 of 30 from the most typical in apples"
-    assert "grouped: by the first folder of the key, 2 groups (--group-by chooses another way)" in done.stdout
+    assert "grouped: 3 and 2 of each of 2 folders (--group-by none: 3 and 2 overall)" in done.stdout
+    assert about["context"]["group_by"] == "folder"
     before = (out / "keys.txt").read_bytes()
     again = run("select", scored_sets["smooth"], "--output", out, "--rarest", "1")
     assert again.returncode == 2
     assert "holds keys.txt of an earlier selection; name a new directory" in again.stderr
     assert (out / "keys.txt").read_bytes() == before
+
+
+def test_groups_are_named_and_left_out_where_they_are_not_wanted(scored_sets: dict[str, Path], tmp_path: Path):
+    smooth = scored_sets["smooth"]
+    done = run("select", smooth, "--output", tmp_path / "each", "--rarest", "60")
+    assert "grouped: 60 of each of 2 folders (--group-by none: 60 overall)" in done.stdout
+    assert "Note: the rule takes every one of the 60 images: nothing is left out." in done.stdout
+    assert "typical" not in done.stdout
+    done = run("select", smooth, "--output", tmp_path / "overall", "--rarest", "5", "--group-by", "none")
+    assert done.stdout.startswith("5 of 60 images")
+    assert "  grouped: not grouped" in done.stdout
+    assert json.loads((tmp_path / "overall" / "selection.json").read_text())["context"]["group_by"] == "none"
+    sharded = read_table(smooth)
+    sharded = dataclasses.replace(sharded, keys=np.array([f"shard-{i % 2}.tar/{i}" for i in range(60)], object))
+    assert group_names(sharded, None) is None
+    names = group_names(sharded, "folder")
+    assert names is not None
+    assert set(names) == {"shard-0.tar", "shard-1.tar"}
 
 
 def test_sorting_needs_no_scikit_learn_and_json_is_json(scored_sets: dict[str, Path], tmp_path: Path):
@@ -280,6 +301,7 @@ def test_an_image_whose_name_is_no_text_is_selected(tmp_path: Path):
         (("--sample", "500"), "sample=500 must lie between 1 and the number of images, 60"),
         (("--sample", "5", "--temperature", "0"), "temperature=0.0 must be positive"),
         (("--between", "0.9", "0.1"), "two rising shares"),
+        (("--between", "10", "90"), "two rising shares between 0 and 1: for percent write 0.1 0.9."),
         (("--against", "ROUGH", "--rate", "2"), "rate=2.0 must lie between 0 and 1"),
         (("--rarest", "2", "--column", "gaussian_score"), "column 'gaussian_score' is none of score, listing_score"),
     ],
