@@ -125,6 +125,21 @@ def may_pass(error: BaseException | None) -> bool:
     return False
 
 
+def unreachable(error: BaseException | None) -> str | None:
+    """In words, where no connection to a store came about; None where the error is another."""
+    while error is not None:
+        package = type(error).__module__.partition(".")[0]
+        if package in ("aiohttp", "botocore") and "Connect" in type(error).__name__:
+            address = getattr(error, "kwargs", {}).get("endpoint_url")  # botocore's
+            where = f" at {'/'.join(str(address).split('/')[:3])}" if address else ""
+            return (
+                f"the store{where} cannot be reached: {' '.join(str(error).split())}; check AWS_ENDPOINT_URL "
+                "and the network."
+            )
+        error = error.__cause__
+    return None
+
+
 def read_bytes(path: AnyPath) -> bytes:
     """A whole file."""
     return patiently(path.read_bytes) if is_remote(path) else path.read_bytes()

@@ -11,6 +11,12 @@ from jepa_jax.errors import ArgumentError
 
 UNGROUPED = "(no group)"
 
+NONE = "none"
+"""As ``by``: no groups, even where there are folders."""
+
+_ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|zip|parquet|arrow)$", re.IGNORECASE)
+"""Ending of a first part of keys that names a shard of a set, and no folder of like images."""
+
 
 def group_names(table: ScoreTable, by: str | None) -> np.ndarray | None:
     """The group of every image.
@@ -18,7 +24,7 @@ def group_names(table: ScoreTable, by: str | None) -> np.ndarray | None:
     Args:
         table: scored images.
         by: ``folder`` (the first part of the key's path), a column of the table, or a regular expression whose first
-            bracket is the group. By default ``folder`` where every key has one, else no groups.
+            bracket is the group; ``none`` for no groups. By default see `default_grouping`.
 
     Returns:
         [N] names, or None for no groups. Keys that a pattern does not match are in `UNGROUPED`.
@@ -26,10 +32,8 @@ def group_names(table: ScoreTable, by: str | None) -> np.ndarray | None:
     Raises:
         ArgumentError: no such column, or the pattern is none or matches no key.
     """
-    if by is None:
-        nested = all("/" in key for key in table.keys)
-        by = "folder" if nested and len({key.split("/")[0] for key in table.keys}) > 1 else None
-    if by is None:
+    by = by or default_grouping(table)
+    if by == NONE:
         return None
     if by == "folder":
         return np.array([key.split("/")[0] if "/" in key else UNGROUPED for key in table.keys], object)
@@ -40,7 +44,7 @@ def group_names(table: ScoreTable, by: str | None) -> np.ndarray | None:
     except re.error as error:
         raise ArgumentError(f"group_by={by!r} is neither a column nor a pattern ({error}).") from error
     if not pattern.groups:
-        columns = ", ".join(("folder", *table.groups))
+        columns = ", ".join((NONE, "folder", *table.groups))
         raise ArgumentError(
             f"group_by={by!r} is none of {columns}, and as a pattern it needs a bracket, such as '([a-z]+)_'."
         )
@@ -48,6 +52,14 @@ def group_names(table: ScoreTable, by: str | None) -> np.ndarray | None:
     if not any(found):
         raise ArgumentError(f"group_by={by!r} matches no key, such as {table.keys[0]!r}.")
     return np.array([(match.group(1) if match else None) or UNGROUPED for match in found], object)
+
+
+def default_grouping(table: ScoreTable) -> str:
+    """``folder`` where every key has one, there are several, and they are no archives; else ``none``."""
+    if not all("/" in key for key in table.keys):
+        return NONE
+    folders = {key.split("/")[0] for key in table.keys}
+    return "folder" if len(folders) > 1 and not any(map(_ARCHIVE.search, folders)) else NONE
 
 
 def grouping(table: ScoreTable, by: str | None, names: np.ndarray | None) -> str:
@@ -59,7 +71,7 @@ def grouping(table: ScoreTable, by: str | None, names: np.ndarray | None) -> str
         names: what it returned.
     """
     if names is None:
-        return "not grouped: the keys have no folders, or one alone" if by is None else "not grouped"
+        return "not grouped: the keys have no folders, or one alone, or archives" if by is None else "not grouped"
     count = len(set(names))
     groups = f"{count:,} group{'s' * (count != 1)}"
     if by is None or by == "folder":

@@ -39,7 +39,7 @@ class Selection:
 def by_quantile(scores: np.ndarray, low: float, high: float) -> Selection:
     """Images with a score between two quantiles, ends included."""
     if not 0 <= low < high <= 1:
-        raise ArgumentError(f"between={low} {high} must be two rising shares between 0 and 1.")
+        raise ArgumentError(f"between={low} {high} must be two rising shares between 0 and 1{_as_percent(low, high)}.")
     bounds = np.quantile(scores, [low, high])
     rows = np.flatnonzero((scores >= bounds[0]) & (scores <= bounds[1]))
     first, last = bounds.tolist()
@@ -49,6 +49,11 @@ def by_quantile(scores: np.ndarray, low: float, high: float) -> Selection:
         reasons=tuple(f"{score:.2f} lies between {first:.2f} and {last:.2f}" for score in scores[rows]),
         cuts=tuple((cut, np.arange(len(scores))) for cut, share in ((first, low), (last, high)) if 0 < share < 1),
     )
+
+
+def _as_percent(low: float, high: float) -> str:
+    """What to write instead, where two numbers are percent."""
+    return f": for percent write {low / 100:g} {high / 100:g}" if 0 <= low < high <= 100 and high > 1 else ""
 
 
 def by_p_value(
@@ -181,7 +186,7 @@ def by_density(scores: np.ndarray, count: int, temperature: float | None = None,
         "rule": "density-balanced sample",
         "weight": "exp(-score / temperature)",
         "temperature": float(chosen),
-        "effective_images": float(1 / np.sum(weights**2)),
+        "effective_images": round(float(1 / np.sum(weights**2))),
         "seed": seed,
     }
     return Selection(
@@ -211,7 +216,8 @@ def by_extremes(
         short += count < rarest + typical
         cuts += [(float(scores[ordered[k - 1]]), members) for k in (rarest,) if 0 < k < count]
         cuts += [(float(scores[ordered[count - k]]), members) for k in (typical,) if 0 < k < count]
-    rule = {"rule": "extremes", "rarest": rarest, "most_typical": typical, "groups": len(sets)}
+    asked = {name: count for name, count in (("rarest", rarest), ("typical", typical)) if count}
+    rule = {"rule": "extremes", **asked, "groups": len(sets)}
     what = "group has" if short == 1 else "groups have"
     note = f"{short} {what} fewer than {rarest + typical} images: all of them are listed."
     return Selection(

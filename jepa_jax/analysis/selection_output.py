@@ -15,7 +15,7 @@ from jepa_jax.analysis.selection import Selection, unsure, what_may_be_missed
 from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jobs import Records
-from jepa_jax.paths import AnyPath, PathLike, to_path
+from jepa_jax.paths import AnyPath, PathLike, make_folder, to_path
 
 UNSURE = "unsure.txt"
 FILES = ("keys.txt", "selection.parquet", "selection.json", UNSURE)
@@ -41,7 +41,7 @@ def write(
     """
     folder = to_path(directory)
     require_new(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     keys = [str(key) for key in table.keys[selection.rows]]
     columns: dict[str, Any] = {"key": keys}
     paths = _paths(table, keys)
@@ -84,7 +84,12 @@ def require_new(folder: AnyPath) -> None:
 def notes_of(selection: Selection, table: ScoreTable) -> tuple[str, ...]:
     """What is to be known of a selection, and of the scores that it was made by."""
     missed = what_may_be_missed(selection, table)
-    return selection.notes if missed is None else (*selection.notes, missed)
+    every = len(selection.rows) == len(table)
+    return (
+        *selection.notes,
+        *([f"the rule takes every one of the {len(table):,} images: nothing is left out."] if every else []),
+        *([] if missed is None else [missed]),
+    )
 
 
 def _paths(table: ScoreTable, keys: list[str]) -> list[str | None] | None:

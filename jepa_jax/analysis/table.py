@@ -138,6 +138,22 @@ def read_table(
     return _read_spectra(place, name or place.name.removesuffix(place.suffix), null_directions)
 
 
+def only(tables: Sequence[ScoreTable], keys: Sequence[str]) -> list[ScoreTable]:
+    """Of each table the rows with these keys, and no failures; a table that has none of them is left out.
+
+    Raises:
+        ArgumentError: a key is in no table.
+    """
+    wanted = set(keys)
+    if lost := sorted(wanted.difference(*(table.keys for table in tables))):
+        names = ", ".join(table.name for table in tables)
+        raise ArgumentError(f"keys: {len(lost):,} of {len(wanted):,} have no score in {names}, such as {lost[0]!r}.")
+    found = [
+        replace(table.take(np.array([key in wanted for key in table.keys], bool)), failures=()) for table in tables
+    ]
+    return [table for table in found if len(table)]
+
+
 def noun_of(manifest: Mapping[str, Any]) -> str:
     """What a job's records are: an image each, or a clip where its encoder takes clips."""
     preprocessing = manifest.get("pinned", {}).get("preprocessing", {})
@@ -256,7 +272,8 @@ def _read_spectra(path: AnyPath, name: str, null_directions: int) -> ScoreTable:
     if clipped.all():
         raise ArgumentError(
             f"every row of singular_values of {path} has values below eps={DEFAULT_EPS:g} ({clipped.min()} or more), "
-            "which the clip would decide: null_directions says how many are zero by construction (DINOv2: 2)."
+            "which the clip would decide: null_directions (--null-directions) says how many are zero by construction "
+            "(DINOv2: 2)."
         )
     table = ScoreTable(
         name=name,

@@ -24,6 +24,7 @@ from jepa_jax.cli.compiled import keep_compiled_programs
 from jepa_jax.cli.help import Command, Group
 from jepa_jax.cli.streams import TolerantConsole, print_anything
 from jepa_jax.errors import JepaJaxError
+from jepa_jax.paths import unreachable
 
 NOTHING_SCORED = 3
 """Exit status of a job that is done and has no score."""
@@ -88,12 +89,14 @@ def main() -> None:
         errors.print("Interrupted.")
         sys.exit(130)
     except OSError as error:
-        _end(str(error) or type(error).__name__, 1)
+        _end(unreachable(error) or str(error) or type(error).__name__, 1)
     except MemoryError:
         _end("memory ran out; what is written is whole, and the same command goes on.", 1)
     except ImportError as error:
         _end(f"a package is missing or does not fit: {error}", 1)
     except Exception as error:  # what a library may raise is no closed set
+        if lost := unreachable(error):
+            _end(lost, 1)
         said = " ".join(str(error).split())[:500]
         _end(f"unexpected {type(error).__name__}: {said or 'no message'}. With --debug it says where it arose.", 1)
 

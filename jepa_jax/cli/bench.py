@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from jepa_jax.cli.app import app, console
 from jepa_jax.cli.encoder_options import Frames, ImageSize, Layers
 from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.precision import LEVELS, Precision, check_precision
+from jepa_jax.paths import make_folder, to_path
 
 EXPLAINED = (
     "limit: share of the rate of one large matrix product; forward: encoder passes in the time of a score; "
@@ -23,7 +23,7 @@ EXPLAINED = (
 
 @app.command()
 def bench(
-    files: Annotated[list[Path] | None, typer.Argument(help="Earlier results, for --compare.")] = None,
+    files: Annotated[list[str] | None, typer.Argument(help="Earlier results, for --compare.")] = None,
     model: Annotated[
         str,
         typer.Option(help="Known name, whose weights are drawn at random unless it ships; or a directory of weights."),
@@ -38,7 +38,7 @@ def bench(
         list[int] | None, typer.Option(min=1, help="May be repeated; by default what fills the device, and one.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="After which nothing new is begun.")] = 90.0,
-    output: Annotated[Path | None, typer.Option(help="Write the results there, as JSON.")] = None,
+    output: Annotated[str | None, typer.Option(help="Write the results there, as JSON.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Show FILES side by side; measure nothing.")] = False,
 ) -> None:
     """Measure images per second by precision and batch, next to the device's own limit and to float64."""
@@ -46,7 +46,7 @@ def bench(
         _print_comparison([_read(file) for file in files or []])
         return
     if files:
-        raise ArgumentError(f"files {', '.join(map(str, files))}: give --compare to show them side by side.")
+        raise ArgumentError(f"files {', '.join(files)}: give --compare to show them side by side.")
     from jepa_jax.encoders import ENCODERS, SHIPPED
     from jepa_jax.encoders.drawn import random_encoder
     from jepa_jax.encoders.layerwise import layer_numbers
@@ -72,8 +72,9 @@ def bench(
     def record(rows: list[Throughput]) -> None:
         results["rows"] = [dataclasses.asdict(row) for row in rows]
         if output is not None:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps(results, indent=1) + "\n")
+            target = to_path(output)
+            make_folder(target.parent)
+            target.write_text(json.dumps(results, indent=1) + "\n")
 
     with console.status(f"Measuring {encoder.spec.name}; this takes up to about two minutes."):
         levels: list[Precision] = [level for level in LEVELS if level in (precision or ())]
@@ -83,9 +84,9 @@ def bench(
     console.print(EXPLAINED, soft_wrap=True, markup=False)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: str) -> dict[str, Any]:
     try:
-        results = json.loads(file.read_text())
+        results = json.loads(to_path(file).read_text())
         _ = results["facts"]["device"], [row["milliseconds"] for row in results["rows"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArgumentError(f"files {file}: no result of jepa-jax bench --output ({error}).") from error

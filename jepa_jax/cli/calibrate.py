@@ -25,7 +25,7 @@ def calibrate(
     image_size: ImageSize = None,
     frames: Frames = None,
     frame_step: FrameStep = None,
-    images: Annotated[int, typer.Option(min=1, help="Drawn at random, and scored by every method.")] = 500,
+    images: Annotated[int, typer.Option(help="Drawn at random, and scored by every method.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     precision: Annotated[
         list[str] | None,

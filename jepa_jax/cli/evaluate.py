@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,7 +38,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Of the split and the bootstrap.")] = 0,
     partial: Annotated[bool, typer.Option(help="Take unfinished jobs as they are.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Directory for evaluation.json, .parquet and .md; by default only shown.")
+        str | None, typer.Option(help="Directory for evaluation.json, .parquet and .md; by default only shown.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of tables.")] = False,
 ) -> None:

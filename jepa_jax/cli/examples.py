@@ -40,7 +40,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "report": {
         "Page": ("output", "title", "group_by", "per_shelf", "groups", "extremes", "complexity_images"),
-        "Input": ("images", "partial"),
+        "Input": ("keys", "null_directions", "images", "partial"),
     },
     "plan": {
         "Scores": ("model", "image_size", "frames", "precision", "score_only", "layer", "mode", "engine"),

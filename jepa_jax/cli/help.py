@@ -9,11 +9,13 @@ import shutil
 import textwrap
 import types
 import typing
+from pathlib import Path
 from typing import Any
 
 import typer.core
 
 from jepa_jax.cli.examples import COMMANDS, EXAMPLES, PANELS
+from jepa_jax.errors import ArgumentError
 
 WIDTH = 80
 """Columns, at most; fewer where the terminal is narrower."""
@@ -36,7 +38,16 @@ _NAMED = {
     "column": "NAME",
     "group_by": "HOW",
 }
-_FORMATS = {("plan", "images"): "N", ("report", "output"): "FILE", ("bench", "output"): "FILE"}
+_FORMATS = {
+    ("plan", "images"): "N",
+    ("calibrate", "images"): "N",
+    ("report", "output"): "FILE",
+    ("bench", "output"): "FILE",
+}
+
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/{1,2}(.*)")
+"""Of a store; a `pathlib.Path` keeps one of the two slashes."""
 
 
 class Helpful:
@@ -48,7 +59,24 @@ class Helpful:
 
 
 class Command(Helpful, typer.core.TyperCommand):
-    """A command."""
+    """A command; what it takes as a `pathlib.Path` is a place on this machine, and no address."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it.
+
+        Raises:
+            ArgumentError: the address of a store stands for a local path, which would make a folder of that name.
+        """
+        local = {name for name, (kind, _) in _facts(self.callback).items() if kind is Path}
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name) if parameter.name in local else None
+            for place in value if isinstance(value, (list, tuple)) else [value]:
+                if found := _ADDRESS.match(str(place)):
+                    raise ArgumentError(
+                        f"{parameter.opts[0]} {found[1]}//{found[2]}: here this command takes a path on this machine, "
+                        "and no address of a store."
+                    )
+        return super().invoke(ctx)
 
 
 class Group(Helpful, typer.core.TyperGroup):

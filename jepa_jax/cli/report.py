@@ -17,7 +17,8 @@ def report(
         typer.Argument(metavar="DIR...", help="Outputs of jepa-jax score; NAME=DIR gives one a name."),
     ],
     output: Annotated[
-        str | None, typer.Option(help="The HTML file; by default report.html in the first directory.")
+        str | None,
+        typer.Option(help="The HTML file; by default report.html in the first directory, or beside the first file."),
     ] = None,
     title: Annotated[
         str | None, typer.Option(help="Of the page; by default: How typical are these images?, or clips.")
@@ -37,8 +38,14 @@ def report(
     extremes: Annotated[
         int, typer.Option(min=0, help="Pictures at either end of the scores that the list of all images has.")
     ] = 150,
+    null_directions: Annotated[
+        int, typer.Option(min=0, help="Of spectra files: smallest values that are zero by construction (DINOv2: 2).")
+    ] = 0,
     images: Annotated[
         list[str] | None, typer.Option(help="NAME=PATH: where a set's images are, if not where they were scored.")
+    ] = None,
+    keys: Annotated[
+        str | None, typer.Option(help="Show these records alone: keys.txt or selection.parquet of jepa-jax select.")
     ] = None,
     partial: Annotated[bool, typer.Option(help="Take unfinished jobs as they are.")] = False,
 ) -> None:
@@ -46,13 +53,20 @@ def report(
     from jepa_jax.analysis.images import ImageReader
     from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.report import ReportOptions, build_report
-    from jepa_jax.analysis.table import named_path, read_table
+    from jepa_jax.analysis.table import named_path, only, read_table
+    from jepa_jax.images.sources.keys import read_keys
 
     require_packages("analysis", ("jinja2", "scipy"))
-    tables = [read_table(path, name=name, partial=partial) for name, path in map(named_path, directories)]
+    tables = [
+        read_table(path, name=name, null_directions=null_directions, partial=partial)
+        for name, path in map(named_path, directories)
+    ]
+    if keys is not None:
+        tables = only(tables, read_keys(keys))
     options = ReportOptions(title, group_by, per_shelf, groups, complexity_images, extremes)
     readers = ImageReader.all_of(tables, images or [])
-    target = to_path(output) if output else to_path(named_path(directories[0])[1]) / "report.html"
+    first = to_path(named_path(directories[0])[1])
+    target = to_path(output) if output else (first if first.is_dir() else first.parent) / "report.html"
     with console.status("building the report"):
         page = build_report(tables, options, readers)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +23,7 @@ class SideChoice(StrEnum):
 @app.command()
 def select(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Output of jepa-jax score.")],
-    output: Annotated[Path, typer.Option(help="Directory for keys.txt, selection.parquet and selection.json.")],
+    output: Annotated[str, typer.Option(help="Directory for keys.txt, selection.parquet and selection.json.")],
     between: Annotated[
         tuple[float, float] | None,
         typer.Option(help="Keep scores between two quantiles: 0.05 1 leaves out the rarest 5%."),
@@ -35,8 +34,10 @@ def select(
     sample: Annotated[
         int | None, typer.Option(help="Draw so many images evenly over density: weights exp(-score / temperature).")
     ] = None,
-    rarest: Annotated[int, typer.Option(help="The k rarest, of each group.")] = 0,
-    typical: Annotated[int, typer.Option(help="The k most typical, of each group.")] = 0,
+    rarest: Annotated[
+        int, typer.Option(help="The N rarest, of each group (each folder, where there are several).")
+    ] = 0,
+    typical: Annotated[int, typer.Option(help="The N most typical, of each group.")] = 0,
     rate: Annotated[float, typer.Option(help="False-alarm rate. It takes 1 / rate reference images.")] = 0.05,
     false_discovery: Annotated[
         bool, typer.Option(help="--rate is the share of false alarms among the listed.")
@@ -49,8 +50,8 @@ def select(
     group_by: Annotated[
         str | None,
         typer.Option(
-            help="'folder', a column, or a pattern with a bracket over the keys, such as '^([a-z]+)_'. By default, "
-            "for --rarest and --typical, folder where there are several."
+            help="'none', 'folder', a column, or a pattern with a bracket over the keys, such as '^([a-z]+)_'. By "
+            "default, for --rarest and --typical, folder where there are several that are no archives; none: overall."
         ),
     ] = None,
     column: Annotated[
@@ -73,7 +74,7 @@ def select(
     """
     from jepa_jax.analysis import selection
     from jepa_jax.analysis.dual import DUAL_TESTS
-    from jepa_jax.analysis.groups import group_names, grouping
+    from jepa_jax.analysis.groups import default_grouping, group_names, grouping
     from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.reference import ReferenceSplit
     from jepa_jax.analysis.selection_output import UNSURE, notes_of, require_new, write
@@ -117,7 +118,8 @@ def select(
         chosen = selection.by_density(scores, sample, temperature, seed)
     else:
         chosen = selection.by_extremes(scores, rarest=rarest, typical=typical, groups=groups)
-    context: dict[str, Any] = {"directory": directory, "against": against, "column": column, "group_by": group_by}
+    grouped_by = group_by or (default_grouping(table) if rarest or typical else None)
+    context: dict[str, Any] = {"directory": directory, "against": against, "column": column, "group_by": grouped_by}
     folder = write(chosen, table, output, groups=groups, context=context)
     if as_json:
         print((folder / "selection.json").read_text().rstrip())
@@ -128,7 +130,11 @@ def select(
     for name, value in chosen.rule.items():
         console.print(f"  {name}: {value}", markup=False, soft_wrap=True)
     if rarest or typical:
-        console.print(f"  grouped: {grouping(table, group_by, groups)}", markup=False, soft_wrap=True)
+        said = grouping(table, group_by, groups)
+        if grouped_by == "folder" and groups is not None:
+            count = " and ".join(str(number) for number in (rarest, typical) if number)
+            said = f"{count} of each of {len(set(groups)):,} folders (--group-by none: {count} overall)"
+        console.print(f"  grouped: {said}", markup=False, soft_wrap=True)
     elif groups is not None:
         said = f"{grouping(table, group_by, groups)}; recorded, and no part of the rule"
         console.print(f"  grouped: {said}", markup=False, soft_wrap=True)

@@ -29,6 +29,9 @@ from jepa_jax.numerics.precision import Precision
 from jepa_jax.scoring.scorer import Scorer
 
 FOLDS = 5
+COVERAGE = 0.9
+"""Of the intervals of amortised scores."""
+
 RAREST = 0.01
 """Share of the images that recall is of: those with the lowest exact scores, one at least."""
 
@@ -130,10 +133,26 @@ def compare_methods(
 
 
 def _require_enough(count: int, kind: type[ArgumentError | JobError]) -> None:
+    """Raise where the images outside a fold are too few to fit and to calibrate on."""
     try:
-        require_enough(count - -(-count // FOLDS), coverage=0.9)
+        require_enough(max(0, count - -(-count // FOLDS)), coverage=COVERAGE)
     except ArgumentError as error:
-        raise kind(f"{count} images of the input: {error}") from error
+        raise kind(
+            f"{count} images of the input: they are too few. --images must be at least {_least()} for this coverage, "
+            f"{COVERAGE:.0%}, and as many must be there and readable."
+        ) from error
+
+
+def _least() -> int:
+    """The fewest images that `_require_enough` lets pass."""
+    count = 1
+    while True:
+        try:
+            require_enough(count - -(-count // FOLDS), coverage=COVERAGE)
+        except ArgumentError:
+            count += 1
+        else:
+            return count
 
 
 def _decoded(encoder: Encoder, source: Records, workers: int) -> np.ndarray:

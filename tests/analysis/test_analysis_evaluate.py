@@ -1,6 +1,7 @@
 """Evaluation against scikit-learn's definitions, the held-out rule, and the command on real jobs."""
 
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from sklearn import metrics as sk
 
 import jepa_jax as jj
@@ -19,6 +21,7 @@ from jepa_jax.analysis.evaluation import Options, evaluate
 from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.metrics import bootstrap, separations
 from jepa_jax.analysis.reference import SAME, ReferenceSplit, hold_out, near
+from jepa_jax.analysis.showing import print_evaluation
 from jepa_jax.analysis.table import ScoreTable, read_table
 
 FAST = Options(resamples=50)
@@ -264,6 +267,21 @@ def test_the_command_writes_json_parquet_and_markdown(scored_sets: dict[str, Pat
     # Coarse grids are simpler than fine ones, and complexity says so by itself.
     assert data["controls"]["rough"]["auroc_complexity"] > 0.9
     assert "\n| score" in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+def test_a_narrow_table_cuts_no_name_and_no_interval():
+    tables = [drawn_table(name, 60, shift, seed) for seed, (name, shift) in enumerate((("in", 0.0), ("out", 1.0)))]
+    result = evaluate(tables[0], tables[1:], options=Options(complexity_images=0, resamples=5))
+    for columns in (80, 120):
+        console = Console(width=columns, file=io.StringIO())
+        print_evaluation(console, result)
+        shown = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+        lines = shown.splitlines()
+        for row in result.rows:
+            auroc = row.result.auroc
+            interval = f"{auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]"
+            assert any(row.statistic in line and interval in line for line in lines), (columns, row.statistic)
+        assert ("AUPR in, AUPR out, FPR95 are shown from 120 columns on" in shown) == (columns < 120)
 
 
 def test_complexity_measures_what_the_encoder_sees(scored_sets: dict[str, Path]):

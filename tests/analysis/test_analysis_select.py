@@ -1,5 +1,7 @@
 """Selections: the guarantees of conformal p-values, the law of the density-balanced draw, and the command's lists."""
 
+import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -11,11 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from s3_server import BUCKET, s3_server
 from scipy.stats import binom, chisquare, false_discovery_control
 from scored_sets import SPEC, VIT, Quiet, draw_pictures
 
 import jepa_jax as jj
 from jepa_jax.analysis.conformal import flagged, p_values
+from jepa_jax.analysis.groups import group_names
 from jepa_jax.analysis.reference import ReferenceSplit
 from jepa_jax.analysis.selection import (
     by_density,
@@ -30,12 +34,19 @@ from jepa_jax.analysis.table import ScoreTable, read_table
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import open_source, run_job
+from jepa_jax.paths import names_in, to_path
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command line; wide enough that no message is wrapped."""
     command = [sys.executable, "-m", "jepa_jax", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=False)
+
+
+def run_in(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a folder, which shows what lands there by mistake."""
+    command = [sys.executable, "-m", "jepa_jax", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1])
@@ -146,12 +157,31 @@ def test_the_command_writes_lists_that_others_read(scored_sets: dict[str, Path],
     assert about["rule"] == "extremes"
     assert rows[0]["reason"] == "number 1 of 30 from the rarest in apples"
     assert rows[4]["reason"] == "number 1 of 30 from the most typical in apples"
-    assert "grouped: by the first folder of the key, 2 groups (--group-by chooses another way)" in done.stdout
+    assert "grouped: 3 and 2 of each of 2 folders (--group-by none: 3 and 2 overall)" in done.stdout
+    assert about["context"]["group_by"] == "folder"
     before = (out / "keys.txt").read_bytes()
     again = run("select", scored_sets["smooth"], "--output", out, "--rarest", "1")
     assert again.returncode == 2
     assert "holds keys.txt of an earlier selection; name a new directory" in again.stderr
     assert (out / "keys.txt").read_bytes() == before
+
+
+def test_groups_are_named_and_left_out_where_they_are_not_wanted(scored_sets: dict[str, Path], tmp_path: Path):
+    smooth = scored_sets["smooth"]
+    done = run("select", smooth, "--output", tmp_path / "each", "--rarest", "60")
+    assert "grouped: 60 of each of 2 folders (--group-by none: 60 overall)" in done.stdout
+    assert "Note: the rule takes every one of the 60 images: nothing is left out." in done.stdout
+    assert "typical" not in done.stdout
+    done = run("select", smooth, "--output", tmp_path / "overall", "--rarest", "5", "--group-by", "none")
+    assert done.stdout.startswith("5 of 60 images")
+    assert "  grouped: not grouped" in done.stdout
+    assert json.loads((tmp_path / "overall" / "selection.json").read_text())["context"]["group_by"] == "none"
+    sharded = read_table(smooth)
+    sharded = dataclasses.replace(sharded, keys=np.array([f"shard-{i % 2}.tar/{i}" for i in range(60)], object))
+    assert group_names(sharded, None) is None
+    names = group_names(sharded, "folder")
+    assert names is not None
+    assert set(names) == {"shard-0.tar", "shard-1.tar"}
 
 
 def test_sorting_needs_no_scikit_learn_and_json_is_json(scored_sets: dict[str, Path], tmp_path: Path):
@@ -271,6 +301,7 @@ def test_an_image_whose_name_is_no_text_is_selected(tmp_path: Path):
         (("--sample", "500"), "sample=500 must lie between 1 and the number of images, 60"),
         (("--sample", "5", "--temperature", "0"), "temperature=0.0 must be positive"),
         (("--between", "0.9", "0.1"), "two rising shares"),
+        (("--between", "10", "90"), "two rising shares between 0 and 1: for percent write 0.1 0.9."),
         (("--against", "ROUGH", "--rate", "2"), "rate=2.0 must lie between 0 and 1"),
         (("--rarest", "2", "--column", "gaussian_score"), "column 'gaussian_score' is none of score, listing_score"),
     ],
@@ -283,3 +314,18 @@ def test_a_mistake_is_one_clear_message(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_selection_and_an_evaluation_are_written_to_a_store(scored_sets: dict[str, Path], tmp_path: Path):
+    smooth, rough = (scored_sets[name] for name in ("smooth", "rough"))
+    with s3_server():
+        done = run_in(tmp_path, "select", smooth, "--output", f"s3://{BUCKET}/list", "--rarest", "3", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(to_path(f"s3://{BUCKET}/list/selection.json").read_text()) == json.loads(done.stdout)
+        assert pq.read_table(io.BytesIO(to_path(f"s3://{BUCKET}/list/selection.parquet").read_bytes())).num_rows == 6
+        few = ("--resamples", "5", "--complexity-images", "0")
+        done = run_in(tmp_path, "evaluate", "--in", smooth, "--out", rough, "--output", f"s3://{BUCKET}/judged", *few)
+        assert done.returncode == 0, done.stderr
+        names = ["evaluation.json", "evaluation.md", "evaluation.parquet"]
+        assert sorted(names_in(to_path(f"s3://{BUCKET}/judged"))) == names
+    assert not list(tmp_path.iterdir())

@@ -26,7 +26,7 @@ from jepa_jax.analysis.report import ReportOptions, build_report
 from jepa_jax.analysis.report.charts import Axis, number, round_values
 from jepa_jax.analysis.report.figures import histogram
 from jepa_jax.analysis.report.pictures import SIDE
-from jepa_jax.analysis.table import ScoreTable, read_table
+from jepa_jax.analysis.table import ScoreTable, only, read_table
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.images.videos import VideoFile
@@ -303,6 +303,28 @@ def test_a_hundred_thousand_rows_stay_small(scored_sets: dict[str, Path], tmp_pa
     assert len(facts["keys"]) == len(facts["scores"]) == count
     assert len(facts["pictures"]) >= 250  # of the 300 at both ends, those that are not in the gallery
     assert "100\N{NARROW NO-BREAK SPACE}000" in page
+
+
+def test_a_file_of_spectra_is_reported_beside_itself(tmp_path: Path):
+    spectra = np.sort(np.random.default_rng(0).lognormal(size=(50, 12)), axis=1)[:, ::-1]
+    spectra = np.concatenate([spectra, np.zeros((50, 2))], axis=1)
+    np.savez(tmp_path / "spectra.npz", singular_values=spectra.astype(np.float32))
+    command = [sys.executable, "-m", "jepa_jax", "report", str(tmp_path / "spectra.npz")]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--null-directions" in refused.stderr
+    subprocess.run([*command, "--null-directions", "2"], capture_output=True, check=True)
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_only_what_is_listed_is_reported(scored_sets: dict[str, Path]):
+    smooth, rough = (read_table(scored_sets[name]) for name in ("smooth", "rough"))
+    other = dataclasses.replace(rough, keys=np.array([f"rough/{key}" for key in rough.keys], object))
+    (found,) = only([smooth, other], list(smooth.keys[3:5]))
+    assert found.keys.tolist() == smooth.keys[3:5].tolist()
+    np.testing.assert_array_equal(found.scores["score"], smooth.scores["score"][3:5])
+    with pytest.raises(jj.ArgumentError, match=r"keys: 1 of 1 have no score in smooth, such as 'none\.png'"):
+        only([smooth], ["none.png"])
 
 
 def test_equal_names_and_bad_groups_are_refused(scored_sets: dict[str, Path]):

@@ -73,6 +73,11 @@ def test_every_command_and_option_of_the_order_exists():
         assert {option for options in panels.values() for option in options} <= known
 
 
+def test_a_number_of_images_is_no_path():
+    assert "--images N" in in_process(("calibrate",))
+    assert "--images NAME=PATH" in in_process(("evaluate",))
+
+
 def test_nothing_in_help_is_taken_for_markup():
     shown = " ".join(text(("report",)).split())
     assert "'^([a-z]+)_'" in shown
@@ -112,3 +117,18 @@ def test_options_are_said_once():
     for path in ALL:
         names = re.findall(r"^  (--[a-z0-9-]+)", in_process(path), re.M)
         assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("convert", "s3://bucket/a", "--output", "out"),
+        ("export", "jepa-tiny", "--output", "s3://bucket/a"),
+        ("train", "jepa_tiny", "--data", "images.npz", "--output", "s3://bucket/a"),
+        ("demo", "--output", "s3://bucket/a"),
+        ("study", "card", "--cifar10", "s3://bucket/a", "--outliers", "b.npz"),
+    ],
+)
+def test_a_store_where_a_local_path_is_wanted_is_refused(command: tuple[str, ...]):
+    with pytest.raises(jj.ArgumentError, match=r"s3://bucket/a: here this command takes a path on this machine"):
+        PROGRAM(list(command), standalone_mode=False)

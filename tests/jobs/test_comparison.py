@@ -15,7 +15,7 @@ from jobs_shared import tiny_encoder
 import jepa_jax as jj
 from jepa_jax.encoders import save_encoder
 from jepa_jax.jobs import open_source
-from jepa_jax.jobs.comparison import compare_methods
+from jepa_jax.jobs.comparison import _require_enough, compare_methods
 
 RECORDS = 90
 
@@ -44,8 +44,11 @@ def test_each_way_scores_the_same_images(folder: Path):
 
 
 def test_too_few_images_are_refused(folder: Path, tmp_path: Path):
-    with pytest.raises(jj.ArgumentError, match=r"50 images of the input: .* too few"):
+    with pytest.raises(jj.ArgumentError, match=r"50 images of the input: .* too few\. --images must be at least 77"):
         compare_methods(tiny_encoder(), open_source(folder), 50)
+    _require_enough(77, jj.ArgumentError)
+    with pytest.raises(jj.ArgumentError, match="at least 77"):
+        _require_enough(76, jj.ArgumentError)
     damaged = draw_pictures(tmp_path / "in", RECORDS)
     for path in sorted(damaged.iterdir())[:60]:
         path.write_bytes(b"no picture")

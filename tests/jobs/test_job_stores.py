@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import logging
+import socket
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from jobs_shared import Silent, table, tiny_encoder
 from PIL import Image
-from s3_server import BUCKET, counted_requests, s3_server
+from s3_server import BUCKET, KEYS, counted_requests, s3_server
 
 import jepa_jax as jj
 from jepa_jax import paths
@@ -120,6 +121,24 @@ def test_what_is_created_once_is_created_once(s3: str):
     paths.remove(path)
     paths.remove(path)
     assert not path.exists()
+
+
+def test_a_server_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        for name, value in (KEYS | {"AWS_ENDPOINT_URL": address, "AWS_MAX_ATTEMPTS": "1"}).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(paths, "WAITS", ())
+        store = fsspec.filesystem("s3", skip_instance_cache=True)
+        store.retries = 1
+        with pytest.raises(Exception, match="Could not connect") as raised:
+            store.ls("bucket")
+    said = paths.unreachable(raised.value)
+    assert said is not None
+    assert said.startswith(f"the store at {address} cannot be reached: Could not connect")
+    assert said.endswith("check AWS_ENDPOINT_URL and the network.")
+    assert paths.unreachable(ValueError("another")) is None
 
 
 def test_a_bucket_that_is_not_there_is_said(s3: str):
