@@ -148,7 +148,7 @@ def test_a_reference_takes_away_what_lies_in_the_pictures():
     def encoders() -> dict[str, dict[str, np.ndarray]]:
         in_the_pictures = 30 * rng.standard_normal(kinds.count)
         pool = frequency + in_the_pictures
-        readings = dict.fromkeys(("score", "gaussian_score", "views", "dual"), pool)
+        readings: dict[str, np.ndarray] = dict.fromkeys(("score", "gaussian_score", "views", "dual"), pool)
         alone = {"score": in_the_pictures, "gaussian_score": in_the_pictures}
         return {"pool": readings, "longer": readings, "reference": alone, "untrained": alone}
 
