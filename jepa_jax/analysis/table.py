@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs.columns import SCORES, is_layer_score
+from jepa_jax.jobs.extension import GONE
 from jepa_jax.jobs.manifest import input_place, read_manifest
 from jepa_jax.jobs.schema import SAVABLE
 from jepa_jax.jobs.writer import FAILURES, job_parts
@@ -193,8 +194,8 @@ def _read_job(directory: AnyPath, name: str, partial: bool) -> ScoreTable:
             f"the job in {directory} is unfinished ({len(parts)} parts are there); give its jepa-jax score command "
             "again to finish it, or ask for what is there with --partial."
         )
-    table = pa.concat_tables([read_parquet(part) for part in parts])
-    return table_of_job(table, manifest, read_failures(directory), name, str(directory.resolve()))
+    table, gone = _without_gone(pa.concat_tables([read_parquet(part) for part in parts]), directory / GONE)
+    return table_of_job(table, manifest, read_failures(directory) + gone, name, str(directory.resolve()))
 
 
 def table_of_job(
@@ -239,6 +240,15 @@ def table_of_job(
             if column.name not in _NO_GROUPS and not column.name.startswith("_") and _is_label(column.type)
         },
     )
+
+
+def _without_gone(table: pa.Table, path: AnyPath) -> tuple[pa.Table, tuple[dict[str, str], ...]]:
+    """A table without the rows of what an extension found gone from the input, whose keys a file has; and these."""
+    gone = set(read_parquet(path)["key"].to_pylist()) if path.exists() else set()
+    keys = _texts(table["key"])
+    lost = np.array([key in gone for key in keys], bool)
+    reason = "it is no longer in the input (gone.parquet)"
+    return table.filter(pa.array(~lost)), tuple({"key": key, "reason": reason} for key in keys[lost])
 
 
 def _without_infinite_errors(table: pa.Table) -> tuple[pa.Table, tuple[dict[str, str], ...]]:

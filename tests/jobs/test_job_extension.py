@@ -15,6 +15,7 @@ from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image
 
 import jepa_jax as jj
+from jepa_jax.analysis.table import read_table
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.manifest import read_manifest
 
@@ -51,6 +52,10 @@ def test_what_is_new_is_scored_and_what_is_gone_keeps_its_row(folder: Path, tmp_
     assert table(output).slice(0, 10).equals(rows)
     assert len(set(table(output)["key"].to_pylist())) == 16
     assert pq.read_table(output / "gone.parquet")["key"].to_pylist() == [names[1]]
+    chosen_from = read_table(output)
+    assert len(chosen_from) == 15
+    assert [dict(failure)["key"] for failure in chosen_from.failures] == [names[1]]
+    assert names[1] not in chosen_from.keys
     # Once more, and resumed without the word, nothing is left to do.
     for options in (EXTEND, OPTIONS):
         watcher = Silent()
