@@ -153,7 +153,7 @@ def test_layers_of_videos_have_columns_of_their_own(videos: Path, model: Path, t
 def test_calibration_of_videos_names_what_is_missing(videos: Path, model: Path):
     done = run("calibrate", videos, "--model", model, "--frames", "2")
     assert done.returncode == 2
-    assert "10 images of the input: images:" in done.stderr
+    assert "--images must be at least 77 for this coverage" in done.stderr
     assert "Traceback" not in done.stderr
     done = run("calibrate", videos, "--model", "jepa-tiny")
     assert done.returncode == 2

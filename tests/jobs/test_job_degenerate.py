@@ -113,5 +113,5 @@ def test_spectra_that_the_clip_would_decide_are_left_out(tmp_path: Path):
     assert found.failures == ({"key": "spectra/000001", "reason": "of 4 singular values, 2 lie below eps=1e-06"},)
     assert len(read_table(tmp_path / "spectra.npy", null_directions=2)) == 3
     np.save(tmp_path / "spectra.npy", spectra[1:2])
-    with pytest.raises(jj.ArgumentError, match=r"every row .* null_directions says how many"):
+    with pytest.raises(jj.ArgumentError, match=r"every row .* null_directions \(--null-directions\) says how many"):
         read_table(tmp_path / "spectra.npy")
