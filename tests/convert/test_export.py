@@ -85,7 +85,7 @@ def test_bfloat16_kernels_are_widened_by_transformers(tmp_path: Path):
     assert model.visual_projection.weight.equal(stored["visual_projection.weight"].float())
 
 
-HUGGING_FACE_FAMILIES = {ENCODERS[name].family for name in ENCODERS} - {"vit", "timm"}  # jepa-tiny is our own; timm has its own layout
+HUGGING_FACE_FAMILIES = {ENCODERS[name].family for name in ENCODERS} - {"vit", "timm"}  # our own, and timm's layout
 
 
 def fields_that_matter(config: Any) -> dict[str, Any]:
