@@ -129,6 +129,9 @@ def unreachable(error: BaseException | None) -> str | None:
     """In words, where no connection to a store came about; None where the error is another."""
     while error is not None:
         package = type(error).__module__.partition(".")[0]
+        if package == "botocore" and "Credentials" in type(error).__name__:
+            said = " ".join(str(error).split())
+            return f"the store asks who is there: {said}; set AWS_ACCESS_KEY_ID and its secret, or ~/.aws, or a role."
         if package in ("aiohttp", "botocore") and "Connect" in type(error).__name__:
             address = getattr(error, "kwargs", {}).get("endpoint_url")  # botocore's
             where = f" at {'/'.join(str(address).split('/')[:3])}" if address else ""

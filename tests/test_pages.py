@@ -36,7 +36,7 @@ PYTHON = {page: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for page, te
 
 RUN = ("README", "curation", "views-and-layers", "inputs", "jobs", "precision")
 """Pages whose commands follow on each other, and go without a device, a hub or a data set that is not here."""
-ELSEWHERE = ("bench", "gs://", "videos/", "clips/", "INPUT", "vjepa2", "--dry-run")
+ELSEWHERE = ("bench", "gs://", "s3://", "videos/", "clips/", "INPUT", "vjepa2", "--dry-run")
 """Words of commands in those that are run by other tests: of stores, of videos, of forecasts."""
 WITH_CODE = {"README": 1, "amortised": 1, "engines": 5, "files": 1, "own-encoders": 7, "python": 1}
 """How many examples of Python a page has. Those of own-encoders.md and of engines.md have tests of their own."""

@@ -74,7 +74,8 @@ def write_fiftyone(scored: ScoredImages, directory: PathLike, name: str | None =
     """Write a new directory that FiftyOne loads; see `ScoredImages.to_fiftyone`.
 
     Raises:
-        ArgumentError: the directory holds something; JobError: no image is a file of its own, or they are clips.
+        ArgumentError: the directory holds something.
+        JobError: the images are gone, or none is a file of its own, or they are clips.
     """
     folder = to_path(directory)
     if names_in(folder) or folder.is_file():

@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.exceptions
 import fsspec
 import numpy as np
 import pyarrow.dataset as ds
@@ -139,6 +140,11 @@ def test_a_server_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch):
     assert said.startswith(f"the store at {address} cannot be reached: Could not connect")
     assert said.endswith("check AWS_ENDPOINT_URL and the network.")
     assert paths.unreachable(ValueError("another")) is None
+    said = paths.unreachable(botocore.exceptions.NoCredentialsError())
+    assert said == (
+        "the store asks who is there: Unable to locate credentials; set AWS_ACCESS_KEY_ID and its secret, or ~/.aws, "
+        "or a role."
+    )
 
 
 def test_a_bucket_that_is_not_there_is_said(s3: str):
