@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.places import ROOT
 
 
@@ -51,7 +53,7 @@ def call(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 if limited:
-                    os.killpg(process.pid, signal.SIGKILL)  # with whatever it started itself
+                    _kill_group(process.pid)  # with whatever it started itself
                 else:
                     process.kill()
             process.wait()
@@ -61,6 +63,17 @@ def call(
         if "error" in result:
             raise ProcessFailed(result["error"])
         return result["value"]
+
+
+def _kill_group(leader: int) -> None:
+    """End a group of processes, and see them gone: a dying one keeps its memory and cores from the next measurement."""
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError):
+            if process.pid != leader and os.getpgid(process.pid) == leader:
+                members.append(process)
+    os.killpg(leader, signal.SIGKILL)
+    psutil.wait_procs(members, timeout=10)
 
 
 def devices_environment(count: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from unittest import mock
@@ -23,6 +24,8 @@ def s3_server() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     address = f"http://{host}:{port}"
+    # The server's buckets belong to the process, and outlive it.
+    urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()
     with mock.patch.dict(os.environ, KEYS | {"AWS_ENDPOINT_URL": address}):
         s3fs.S3FileSystem.clear_instance_cache()
         try:
