@@ -15,10 +15,14 @@ demo: $(VENV)/.demo
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 # Something of everything, in minutes. Compiling takes most of the time, and half of that goes into machine code that
-# runs faster: without it.
+# runs faster: without it. What one process of a run has compiled, the others find in a folder of the run: many start,
+# and most score with the same few small encoders.
 SWIFTLY := XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)"
+SHARED := JAX_COMPILATION_CACHE_DIR="$(CURDIR)/$(VENV)/compiled" \
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 test: $(VENV)/.test
-	$(SWIFTLY) $(PYTEST) -m "not exhaustive"
+	rm -rf $(VENV)/compiled
+	$(SHARED) $(SWIFTLY) $(PYTEST) -m "not exhaustive"
 
 # The face, the layers, scores, and a job from pictures to a table, on another Python and the newest JAX that it takes:
 # `make test-newest NEWEST=python3.13`. Without the packages that other tests compare with, which take long to install,
@@ -28,7 +32,8 @@ NEWEST_TESTS := $(addprefix tests/,test_public_face.py test_docstrings.py layers
   scoring/test_scores.py jobs/test_job_upgrade.py cli/test_cli.py)
 set-up-newest: $(VENV)-newest/.test
 test-newest: set-up-newest
-	$(subst $(VENV)/,$(VENV)-newest/,$(SWIFTLY) $(PYTEST)) -m "not exhaustive" -k "not published_spectra" $(NEWEST_TESTS)
+	rm -rf $(VENV)-newest/compiled
+	$(subst $(VENV)/,$(VENV)-newest/,$(SHARED) $(SWIFTLY) $(PYTEST)) -m "not exhaustive" -k "not published_spectra" $(NEWEST_TESTS)
 
 # The rest, compiled as users have it: encoders at full width, every make and level.
 test-all: $(VENV)/.compilers

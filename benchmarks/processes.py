@@ -66,7 +66,7 @@ def call(
 
 
 def _kill_group(leader: int) -> None:
-    """End a group of processes, and see them gone: a dying one keeps its memory and cores from the next measurement."""
+    """End a group of processes, and see them gone: dying ones keep memory and cores from the next measurement."""
     members = []
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError):

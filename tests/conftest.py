@@ -1,4 +1,4 @@
-"""Settings for every test: strict promotion, quiet offline libraries."""
+"""Settings for every test: strict promotion, quiet libraries, nothing from a hub."""
 
 import gc
 import os
@@ -6,6 +6,9 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# As `import jepa_jax` sets it, and before a test imports jax, which sets it lower. The processes that tests start take
+# it from here; what XLA prints of each program that it loads would fill the pipe of one whose output nobody reads.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from collections.abc import Iterator
 from pathlib import Path

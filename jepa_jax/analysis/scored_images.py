@@ -11,13 +11,11 @@ import pyarrow as pa
 from PIL import Image
 
 from jepa_jax.analysis.images import ImageReader
-from jepa_jax.analysis.table import ScoreTable, noun_of, read_failures, table_of_job
+from jepa_jax.analysis.table import ScoreTable, noun_of, read_rows, table_of_job
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.manifest import read_manifest
 from jepa_jax.jobs.schema import FAILURE_SCHEMA
-from jepa_jax.jobs.writer import job_parts
-from jepa_jax.parquet import read_parquet
 from jepa_jax.paths import PathLike, to_path
 from jepa_jax.scoring.short_table import short_table
 
@@ -36,7 +34,7 @@ class ScoredImages:
     Attributes:
         table: a row per scored image in the input's order, columns as in the files of ``jepa-jax score``: ``key``,
             ``place``, ``bytes``, ``score``, ``score_error``, ``precision`` and so on.
-        failures: ``key`` and ``reason`` of every image that has no score.
+        failures: ``key`` and ``reason`` of every image that has no score, or is no longer in the input.
         manifest: what the scores depend on.
         source: the input, for the pictures; by default where the job found it.
     """
@@ -59,9 +57,8 @@ class ScoredImages:
             raise JobError(f"{directory} has no manifest.json: it is no output of jepa-jax score or score_folder.")
         if not manifest.get("complete"):
             raise JobError(f"the job in {directory} is unfinished; give the call or command that began it again.")
-        parts = [read_parquet(part) for part in job_parts(place, manifest)]
-        failures = pa.Table.from_pylist(list(read_failures(place)), FAILURE_SCHEMA)
-        return cls(pa.concat_tables(parts), failures, manifest, source)
+        table, failures = read_rows(place, manifest)
+        return cls(table, pa.Table.from_pylist(list(failures), FAILURE_SCHEMA), manifest, source)
 
     def __len__(self) -> int:
         return self.table.num_rows

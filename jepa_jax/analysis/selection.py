@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -64,10 +64,9 @@ def by_p_value(
     column: str = "score",
     side: conformal.Side = "low",
     false_discovery: bool = False,
-    keep: bool = False,
     seed: int = 0,
 ) -> Selection:
-    """Images that are unusual against a reference set, at a false-alarm rate that holds; or, with ``keep``, the rest.
+    """Images that are unusual against a reference set, at a false-alarm rate that holds.
 
     Args:
         table: images to judge.
@@ -76,7 +75,6 @@ def by_p_value(
         column: the score that is used; or ``dual`` or ``dual_one_sided``: score and effective rank together.
         side: see `conformal.p_values`; of a score, as the dual tests have theirs.
         false_discovery: see `conformal.flagged`.
-        keep: choose the images that raise no alarm instead.
         seed: of the tie-breaking.
 
     Raises:
@@ -98,7 +96,7 @@ def by_p_value(
             require_column(judged, column)
         p = conformal.p_values(reference.table.scores[column], table.scores[column], side=side, seed=seed)
     alarms = conformal.flagged(p, rate, false_discovery=false_discovery)
-    rows = np.flatnonzero(~alarms if keep else alarms)
+    rows = np.flatnonzero(alarms)
     rule = {
         "rule": "conformal p-value",
         "unusual": "score and effective_rank together" if column in DUAL_TESTS else f"{side} {column}",
@@ -106,19 +104,17 @@ def by_p_value(
         "rate": rate,
         "controls": "false discovery rate" if false_discovery else "false-alarm rate",
         "reference": len(reference),
-        "chosen": "not flagged" if keep else "flagged",
     }
     beyond = (
         np.empty(0) if column in DUAL_TESTS else table.scores[column][alarms]
     )  # of two numbers there is no one cut
     cut = () if not len(beyond) else ((float(beyond.max() if side == "low" else beyond.min()), np.arange(len(table))),)
     unusual = f"unusual by {column}" if column in DUAL_TESTS else f"unusually {side}"
-    word = f"{'no alarm' if keep else unusual}: p-value"
     return Selection(
         rows,
         rule,
         {"p_value": p[rows]},
-        reasons=tuple(f"{word} {value:.3g}" for value in p[rows]),
+        reasons=tuple(f"{unusual}: p-value {value:.3g}" for value in p[rows]),
         cuts=cut,
         notes=_what_a_reference_can_tell(len(reference), len(table), rate, false_discovery),
     )
@@ -133,14 +129,15 @@ def _what_a_reference_can_tell(reference: int, images: int, rate: float, false_d
             return ()
         return (
             f"{reference:,} reference images give p-values in steps of 1/{reference + 1:,}: at a false discovery rate "
-            f"of {rate:g} about {needed:,} of the {images:,} images must lie beyond all of them before any is listed.",
+            f"of {rate:g} about {needed:,} of the {images:,} images must lie beyond all of them before one raises an "
+            "alarm.",
         )
     if step <= rate:
         return ()
     return (
         f"{reference:,} reference images give p-values in steps of 1/{reference + 1:,}, which is above the rate "
-        f"{rate:g}: an image beyond all of them is listed in {rate / step:.0%} of the cases, by a draw, and no other "
-        f"ever is. {int(np.ceil(1 / rate)) - 1:,} reference images or more decide it.",
+        f"{rate:g}: an image beyond all of them raises an alarm in {rate / step:.0%} of the cases, by a draw, and no "
+        f"other ever does. {int(np.ceil(1 / rate)) - 1:,} reference images or more decide it.",
     )
 
 
@@ -219,7 +216,7 @@ def by_extremes(
     asked = {name: count for name, count in (("rarest", rarest), ("typical", typical)) if count}
     rule = {"rule": "extremes", **asked, "groups": len(sets)}
     what = "group has" if short == 1 else "groups have"
-    note = f"{short} {what} fewer than {rarest + typical} images: all of them are listed."
+    note = f"{short} {what} fewer than {rarest + typical} images: the rule takes all of them."
     return Selection(
         np.concatenate(rows),
         rule,
@@ -235,6 +232,18 @@ def _extreme(rank: int, count: int, rarest: int) -> str:
     if rank < rarest:
         return f"number {rank + 1:,} of {count:,} from the rarest"
     return f"number {count - rank:,} of {count:,} from the most typical"
+
+
+def others(selection: Selection, count: int) -> Selection:
+    """What a rule leaves out, of ``count`` images, in the table's order: what stays where it found what has to go."""
+    rows = np.setdiff1d(np.arange(count), selection.rows)
+    return replace(
+        selection,
+        rows=rows,
+        rule=selection.rule | {"chosen": "all others"},
+        columns={},
+        reasons=("left by the rule",) * len(rows),
+    )
 
 
 def unsure(selection: Selection, table: ScoreTable) -> np.ndarray:

@@ -87,7 +87,7 @@ def notes_of(selection: Selection, table: ScoreTable) -> tuple[str, ...]:
     every = len(selection.rows) == len(table)
     return (
         *selection.notes,
-        *([f"the rule takes every one of the {len(table):,} images: nothing is left out."] if every else []),
+        *([f"all {len(table):,} images are listed: nothing is left out."] if every else []),
         *([] if missed is None else [missed]),
     )
 

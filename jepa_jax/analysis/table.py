@@ -194,8 +194,15 @@ def _read_job(directory: AnyPath, name: str, partial: bool) -> ScoreTable:
             f"the job in {directory} is unfinished ({len(parts)} parts are there); give its jepa-jax score command "
             "again to finish it, or ask for what is there with --partial."
         )
-    table, gone = _without_gone(pa.concat_tables([read_parquet(part) for part in parts]), directory / GONE)
-    return table_of_job(table, manifest, read_failures(directory) + gone, name, str(directory.resolve()))
+    table, failures = read_rows(directory, manifest)
+    return table_of_job(table, manifest, failures, name, str(directory.resolve()))
+
+
+def read_rows(directory: AnyPath, manifest: Mapping[str, Any]) -> tuple[pa.Table, tuple[dict[str, str], ...]]:
+    """All parts of a job as one table, without the rows of what has gone from its input; what has none, and why."""
+    parts = pa.concat_tables([read_parquet(part) for part in job_parts(directory, manifest)])
+    table, gone = _without_gone(parts, directory / GONE)
+    return table, read_failures(directory) + gone
 
 
 def table_of_job(

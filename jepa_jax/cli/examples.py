@@ -29,9 +29,18 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "select": {
         "Rules: give one": ("between", "rarest", "typical", "sample", "against"),
-        "With --against": ("rate", "false_discovery", "side", "keep"),
+        "With --against": ("rate", "false_discovery", "side"),
         "With --sample": ("temperature",),
-        "Input and output": ("output", "group_by", "column", "null_directions", "seed", "partial", "as_json"),
+        "Input and output": (
+            "output",
+            "others",
+            "group_by",
+            "column",
+            "null_directions",
+            "seed",
+            "partial",
+            "as_json",
+        ),
     },
     "evaluate": {
         "Sets": ("in_set", "out", "reference", "reference_share", "drop_overlap", "images", "partial"),

@@ -43,7 +43,6 @@ def select(
         bool, typer.Option(help="--rate is the share of false alarms among the listed.")
     ] = False,
     side: Annotated[SideChoice, typer.Option(help="Which scores are unusual.")] = SideChoice.low,
-    keep: Annotated[bool, typer.Option(help="List the images that raise no alarm instead.")] = False,
     temperature: Annotated[
         float | None, typer.Option(help="Nats; by default such that half of the images count.")
     ] = None,
@@ -64,6 +63,7 @@ def select(
         int, typer.Option(min=0, help="Of spectra files: smallest values that are zero by construction (DINOv2: 2).")
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of draws and ties.")] = 0,
+    others: Annotated[bool, typer.Option(help="List all other images instead: what stays.")] = False,
     partial: Annotated[bool, typer.Option(help="Take an unfinished job as it is.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print selection.json instead of words.")] = False,
 ) -> None:
@@ -111,13 +111,14 @@ def select(
             column=column,
             side=side.value,
             false_discovery=false_discovery,
-            keep=keep,
             seed=seed,
         )
     elif sample is not None:
         chosen = selection.by_density(scores, sample, temperature, seed)
     else:
         chosen = selection.by_extremes(scores, rarest=rarest, typical=typical, groups=groups)
+    if others:
+        chosen = selection.others(chosen, len(table))
     grouped_by = group_by or (default_grouping(table) if rarest or typical else None)
     context: dict[str, Any] = {"directory": directory, "against": against, "column": column, "group_by": grouped_by}
     folder = write(chosen, table, output, groups=groups, context=context)

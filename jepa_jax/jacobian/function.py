@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.own import OwnEncoder
-from jepa_jax.errors import ArgumentError
+from jepa_jax.errors import ArgumentError, JepaJaxError
 from jepa_jax.layers import Cost, Exit, Layer, Schedule
 from jepa_jax.numerics.products import Products
 
@@ -204,7 +204,15 @@ def output_size(fn: BatchFunction, x: jax.Array) -> int:
         raise ArgumentError(f"x has shape {x.shape}; it must be a batch [B, ...] that is not empty.")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ArgumentError(f"x has dtype {x.dtype}; a Jacobian needs a floating-point input.")
-    output = jax.eval_shape(fn, x)
+    try:
+        output = jax.eval_shape(fn, x)
+    except JepaJaxError:
+        raise
+    except Exception as error:  # whatever a caller's function raises
+        raise ArgumentError(
+            f"fn fails on a batch of shape {x.shape}, whose first axis counts examples (x[None] is a batch of one "
+            f"example x): {type(error).__name__}: {error}"
+        ) from error
     shape = getattr(output, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != x.shape[0] or shape[1] == 0:
         raise ArgumentError(

@@ -133,9 +133,20 @@ def test_a_reference_never_judges_itself(scored_sets: dict[str, Path]):
     with pytest.raises(jj.ArgumentError, match="do not compare"):
         by_p_value(rough, ReferenceSplit.of(other), 0.1)
     chosen = by_p_value(rough, ReferenceSplit.of(smooth), 0.1)
-    kept = by_p_value(rough, ReferenceSplit.of(smooth), 0.1, keep=True)
-    assert sorted([*chosen.rows, *kept.rows]) == list(range(60))
     assert np.all(chosen.columns["p_value"] <= 0.1)
+
+
+def test_the_others_are_what_a_rule_leaves(scored_sets: dict[str, Path], tmp_path: Path):
+    arguments = ("select", scored_sets["smooth"], "--rarest", "2", "--group-by", "folder", "--output")
+    for out, more in ((tmp_path / "chosen", ()), (tmp_path / "left", ("--others",))):
+        done = run(*arguments, out, *more)
+        assert done.returncode == 0, done.stderr
+    chosen, left = (pq.read_table(tmp_path / name / "selection.parquet") for name in ("chosen", "left"))
+    whole = read_table(scored_sets["smooth"])
+    assert left["key"].to_pylist() == [key for key in whole.keys if key not in chosen["key"].to_pylist()]
+    assert left.column_names == ["key", "path", "score", "group", "reason"]
+    rule = json.loads((tmp_path / "left" / "selection.json").read_text())
+    assert (rule["rarest"], rule["chosen"], rule["chosen_images"]) == (2, "all others", 56)
 
 
 def test_the_command_writes_lists_that_others_read(scored_sets: dict[str, Path], tmp_path: Path):
@@ -170,7 +181,7 @@ def test_groups_are_named_and_left_out_where_they_are_not_wanted(scored_sets: di
     smooth = scored_sets["smooth"]
     done = run("select", smooth, "--output", tmp_path / "each", "--rarest", "60")
     assert "grouped: 60 of each of 2 folders (--group-by none: 60 overall)" in done.stdout
-    assert "Note: the rule takes every one of the 60 images: nothing is left out." in done.stdout
+    assert "Note: all 60 images are listed: nothing is left out." in done.stdout
     assert "typical" not in done.stdout
     done = run("select", smooth, "--output", tmp_path / "overall", "--rarest", "5", "--group-by", "none")
     assert done.stdout.startswith("5 of 60 images")
@@ -204,13 +215,14 @@ def test_where_a_request_can_return_nothing_it_is_said(scored_sets: dict[str, Pa
     (note,) = by_p_value(rough, few, 0.01).notes
     assert note == (
         "60 reference images give p-values in steps of 1/61, which is above the rate 0.01: an image beyond all of "
-        "them is listed in 61% of the cases, by a draw, and no other ever is. 99 reference images or more decide it."
+        "them raises an alarm in 61% of the cases, by a draw, and no other ever does. 99 reference images or "
+        "more decide it."
     )
     assert by_p_value(rough, few, 0.02).notes == ()
     (note,) = by_p_value(rough, few, 0.01, false_discovery=True).notes
-    assert "about 99 of the 60 images must lie beyond all of them before any is listed" in note
+    assert "about 99 of the 60 images must lie beyond all of them before one raises an alarm" in note
     assert by_extremes(np.arange(5.0), rarest=4, typical=4).notes == (
-        "1 group has fewer than 8 images: all of them are listed.",
+        "1 group has fewer than 8 images: the rule takes all of them.",
     )
 
 

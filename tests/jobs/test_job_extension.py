@@ -56,6 +56,9 @@ def test_what_is_new_is_scored_and_what_is_gone_keeps_its_row(folder: Path, tmp_
     assert len(chosen_from) == 15
     assert [dict(failure)["key"] for failure in chosen_from.failures] == [names[1]]
     assert names[1] not in chosen_from.keys
+    held = jj.ScoredImages.read(output)
+    assert held.keys == list(chosen_from.keys)
+    assert held.failures["key"].to_pylist() == [names[1]]
     # Once more, and resumed without the word, nothing is left to do.
     for options in (EXTEND, OPTIONS):
         watcher = Silent()
