@@ -63,7 +63,7 @@ def level_errors(encoder: Encoder, batch: np.ndarray, levels: Sequence[Precision
     exact = np.asarray(jj.score(encoder, batch, precision="float64").score)
     rows = []
     for precision in levels:
-        noise = None if encoder.null_direction_count else jj.calibrate_noise(encoder, batch[:4], precision)
+        noise = None if encoder.null_direction_count else jj.measure_noise(encoder, batch[:4], precision)
         scorer = jj.Scorer(encoder, precision=precision, noise=noise)
         result, again = scorer(batch), scorer(batch)
         error = np.asarray(result.score, np.float64) - exact

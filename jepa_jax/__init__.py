@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # the table below, for editors and type checkers
     from jepa_jax.loading import load_encoder as load_encoder
     from jepa_jax.scoring.compute import score_fn as score_fn
     from jepa_jax.scoring.gradient import score_gradient as score_gradient
-    from jepa_jax.scoring.noise import calibrate_noise as calibrate_noise
+    from jepa_jax.scoring.noise import measure_noise as measure_noise
     from jepa_jax.scoring.readings import ScoreResult as ScoreResult
     from jepa_jax.scoring.scorer import Scorer as Scorer
     from jepa_jax.scoring.scorer import score as score
@@ -51,7 +51,7 @@ _import_lazily(
         "load_encoder": "jepa_jax.loading",
         "score_fn": "jepa_jax.scoring.compute",
         "score_gradient": "jepa_jax.scoring.gradient",
-        "calibrate_noise": "jepa_jax.scoring.noise",
+        "measure_noise": "jepa_jax.scoring.noise",
         "ScoreResult": "jepa_jax.scoring.readings",
         "Scorer": "jepa_jax.scoring.scorer",
         "score": "jepa_jax.scoring.scorer",

@@ -40,7 +40,7 @@ def score_folder(
     l2_normalize: bool | None = None,
     precision: AskedPrecision = "auto",
     tolerance: float | None = None,
-    calibrate: int = 0,
+    noise_images: int = 0,
     memory: int | None = None,
     score_only: bool = False,
     save: Sequence[str] = (),
@@ -76,7 +76,7 @@ def score_folder(
         l2_normalize: whether embeddings are divided by their length, as in `jepa_jax.load_encoder`.
         precision: of the Jacobian's products; ``auto`` is the fastest level of an accelerator within a tolerance.
         tolerance: nats; images that may be off by more are scored again more exactly.
-        calibrate: images on which rounding noise is measured first; 0 takes what is typical.
+        noise_images: images on which rounding noise is measured first; 0 takes what is typical.
         memory: bytes that scoring may take; by default what the device has.
         score_only: leave out ``listing_score``, and the eigensolver that it needs.
         save: further columns, of ``singular_values`` and ``embedding``.
@@ -112,7 +112,7 @@ def score_folder(
     """
     options = JobOptions(
         score=ScoreOptions(precision, spectrum=not score_only, tolerance=tolerance, memory=memory),
-        calibrate=calibrate,
+        noise_images=noise_images,
         columns=_texts("save", save),
         views=views,
         seed=seed,

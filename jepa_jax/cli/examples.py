@@ -17,7 +17,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
         "Scores": (
             "precision",
             "tolerance",
-            "calibrate",
+            "noise_images",
             "score_only",
             "save",
             "save_dtype",

@@ -97,7 +97,7 @@ def score(
         float | None,
         typer.Option(help="Nats: images that may be off by more are scored again; by default 0.05 for auto."),
     ] = None,
-    calibrate: Annotated[
+    noise_images: Annotated[
         int,
         typer.Option(min=0, help="Measure rounding noise on so many images first, for score_error; 0: as is typical."),
     ] = 0,
@@ -257,7 +257,7 @@ def score(
             memory=None if memory is None else int(memory * 2**30),
             layers=layer or (),
         ),
-        calibrate=calibrate,
+        noise_images=noise_images,
         columns=tuple(column.value for column in save or ()),
         views=views,
         seed=seed,

@@ -187,7 +187,7 @@ class _Stages:
             f"Stage 3 of 4: one forward pass of {len(self.source.keys):,} {self.source.nouns}; predictor "
             f"{head.digest[:12]}, of {len(head.calibration.exact) + len(head.calibration.elsewhere):,} exact scores."
         )
-        options = dataclasses.replace(self.options, amortise=None, predictor=head, batch_size=None, calibrate=0)
+        options = dataclasses.replace(self.options, amortise=None, predictor=head, batch_size=None, noise_images=0)
         run_job(self.encoder, self.source, self.directory / PREDICTED, self.progress, options, self.team)
 
     def predicted_parts(self) -> list[AnyPath]:

@@ -62,7 +62,7 @@ def build_manifest(
             "pillow": PIL.__version__,  # decodes and resizes
         }
         | ({} if views is None else {"view_seed": views.seed, "view_recipe": pinned_form(views.recipe)})
-        | ({"calibrate": options.calibrate} if options.calibrate else {})
+        | ({"noise_images": options.noise_images} if options.noise_images else {})
         | options.method
         | ({"layers": layer_numbers(options.score.layers, encoder.spec.vit.depth)} if options.score.layers else {})
         | ({"av": version("av")} if source.videos else {}),  # decodes

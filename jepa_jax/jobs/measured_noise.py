@@ -13,24 +13,24 @@ from jepa_jax.images.sources import Records
 from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.numerics.precision import Precision
-from jepa_jax.scoring.noise import calibrate_noise, measured_levels
+from jepa_jax.scoring.noise import measure_noise, measured_levels
 
 
 def require_measurable(encoder: Encoder, options: JobOptions) -> None:
-    """Refuse a calibration that would change nothing."""
-    if not options.calibrate:
+    """Refuse a measurement that would change nothing."""
+    if not options.noise_images:
         return
     if encoder.null_direction_count:
         raise ArgumentError(
-            f"calibrate={options.calibrate}: each image of {encoder.spec.name} shows its own noise, along directions "
-            "that the encoder cannot reach. Leave it out."
+            f"noise_images={options.noise_images}: each image of {encoder.spec.name} shows its own noise, along "
+            "directions that the encoder cannot reach. Leave it out."
         )
     if options.score.precision == "float64":
-        raise ArgumentError(f"calibrate={options.calibrate}: there is nothing finer than float64. Leave it out.")
+        raise ArgumentError(f"noise_images={options.noise_images}: there is nothing finer than float64. Leave it out.")
 
 
-def measure_noise(encoder: Encoder, source: Records, options: JobOptions) -> dict[Precision, float]:
-    """Noise of every level that the job may use, by `jepa_jax.calibrate_noise`, on the first images that can be used.
+def noise_of_first_images(encoder: Encoder, source: Records, options: JobOptions) -> dict[Precision, float]:
+    """Noise of every level that the job may use, by `jepa_jax.measure_noise`, on the first images that can be used.
 
     Raises:
         JobError: there is none.
@@ -40,8 +40,8 @@ def measure_noise(encoder: Encoder, source: Records, options: JobOptions) -> dic
     decoded = (decode_record(i, *record, source.reader, recipe) for i, record in enumerate(records))
     checked = map(Faults(source).require_none, decoded)
     images = (record.inputs for record in checked if record.inputs is not None)
-    batch = list(itertools.islice(images, options.calibrate))
+    batch = list(itertools.islice(images, options.noise_images))
     if not batch:
         raise JobError(f"none of the {len(source.keys)} images of {source.name} can be decoded to measure noise on.")
     levels = measured_levels(options.score.level, options.score.platform, climbs=options.score.tolerance is not None)
-    return {level: calibrate_noise(encoder, np.concatenate(batch), level) for level in levels}
+    return {level: measure_noise(encoder, np.concatenate(batch), level) for level in levels}

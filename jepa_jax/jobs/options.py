@@ -75,7 +75,7 @@ class JobOptions:
     Attributes:
         score: how scores are computed. Without its ``spectrum`` the table has neither ``singular_values`` nor
             ``listing_score``. The mesh is the job's own: all local devices.
-        calibrate: images on which the encoder's rounding noise is measured when the job begins, for ``score_error``
+        noise_images: images on which the encoder's rounding noise is measured when the job begins, for ``score_error``
             and ``tolerance`` of encoders without null directions; 0 takes what is typical.
         columns: optional columns, of ``singular_values`` and ``embedding``; with several views they are of the image
             itself, which is one input more.
@@ -95,7 +95,7 @@ class JobOptions:
     """
 
     score: ScoreOptions = field(default_factory=ScoreOptions)
-    calibrate: int = 0
+    noise_images: int = 0
     columns: tuple[str, ...] = ()
     views: int = 1
     seed: int = 0
@@ -112,7 +112,7 @@ class JobOptions:
 
     def __post_init__(self):
         self._check_amortised()
-        for name, least in (("views", 1), ("calibrate", 0), ("batch_size", 1), ("shard_size", 1), ("workers", 0)):
+        for name, least in (("views", 1), ("noise_images", 0), ("batch_size", 1), ("shard_size", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ArgumentError(f"{name}={value} must be at least {least}.")

@@ -11,7 +11,7 @@ from jepa_jax.images.sources import Records
 from jepa_jax.jobs.claim import begin
 from jepa_jax.jobs.extension import GONE, described, extended, gone_table, what_is_new
 from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
-from jepa_jax.jobs.measured_noise import measure_noise, require_measurable
+from jepa_jax.jobs.measured_noise import noise_of_first_images, require_measurable
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.pinned import Pinned, pin_records, write_records
 from jepa_jax.jobs.shards import default_shard_size
@@ -77,8 +77,8 @@ def make_plan(
     old = read_manifest(directory)
     if old is None:
         source.require_selected()
-        measured = write and options.calibrate and options.amortise is None  # a stage that computes scores measures
-        noise = measure_noise(encoder, source, options) if measured else None
+        measured = write and options.noise_images and options.amortise is None  # a stage that computes scores measures
+        noise = noise_of_first_images(encoder, source, options) if measured else None
         size = options.shard_size or default_shard_size(len(source.keys))
         job = _Job(encoder, options, directory, team, Pinned(source, (len(source.keys),)), noise=noise, size=size)
         if write:

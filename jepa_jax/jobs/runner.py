@@ -97,7 +97,7 @@ def _score_missing(
     progress.note(get_ready(step))
     if noise:
         levels = ", ".join(f"{value:.2g} in {level}" for level, value in noise.items())
-        progress.note(f"Rounding noise of the Jacobian, measured on {options.calibrate} images: {levels}.")
+        progress.note(f"Rounding noise of the Jacobian, measured on {options.noise_images} images: {levels}.")
     progress.doing("decoding and computing the first batch")
     work = Work(plan, step, options, progress, team, Claim(plan.writer.directory, plan.manifest), deal, signals)
     while True:

@@ -46,7 +46,7 @@ _NOISE_UNITS: dict[Precision, float] = {
     "float64": 8.0,
 }
 NOISE: dict[Precision, float] = {level: _NOISE_UNITS[level] * unit for level, unit in ROUNDING.items()}
-"""Typical noise of a ViT relative to its Jacobian, as `jepa_jax.calibrate_noise` measures it: for encoders without
+"""Typical noise of a ViT relative to its Jacobian, as `jepa_jax.measure_noise` measures it: for encoders without
 null directions, until it has measured theirs. Of twelve encoders of 1 to 4 blocks, trained and random, 2.3 to 3.7
 units at the first two levels, whose cotangents are rounded as well, 1.7 to 2.7, 2.4 to 4 and 4.1 to 10 at the next."""
 

@@ -16,11 +16,11 @@ from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.precision import LEVELS, Precision, levels_from
 
 Noise = float | Mapping[Precision, float]
-"""Relative noise of the Jacobian as `calibrate_noise` measures it: at the precision that is asked for, or at each
+"""Relative noise of the Jacobian as `measure_noise` measures it: at the precision that is asked for, or at each
 level by its name."""
 
 
-def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: Precision) -> float:
+def measure_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: Precision) -> float:
     """Relative rounding noise of the Jacobian at a precision, as scores feel it, measured on a few images.
 
     Noise is larger along the directions of an embedding in which the Jacobian is larger, and small singular values
@@ -28,7 +28,7 @@ def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: 
     float32, and float64 for float32 itself.
 
     For encoders without null directions, whose images do not show their own noise: pass the result as ``noise`` to
-    `jepa_jax.score`; with ``tolerance``, as ``{level: calibrate_noise(encoder, batch, level), ...}`` for every level
+    `jepa_jax.score`; with ``tolerance``, as ``{level: measure_noise(encoder, batch, level), ...}`` for every level
     from ``precision`` to ``float32``.
 
     Args:
@@ -42,7 +42,7 @@ def calibrate_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: 
     """
     exact = precision == "float32"
     if precision not in LEVELS[:-1]:
-        raise ArgumentError(f"precision={precision!r} cannot be calibrated; use one of {', '.join(LEVELS[:-1])}.")
+        raise ArgumentError(f"precision={precision!r} has no noise to measure; use one of {', '.join(LEVELS[:-1])}.")
     noises = []
     for image in np.asarray(batch, np.float32)[:, None]:  # one at a time: a whole Jacobian each, and no plan of memory
         found = np.asarray(jacobian(encoder, image, engine="rules", precision=precision)[0], np.float64)
@@ -98,6 +98,6 @@ def noise_by_level(
     if missing:
         raise ArgumentError(
             f"noise={noise!r} says nothing of {', '.join(missing)}, where images may be scored too; pass one for each "
-            f"level: noise={{level: jepa_jax.calibrate_noise(encoder, batch, level) for level in {used}}}."
+            f"level: noise={{level: jepa_jax.measure_noise(encoder, batch, level) for level in {used}}}."
         )
     return given

@@ -72,7 +72,7 @@ class ScoreOptions:
         mesh: devices to share the work, with axes ``data`` (images) and ``rows`` (rows of each image's
             Jacobian: for latency, or where one device's memory is too small), as
             ``jax.make_mesh((4, 2), ("data", "rows"))`` makes it.
-        noise: relative noise of the Jacobian at this precision, as `calibrate_noise` measures it, for an encoder
+        noise: relative noise of the Jacobian at this precision, as `measure_noise` measures it, for an encoder
             without null directions; by default what is typical of ViTs. With ``tolerance``, of every level
             that may be reached: ``{"tensorfloat32": ..., "bfloat16_3x": ..., "float32": ...}``.
         tolerance: nats. Images whose ``score_error`` is larger are scored again at a finer precision; by default none

@@ -13,7 +13,7 @@ import jepa_jax as jj
 from jepa_jax.images.sources import Records
 from jepa_jax.images.sources.records import read_file
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.measured_noise import measure_noise
+from jepa_jax.jobs.measured_noise import noise_of_first_images
 
 OPTIONS = JobOptions(batch_size=4, shard_size=4)
 
@@ -92,4 +92,4 @@ def test_a_fault_stops_the_measuring_of_noise_as_well(tmp_path: Path):
     source = open_source(draw_pictures(tmp_path / "in", 3))
     failing = dataclasses.replace(source, reader=Failing(errno.ESTALE, "000.png"))
     with pytest.raises(jj.JobError, match=r"'000\.png': .*No image is to blame"):
-        measure_noise(tiny_encoder(), failing, JobOptions(calibrate=2))
+        noise_of_first_images(tiny_encoder(), failing, JobOptions(noise_images=2))

@@ -48,7 +48,7 @@ def exact(encoder: Encoder, batch: np.ndarray) -> np.ndarray:
     return np.asarray(jj.score(encoder, batch, precision="float64").score)
 
 
-@pytest.fixture(scope="module", params=["calibrated", "null direction"])
+@pytest.fixture(scope="module", params=["measured", "null direction"])
 def trained(request: pytest.FixtureRequest) -> tuple[Encoder, np.ndarray, np.ndarray]:
     """The encoder that ships, pieces of photographs, flat ones among them, and their scores in float64.
 
@@ -81,7 +81,7 @@ def test_the_predicted_error_is_honest(trained):
     encoder, batch, exact = trained
     within = {}
     for precision in LEVELS[:-1]:
-        noise = None if encoder.null_direction_count else jj.calibrate_noise(encoder, batch[:4], precision)
+        noise = None if encoder.null_direction_count else jj.measure_noise(encoder, batch[:4], precision)
         result = jj.score(encoder, batch, precision=precision, noise=noise)
         error = np.abs(np.asarray(result.score, np.float64) - exact)
         predicted = np.asarray(result.score_error, np.float64)

@@ -17,7 +17,7 @@ def batch() -> np.ndarray:
 
 
 @pytest.mark.parametrize("precision", LEVELS[:-1])
-def test_calibration_finds_what_a_null_direction_shows(batch, precision):
+def test_a_measurement_finds_what_a_null_direction_shows(batch, precision):
     """Along it there is nothing but noise; other directions have a little more, as the Jacobian is larger there.
 
     Up to 1.4 times was found of the way back, over images and levels, with deviations of a twentieth: 1.6 is three of
@@ -37,20 +37,20 @@ def test_calibration_finds_what_a_null_direction_shows(batch, precision):
         rows = np.asarray(alone, np.float64).reshape(len(images), spec.width, -1)
         shown = np.linalg.norm(null / np.linalg.norm(null) @ rows, axis=-1) / np.linalg.norm(rows, axis=(1, 2))
         expected = np.sqrt(spec.width * np.mean(shown**2))
-        assert 0.9 <= jj.calibrate_noise(encoder, images, precision) / expected <= most
+        assert 0.9 <= jj.measure_noise(encoder, images, precision) / expected <= most
 
 
-def test_an_encoder_without_nulls_is_calibrated(batch):
+def test_an_encoder_without_nulls_is_measured(batch):
     spec = MAKES["pre-norm, quick GELU, projection"]
     encoder = Encoder(EncoderSpec("clip", "clip", spec, PreprocessSpec(18, 16)), loud_params(spec, "float32"))
     images = batch[:4]
-    noise = jj.calibrate_noise(encoder, images, "bfloat16")
+    noise = jj.measure_noise(encoder, images, "bfloat16")
     assert 2**-11 < noise < 2**-5  # some units of 2^-9
     result = jj.score(encoder, images, precision="bfloat16", noise=noise)
     error = np.abs(np.asarray(result.score) - np.asarray(jj.score(encoder, images).score))
     assert np.mean(error <= result.score_error) >= 0.75  # of four images, at most one beyond two deviations
-    with pytest.raises(jj.ArgumentError, match="cannot be calibrated"):
-        jj.calibrate_noise(encoder, images, "float64")
+    with pytest.raises(jj.ArgumentError, match="has no noise to measure"):
+        jj.measure_noise(encoder, images, "float64")
 
 
 def test_each_rung_is_predicted_from_its_own_noise(batch):

@@ -39,12 +39,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_score_error_is_of_the_noise_that_was_measured(encoder: Encoder, pictures: Path, tmp_path: Path):
     source, options = (
         open_source(pictures),
-        JobOptions(ScoreOptions("bfloat16"), batch_size=4, shard_size=4, calibrate=3),
+        JobOptions(ScoreOptions("bfloat16"), batch_size=4, shard_size=4, noise_images=3),
     )
     run_job(encoder, source, tmp_path / "out", Silent(), options)
     found = table(tmp_path / "out").to_pandas().set_index("key")
     batch = encoder.preprocess([open_encoded((pictures / key).read_bytes()) for key in found.index])
-    noise = jj.calibrate_noise(encoder, batch[:3], "bfloat16")
+    noise = jj.measure_noise(encoder, batch[:3], "bfloat16")
     expected = jj.score(encoder, batch, precision="bfloat16", noise=noise)
     np.testing.assert_allclose(found["score_error"], expected.score_error, rtol=1e-3)
     typical = jj.score(encoder, batch, precision="bfloat16")
@@ -60,13 +60,13 @@ def test_score_error_is_of_the_noise_that_was_measured(encoder: Encoder, picture
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["noise"] == before
     again = table(tmp_path / "out").to_pandas().set_index("key")
     np.testing.assert_allclose(again["score_error"], found["score_error"], rtol=1e-3)
-    with pytest.raises(jj.JobError, match="calibrate: 3 there, None now"):
-        run_job(encoder, source, tmp_path / "out", Silent(), dataclasses.replace(options, calibrate=0))
+    with pytest.raises(jj.JobError, match="noise_images: 3 there, None now"):
+        run_job(encoder, source, tmp_path / "out", Silent(), dataclasses.replace(options, noise_images=0))
 
 
 def test_every_rung_that_a_tolerance_may_reach_is_measured(pictures: Path, tmp_path: Path):
     arguments = (pictures, "--output", tmp_path / "out", "--precision", "tensorfloat32", "--batch-size", "4")
-    done = run_score(*arguments, "--tolerance", "1", "--calibrate", "1", "--workers", "0")
+    done = run_score(*arguments, "--tolerance", "1", "--noise-images", "1", "--workers", "0")
     assert done.returncode == 0, done.stderr
     assert "Rounding noise of the Jacobian, measured on 1 images" in done.stdout
     noise = json.loads((tmp_path / "out" / "manifest.json").read_text())["noise"]
@@ -74,15 +74,15 @@ def test_every_rung_that_a_tolerance_may_reach_is_measured(pictures: Path, tmp_p
     assert list(noise.values()) == sorted(noise.values(), reverse=True)
 
 
-def test_a_calibration_that_would_change_nothing_is_refused(encoder: Encoder, pictures: Path, tmp_path: Path):
+def test_a_measurement_that_would_change_nothing_is_refused(encoder: Encoder, pictures: Path, tmp_path: Path):
     source = open_source(pictures)
     with pytest.raises(jj.ArgumentError, match="each image of tiny shows its own noise"):
-        run_job(tiny_encoder(), source, tmp_path / "out", Silent(), JobOptions(calibrate=2))
+        run_job(tiny_encoder(), source, tmp_path / "out", Silent(), JobOptions(noise_images=2))
     with pytest.raises(jj.ArgumentError, match="nothing finer than float64"):
-        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(ScoreOptions("float64"), calibrate=2))
-    with pytest.raises(jj.ArgumentError, match="calibrate=-1 must be at least 0"):
-        JobOptions(calibrate=-1)
+        run_job(encoder, source, tmp_path / "out", Silent(), JobOptions(ScoreOptions("float64"), noise_images=2))
+    with pytest.raises(jj.ArgumentError, match="noise_images=-1 must be at least 0"):
+        JobOptions(noise_images=-1)
     broken = source.only(["00.png"])
     with pytest.raises(jj.JobError, match="none of the 1 images"):
-        run_job(encoder, broken, tmp_path / "out", Silent(), JobOptions(calibrate=2))
+        run_job(encoder, broken, tmp_path / "out", Silent(), JobOptions(noise_images=2))
     assert not (tmp_path / "out").exists()
