@@ -17,7 +17,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image
@@ -46,17 +46,30 @@ KEPT_FRAMES = 20
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video that is not read yet, since it may be larger than memory: a path, or a URL."""
+    """A video that is not read yet, since it may be larger than memory: a path, or a URL.
+
+    Attributes:
+        path: the file's.
+        part: (offset, bytes) of the video in it, where the file is an archive.
+    """
 
     path: str
+    part: tuple[int, int] | None = None
 
     def size(self) -> int | None:
         """Its bytes, where that is known without reading it."""
+        if self.part is not None:
+            return self.part[1]
         return size_of(self.path) if scheme_of(self.path) else os.path.getsize(self.path)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """The file, to read and to seek in."""
+        """The video, to read and to seek in."""
+        with self._file() as file:
+            yield file if self.part is None else cast("BinaryIO", _Part(file, *self.part))
+
+    @contextlib.contextmanager
+    def _file(self) -> Iterator[BinaryIO]:
         if scheme_of(self.path) in ("http", "https"):
             yield io.BytesIO(read_remote(self.path))  # servers need not answer for parts of a file
         elif scheme_of(self.path):
@@ -66,6 +79,29 @@ class VideoFile:
         else:
             with open(self.path, "rb") as stream:
                 yield stream
+
+
+class _Part(io.RawIOBase):
+    """Some bytes of a file, as a file."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int):
+        self._file, self._offset, self._size = file, offset, size
+        self.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self.tell())
+        wanted = left if size < 0 else min(size, left)
+        data = self._file.read(wanted)
+        if wanted and not data:
+            raise ImageError(f"the archive ends within this record of {self._size} bytes")
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = (0, self.tell(), self._size)[whence]
+        return self._file.seek(self._offset + max(0, origin + offset)) - self._offset
+
+    def tell(self) -> int:
+        return self._file.tell() - self._offset
 
 
 def container_of(start: bytes) -> str | None:

@@ -43,6 +43,11 @@ def decoded(content: bytes) -> Decoded:
     return decode_record(0, "key", content, bytes, RECIPE)
 
 
+def decode_clip(content: bytes | np.ndarray | VideoFile) -> np.ndarray:
+    assert not isinstance(content, np.ndarray)
+    return read_clip(content, SPEC)
+
+
 @pytest.mark.parametrize("kind", video_files.KINDS)
 def test_a_clip_has_the_frames_of_the_rule(kind: str, tmp_path: Path):
     content = video_files.video(kind, PICTURES, sound=kind in ("mp4", "mkv"))
@@ -245,6 +250,39 @@ def test_videos_beside_pictures_are_left_out(folder: Path, tmp_path: Path):
     (tmp_path / "picture.png").unlink()
     source = open_source(tmp_path)
     assert (len(source.keys), source.videos) == (1, False)
+
+
+def test_videos_in_archives_are_read_where_they_lie(tmp_path: Path):
+    held = {f"{i}.{kind}": video_files.video(kind, PICTURES) for i, kind in enumerate(video_files.KINDS)}
+    archive = write_tar(tmp_path / "shard-0.tar", held | {"0.txt": b"a caption", "empty.mp4": b""})
+    source = open_source(archive)
+    assert (source.videos, source.left_out) == (True, 1)
+    assert list(source.keys) == [*map(str, range(len(held))), "empty"]
+    for index, (name, content) in enumerate(held.items()):
+        video = source.read(index)
+        assert isinstance(video, VideoFile)
+        assert source.sizes()[index] == video.size() == len(content)
+        assert source.place(index) == f"{archive}::{name}"
+        np.testing.assert_array_equal(decode_clip(video), decode_clip(content))
+    with pytest.raises(ImageError, match="the file is empty"):
+        decode_clip(source.read(len(held)))
+
+
+def test_of_an_archive_with_pictures_videos_are_asked_for_by_their_ending(tmp_path: Path):
+    picture = io.BytesIO()
+    Image.fromarray(PICTURES[0]).save(picture, "PNG")
+    film = video_files.video("mp4", PICTURES)
+    shards = [write_tar(tmp_path / f"{i}.tar", {"a.png": picture.getvalue(), "a.mp4": film}) for i in range(2)]
+    pictures = open_source(tmp_path / "*.tar")
+    assert (list(pictures.keys), pictures.videos, pictures.left_out) == (["0.tar/a", "1.tar/a"], False, 2)
+    films = open_source(f"{tmp_path / '*.tar'}::mp4")
+    assert (list(films.keys), films.videos, films.left_out) == (["0.tar/a", "1.tar/a"], True, 2)
+    np.testing.assert_array_equal(decode_clip(films.read(1)), decode_clip(film))
+    # Cut while it is read.
+    content = shards[1].read_bytes()
+    shards[1].write_bytes(content[: content.rindex(film[-9:])])
+    with pytest.raises(ImageError, match="the archive ends within this record of"):
+        decode_clip(films.read(1))
 
 
 def test_frames_that_are_handed_over_are_taken_as_they_are():

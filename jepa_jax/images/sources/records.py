@@ -107,8 +107,9 @@ class Records:
 
     def sizes(self) -> list[int | None]:
         """Bytes of every record's encoded picture, as far as they are known without reading it."""
-        # A video's reader only opens it; its file is as large as any.
-        reader = read_file if self.videos and self.file_of is file_place else self.reader
+        reader = self.reader
+        if self.videos:  # whose reader only opens them; they are as large as other files, or parts of archives
+            reader = read_file if self.file_of is file_place else read_slice
         return sizes_of(reader, self.locators, self.files)
 
     def only(self, keys: Sequence[str]) -> Records:

@@ -39,6 +39,12 @@ def open_video(path: str) -> VideoFile:
     return VideoFile(path)
 
 
+def open_slice(locator: tuple[str, int, int, str]) -> VideoFile:
+    """The reader of a video in an archive: (archive, offset, bytes, its name there)."""
+    path, offset, size, _ = locator
+    return VideoFile(path, (offset, size))
+
+
 def open_videos(name: str, files: Sequence[str]) -> Records:
     """A record a video, ordered by path; the key is the path below the folder, with slashes.
 

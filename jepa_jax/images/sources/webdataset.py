@@ -1,4 +1,4 @@
-"""WebDataset: pictures in tar archives.
+"""WebDataset: pictures in tar archives, or videos, where there is no picture or a video's ending is asked for.
 
 The key is WebDataset's: the member's path up to the first dot of its file name. A sample's other members
 (captions, labels) are left out. Of a sample that holds several pictures, as an image and its mask, one must be named
@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Any, cast
 
@@ -22,6 +22,7 @@ from jepa_jax.images.sources.folder import is_image
 from jepa_jax.images.sources.kind import PART, SourceKind
 from jepa_jax.images.sources.places import part_place
 from jepa_jax.images.sources.records import Records, Unusable, read_slice, text_key, unique_records
+from jepa_jax.images.sources.videos import PACKAGE, is_video, open_slice
 from jepa_jax.paths import to_path
 
 DAMAGE = "#damage"
@@ -37,11 +38,14 @@ Slice = tuple[str, int, int, str]
 """Where a picture lies: its archive, offset and size, and its name there."""
 
 Member = tuple[str, "Slice | Unusable"]
-"""A picture's name in its archive, and where it lies, or why it cannot be used."""
+"""A member's name in its archive, and where it lies, or why it cannot be used."""
+
+OTHER = ("", Unusable("it is neither a picture nor a video"))
+"""In the place of a member that cannot be scored, of which there may be millions."""
 
 
 def open_webdataset(name: str, archives: Sequence[str], ending: str | None = None) -> Records:
-    """The pictures of one or more tar archives, in the archives' order.
+    """The pictures of one or more tar archives, in the archives' order; or the videos.
 
     Args:
         name: what the user called the input.
@@ -51,13 +55,15 @@ def open_webdataset(name: str, archives: Sequence[str], ending: str | None = Non
 
     Raises:
         ArgumentError: there is no picture, a sample has several and none was named, or the archive is compressed.
+        JobError: there are videos, and the package that decodes them is not installed.
     """
     entries: list[tuple[str, Any]] = []
     left_out = 0
-    for prefix, archive in zip(_prefixes(archives), archives, strict=True):
-        members = list(_members(archive, _endings(ending)))
+    held = [list(_members(archive, _endings(ending))) for archive in archives]
+    wanted, videos = _wanted([member for members in held for member, _ in members], _endings(ending))
+    for prefix, archive, members in zip(_prefixes(archives), archives, held, strict=True):
         damage = [members.pop()] if members and members[-1][0] is DAMAGE else []
-        pictures = [(member, locator) for member, locator in members if locator is not None]
+        pictures = [(member, locator) for member, locator in members if wanted(member)]
         chosen = _one_of_each(name, archive, pictures, ending) + damage
         left_out += len(members) + len(damage) - len(chosen)
         entries += [(prefix + text_key(key), locator) for key, locator in chosen]
@@ -65,7 +71,20 @@ def open_webdataset(name: str, archives: Sequence[str], ending: str | None = Non
         reasons = "".join(f"; {locator.reason}" for _, locator in entries[:3])
         raise ArgumentError(f"input {name} holds no image ({left_out} other members{reasons}).")
     keys, locators = unique_records(entries)
-    return Records(name, keys, locators, read_slice, tuple(archives), left_out, places=_place)
+    reader = open_slice if videos else read_slice
+    return Records(name, keys, locators, reader, tuple(archives), left_out, places=_place, videos=videos)
+
+
+def _wanted(members: Sequence[str], endings: Sequence[str]) -> tuple[Callable[[str], bool], bool]:
+    """Which members are scored: pictures and what has a named ending, or videos; and whether videos are."""
+    if endings:
+        videos = any(is_video(f"x.{ending}") for ending in endings)
+    else:
+        videos = any(map(is_video, members)) and not any(map(is_image, members))
+    if videos:
+        PACKAGE.require()
+    is_kind = is_video if videos else is_image
+    return lambda member: is_kind(member) or _ending(member).lower() in endings, videos
 
 
 def _one_of_each(name: str, archive: str, pictures: Sequence[Member], ending: str | None) -> list[Member]:
@@ -127,11 +146,8 @@ def _ending(member: str) -> str:
     return member[len(_key(member)) :].removeprefix(".")
 
 
-def _members(archive: str, also: Sequence[str]) -> Iterator[tuple[str, Slice | Unusable | None]]:
-    """(name, where it lies, or why it cannot be used, or None if it is no picture) of every member.
-
-    A picture is what has a picture's ending, or one of the ``also`` ones.
-    """
+def _members(archive: str, endings: Sequence[str]) -> Iterator[Member]:
+    """Every member that may be scored, `OTHER` for each that may not, and `DAMAGE` last where something is lost."""
     with to_path(archive).open("rb") as file:
         stream = _Bounded(file)
         with _opened(archive, stream) as tar:
@@ -153,8 +169,10 @@ def _members(archive: str, also: Sequence[str]) -> Iterator[tuple[str, Slice | U
                 count += 1
                 vars(tar)["members"].clear()  # tarfile would keep every header in memory
                 if not member.isdir():
-                    picture = is_image(member.name) or _ending(member.name).lower() in also
-                    yield member.name, _locate(archive, member, stream.size) if picture else None
+                    if is_image(member.name) or is_video(member.name) or _ending(member.name).lower() in endings:
+                        yield member.name, _locate(archive, member, stream.size)
+                    else:
+                        yield OTHER
 
 
 class _Bounded(io.RawIOBase):
