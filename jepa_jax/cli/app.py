@@ -52,7 +52,7 @@ app = App(
     pretty_exceptions_enable=False,
     help="""JEPA-SCORE in JAX: data density from the Jacobian spectra of pretrained encoders.
 
-    Any command takes --quiet, which leaves errors alone to be said, and --debug, which shows the whole traceback of an
+    Any command takes --quiet, which prints nothing but errors, and --debug, which shows the whole traceback of an
     error before its sentence. `jepa-jax COMMAND --help` has the options of one.""",
 )
 console = TolerantConsole()
@@ -98,7 +98,7 @@ def main() -> None:
         if lost := unreachable(error):
             _end(lost, 1)
         said = " ".join(str(error).split())[:500]
-        _end(f"unexpected {type(error).__name__}: {said or 'no message'}. With --debug it says where it arose.", 1)
+        _end(f"unexpected {type(error).__name__}: {said or 'no message'}. --debug shows the traceback.", 1)
 
 
 def _take(flag: str, variable: str) -> None:

@@ -23,7 +23,9 @@ EXPLAINED = (
 
 @app.command()
 def bench(
-    files: Annotated[list[str] | None, typer.Argument(help="Earlier results, for --compare.")] = None,
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="Earlier results, for --compare.")
+    ] = None,
     model: Annotated[
         str,
         typer.Option(help="Known name, whose weights are drawn at random unless it ships; or a directory of weights."),
@@ -32,14 +34,16 @@ def bench(
     frames: Frames = None,
     layer: Layers = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="May be repeated; by default all that the device has units for.")
+        list[str] | None,
+        typer.Option(help="Level to measure; may be repeated; by default all that the device has units for."),
     ] = None,
     batch_size: Annotated[
-        list[int] | None, typer.Option(min=1, help="May be repeated; by default what fills the device, and one.")
+        list[int] | None,
+        typer.Option(min=1, help="Images in a batch; may be repeated; by default what fills the device, and one."),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="After which nothing new is begun.")] = 90.0,
+    seconds: Annotated[float, typer.Option(help="Begin nothing new after this many seconds.")] = 90.0,
     output: Annotated[str | None, typer.Option(help="Write the results there, as JSON.")] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Show FILES side by side; measure nothing.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Show FILEs side by side; measure nothing.")] = False,
 ) -> None:
     """Measure images per second by precision and batch, next to the device's own limit and to float64."""
     if compare:

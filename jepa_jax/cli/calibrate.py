@@ -25,11 +25,13 @@ def calibrate(
     image_size: ImageSize = None,
     frames: Frames = None,
     frame_step: FrameStep = None,
-    images: Annotated[int, typer.Option(help="Drawn at random, and scored by every method.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    images: Annotated[int, typer.Option(help="Draw N images at random, and score each by every method.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="May be repeated; by default float32 and all that the device has units for."),
+        typer.Option(
+            help="Level to compare; may be repeated; by default float32 and all that the device has units for."
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode; 0 decodes in a thread.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,

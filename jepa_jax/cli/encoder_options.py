@@ -10,12 +10,23 @@ Model = Annotated[
     str | None,
     typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
 ]
-ImageSize = Annotated[int | None, typer.Option(help="Side of the input, pixels; by default the encoder's own.")]
+PRECISION = (
+    "Level of the Jacobian's matrix products. auto: float32 on CPUs; elsewhere the fastest level, and images that may "
+    "be off by more than a tolerance are scored again."
+)
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Side of the square input in pixels, a multiple of the patch size; by default the encoder's own."
+    ),
+]
 Frames = Annotated[
-    int | None, typer.Option(min=1, help="Of a clip, where the encoder takes clips; by default as published.")
+    int | None, typer.Option(min=1, help="Frames in a clip, for an encoder of clips; by default as published.")
 ]
 Layers = Annotated[
     list[int] | None,
     typer.Option(help="Score a block's own output as well: 1 is the first block, -1 the last; may be repeated."),
 ]
-FrameStep = Annotated[int | None, typer.Option(min=1, help="A clip has every so many of a video's frames.")]
+FrameStep = Annotated[
+    int | None, typer.Option(min=1, help="Take every Nth frame of a video for its clip; by default as published.")
+]

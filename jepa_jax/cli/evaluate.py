@@ -32,10 +32,13 @@ def evaluate(
         int, typer.Option(min=0, help="Images per set to measure complexity on; 0 for none.")
     ] = 2000,
     null_directions: Annotated[
-        int, typer.Option(min=0, help="Of spectra files: smallest values that are zero by construction (DINOv2: 2).")
+        int,
+        typer.Option(
+            min=0, help="For files of spectra: how many of the smallest values are zero by construction (DINOv2: 2)."
+        ),
     ] = 0,
-    resamples: Annotated[int, typer.Option(min=1, help="Of the bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and the bootstrap.")] = 0,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples, for the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the bootstrap.")] = 0,
     partial: Annotated[bool, typer.Option(help="Take unfinished jobs as they are.")] = False,
     output: Annotated[
         str | None, typer.Option(help="Directory for evaluation.json, .parquet and .md; by default only shown.")

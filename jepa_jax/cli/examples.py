@@ -94,7 +94,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "export": ("jepa-jax export converted/ --output folder/", "jepa-jax export jepa-tiny --output folder/"),
     "train": (
-        "jepa-jax train jepa_tiny --data cifar10.npz --output run/",
+        "jepa-jax train jepa-tiny --data cifar10.npz --output run/",
         "jepa-jax train my_config.py --data images.npz --output run/ --steps 1000",
     ),
     "demo": ("jepa-jax demo", "jepa-jax demo --output my-demo/"),

@@ -13,7 +13,7 @@ from jepa_jax.cli.app import app, console
 def fiftyone(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Output of jepa-jax score.")],
     output: Annotated[str, typer.Option(help="A new directory, in FiftyOne's own layout.")],
-    name: Annotated[str | None, typer.Option(help="Of the data set; by default that of the output.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set; by default that of the output.")] = None,
     images: Annotated[str | None, typer.Option(metavar="PATH", help="Where the images are, if they moved.")] = None,
 ) -> None:
     """Write a scored set for FiftyOne: scores, errors and embeddings as fields, failures as tags. Nothing is copied.

@@ -37,10 +37,14 @@ _NAMED = {
     "keys": "FILE",
     "column": "NAME",
     "group_by": "HOW",
+    "predictor": "DIR",
 }
 _FORMATS = {
     ("plan", "images"): "N",
     ("calibrate", "images"): "N",
+    ("imagenet", "images"): "N",
+    ("ood", "images"): "N",
+    ("views", "images"): "N",
     ("report", "output"): "FILE",
     ("bench", "output"): "FILE",
 }

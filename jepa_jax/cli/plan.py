@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from jepa_jax.cli.app import app, console
-from jepa_jax.cli.encoder_options import Frames, ImageSize, Layers
+from jepa_jax.cli.encoder_options import PRECISION, Frames, ImageSize, Layers
 from jepa_jax.cli.score import MethodChoice
 from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.precision import AskedPrecision
@@ -45,52 +45,53 @@ def plan(
     ] = "jepa-tiny",
     image_size: ImageSize = None,
     frames: Frames = None,
-    precision: Annotated[
-        AskedPrecision,
-        typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),
-    ] = "auto",
+    precision: Annotated[AskedPrecision, typer.Option(help=PRECISION)] = "auto",
     memory: Annotated[
         float | None, typer.Option(help="GiB that scoring may take; by default what the device has.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step of a process.")] = None,
-    score_only: Annotated[bool, typer.Option("--score-only", help="As of score: no eigensolver.")] = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per batch of a process.")] = None,
+    score_only: Annotated[bool, typer.Option("--score-only", help="As in jepa-jax score: no eigensolver.")] = False,
     layer: Layers = None,
-    mode: Annotated[ModeChoice, typer.Option(help="Of the Jacobian.")] = ModeChoice.auto,
+    mode: Annotated[ModeChoice, typer.Option(help="Mode of JAX's own differentiation.")] = ModeChoice.auto,
     engine: Annotated[
-        EngineChoice, typer.Option(help="Layer rules, or JAX's own differentiation.")
+        EngineChoice, typer.Option(help="The encoder's layer rules, or JAX's own differentiation (generic).")
     ] = EngineChoice.auto,
     target: Annotated[
         str | None,
-        typer.Option(help="Devices that need not be here, such as v5e:2x2 or h100:8; --compile asks their compiler."),
+        typer.Option(
+            help="Plan for devices that need not be here, such as v5e:2x2 or h100:8; --compile runs their compiler."
+        ),
     ] = None,
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile as well: the time it takes, and XLA's own figure of memory.")
     ] = False,
     images: Annotated[
-        float | None, typer.Option(help="Of a job, such as 1e9: what it would take is multiplied out; needs --rate.")
+        float | None,
+        typer.Option(help="Images of a job, such as 1e9: estimate its hours, bytes and cores; needs --rate."),
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="That share the job's images.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="Devices that share the job.")] = 1,
     rate: Annotated[
         float | None, typer.Option(help="Images per second of one device, as jepa-jax bench measures it.")
     ] = None,
     cores: Annotated[
-        float | None, typer.Option(help="That decode, of all machines; by default as many as are needed.")
+        float | None, typer.Option(help="Cores that decode, of all machines; by default as many as are needed.")
     ] = None,
-    method: Annotated[MethodChoice, typer.Option(help="As of score; amortised needs --forward-rate.")] = (
+    method: Annotated[MethodChoice, typer.Option(help="As in jepa-jax score; amortised needs --forward-rate.")] = (
         MethodChoice.exact
     ),
     forward_rate: Annotated[
         float | None,
         typer.Option(help="Images per second of one device in a forward pass, as jepa-jax calibrate measures it."),
     ] = None,
-    exact_sample: Annotated[int, typer.Option(min=1, help="As of score --method amortised.")] = 2000,
-    escalate: Annotated[float, typer.Option(help="As of score --method amortised.")] = 0.02,
-    price: Annotated[float, typer.Option(min=0, help="Of one device for an hour, in any currency.")] = 0,
+    exact_sample: Annotated[int, typer.Option(min=1, help="As in jepa-jax score.")] = 2000,
+    escalate: Annotated[float, typer.Option(help="As in jepa-jax score.")] = 0.02,
+    price: Annotated[float, typer.Option(min=0, help="Price of a device-hour, in any currency.")] = 0,
     picture: Annotated[
         float | None, typer.Option(help="Bytes of an encoded picture; by default as of ImageNet's JPEGs.")
     ] = None,
     decoded: Annotated[
-        float | None, typer.Option(help="Pictures that a core decodes in a second; by default as seen of such.")
+        float | None,
+        typer.Option(help="Pictures that a core decodes per second; by default as measured on such JPEGs."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object of the same facts.")] = False,
 ) -> None:
@@ -244,8 +245,8 @@ def _add_forecast(facts: Table, job: Forecast, price: float) -> None:
 
 def _about_cores(job: Forecast) -> str:
     if job.cores is None:
-        return "with fewer, decoding decides (--cores)"
-    return f"of {job.cores:,.0f}, so that " + ("decoding decides" if job.decoding_decides else "the devices decide")
+        return "with fewer, decoding is the bottleneck (--cores)"
+    return f"of {job.cores:,.0f}: the bottleneck is " + ("decoding" if job.decoding_decides else "the devices")
 
 
 def _images_on_device(plan: ScoringPlan, devices: int) -> int:

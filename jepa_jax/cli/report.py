@@ -21,13 +21,13 @@ def report(
         typer.Option(help="The HTML file; by default report.html in the first directory, or beside the first file."),
     ] = None,
     title: Annotated[
-        str | None, typer.Option(help="Of the page; by default: How typical are these images?, or clips.")
+        str | None, typer.Option(help="Title of the page; by default: How typical are these images?, or clips.")
     ] = None,
     group_by: Annotated[
         str | None,
         typer.Option(
-            help="Groups of the gallery: 'folder', a column, or a pattern such as '^([a-z]+)_' over the keys. "
-            "By default folder, where there are several."
+            help="Groups of the gallery: 'folder', a column, or a regular expression over the keys whose first group "
+            "counts, such as '^([a-z]+)_'. By default folder, where there are several."
         ),
     ] = None,
     per_shelf: Annotated[int, typer.Option(min=1, max=40, help="Thumbnails in a row of the gallery.")] = 8,
@@ -36,16 +36,19 @@ def report(
         int, typer.Option(min=0, help="Images per set to measure complexity on; 0 for none.")
     ] = 1500,
     extremes: Annotated[
-        int, typer.Option(min=0, help="Pictures at either end of the scores that the list of all images has.")
+        int, typer.Option(min=0, help="The list of all images shows the pictures of the N rarest and N most typical.")
     ] = 150,
     null_directions: Annotated[
-        int, typer.Option(min=0, help="Of spectra files: smallest values that are zero by construction (DINOv2: 2).")
+        int,
+        typer.Option(
+            min=0, help="For files of spectra: how many of the smallest values are zero by construction (DINOv2: 2)."
+        ),
     ] = 0,
     images: Annotated[
         list[str] | None, typer.Option(help="NAME=PATH: where a set's images are, if not where they were scored.")
     ] = None,
     keys: Annotated[
-        str | None, typer.Option(help="Show these records alone: keys.txt or selection.parquet of jepa-jax select.")
+        str | None, typer.Option(help="Show only these records: keys.txt or selection.parquet of jepa-jax select.")
     ] = None,
     partial: Annotated[bool, typer.Option(help="Take unfinished jobs as they are.")] = False,
 ) -> None:

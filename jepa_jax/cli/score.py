@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jepa_jax.cli.app import NOTHING_SCORED, app, console, errors
-from jepa_jax.cli.encoder_options import Frames, FrameStep, ImageSize, Layers, Model
+from jepa_jax.cli.encoder_options import PRECISION, Frames, FrameStep, ImageSize, Layers, Model
 from jepa_jax.images.sources import accepted
 from jepa_jax.numerics.precision import AskedPrecision
 
@@ -59,7 +59,7 @@ class TailChoice(StrEnum):
 
 AMORTISED = "Amortised scores"
 SEVERAL = "Several processes"
-ROBUST = "What happens when"
+ROBUST = "Failures and resuming"
 
 
 @app.command()
@@ -76,12 +76,12 @@ def score(
     output: Annotated[str, typer.Option(help="Directory of the table; an unfinished job there is resumed.")],
     column: Annotated[
         str | None,
-        typer.Option(help="Column, array, feature or ending of the pictures or their paths: as INPUT::COLUMN."),
+        typer.Option(help="Column, array, feature or file ending that holds the pictures or paths; as INPUT::NAME."),
     ] = None,
     keys: Annotated[
-        str | None, typer.Option(help="Score these records alone: keys.txt or selection.parquet of jepa-jax select.")
+        str | None, typer.Option(help="Score only these records: keys.txt or selection.parquet of jepa-jax select.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score the first so many records alone.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score only the first N records.")] = None,
     shuffle_seed: Annotated[
         int | None, typer.Option(help="Take records in a random order; with --limit, a random sample.")
     ] = None,
@@ -89,17 +89,21 @@ def score(
     image_size: ImageSize = None,
     frames: Frames = None,
     frame_step: FrameStep = None,
-    precision: Annotated[
-        AskedPrecision,
-        typer.Option(help="Of the scores; auto is the fastest level of an accelerator within a tolerance."),
-    ] = "auto",
+    precision: Annotated[AskedPrecision, typer.Option(help=PRECISION)] = "auto",
     tolerance: Annotated[
         float | None,
-        typer.Option(help="Nats: images that may be off by more are scored again; by default 0.05 for auto."),
+        typer.Option(
+            help="Score again, at a finer level, images whose score_error exceeds this many nats; by default 0.05 "
+            "with auto on an accelerator."
+        ),
     ] = None,
     noise_images: Annotated[
         int,
-        typer.Option(min=0, help="Measure rounding noise on so many images first, for score_error; 0: as is typical."),
+        typer.Option(
+            min=0,
+            help="Measure the encoder's rounding noise on this many images first, for score_error; 0 takes what is "
+            "typical. For encoders without null directions.",
+        ),
     ] = 0,
     memory: Annotated[
         float | None, typer.Option(help="GiB that scoring may take; by default what the device has.")
@@ -109,13 +113,14 @@ def score(
     ] = False,
     layer: Layers = None,
     save: Annotated[
-        list[ColumnChoice] | None, typer.Option(help="Further columns, of the image itself; may be repeated.")
+        list[ColumnChoice] | None,
+        typer.Option(help="Save this as a column too, also with --views of the image itself; may be repeated."),
     ] = None,
-    save_dtype: Annotated[SaveDtypeChoice, typer.Option(help="Of the further columns.")] = SaveDtypeChoice.float32,
+    save_dtype: Annotated[SaveDtypeChoice, typer.Option(help="Dtype of --save's columns.")] = SaveDtypeChoice.float32,
     views: Annotated[
         int, typer.Option(min=1, help="Random views of each image, combined into one score; 1: the image itself.")
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Of the views.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random views.")] = 0,
     position_resize: Annotated[
         PositionChoice | None,
         typer.Option(help="How position embeddings are resized; by default as their authors do."),
@@ -124,9 +129,12 @@ def score(
         bool | None, typer.Option(help="Divide embeddings by their length; by default as the checkpoint says.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images per step of a process; by default what fills it.")
+        int | None,
+        typer.Option(min=1, help="Images per batch of a process, every view counted; by default what fills it."),
     ] = None,
-    shard_size: Annotated[int | None, typer.Option(min=1, help="Records per part; by default 8 to 1,024.")] = None,
+    shard_size: Annotated[
+        int | None, typer.Option(min=1, help="Records per part, which is a file of the table; by default 8 to 1,024.")
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -152,40 +160,53 @@ def score(
         int | None,
         typer.Option(
             min=1,
-            help="Images drawn at random to be scored exactly, which the predictor is fitted on; by default 2,000.",
+            help="Images that are drawn at random and scored exactly, to fit the predictor on; by default 2,000.",
             rich_help_panel=AMORTISED,
         ),
     ] = None,
     sample_seed: Annotated[
-        int | None, typer.Option(help="Of the draw; by default 0.", rich_help_panel=AMORTISED)
+        int | None, typer.Option(help="Seed of the draw of --exact-sample; by default 0.", rich_help_panel=AMORTISED)
     ] = None,
     predictor: Annotated[
         str | None,
-        typer.Option(help="Use this one, of an earlier job: its folder predictor.", rich_help_panel=AMORTISED),
+        typer.Option(
+            help="Take a predictor that is fitted already: the folder predictor of an earlier amortised job.",
+            rich_help_panel=AMORTISED,
+        ),
     ] = None,
     coverage: Annotated[
         float | None,
         typer.Option(
-            help="Share of exact scores within score_low to score_high; by default 0.9.", rich_help_panel=AMORTISED
+            help="Share of the exact scores that lie between score_low and score_high; by default 0.9.",
+            rich_help_panel=AMORTISED,
         ),
     ] = None,
     escalate: Annotated[
         float | None,
         typer.Option(
-            help="Share of images then scored exactly, from the tail on; by default 0.02.", rich_help_panel=AMORTISED
+            help="Share of the images to score exactly after all are predicted, from one end on (--tail); by default "
+            "0.02.",
+            rich_help_panel=AMORTISED,
         ),
     ] = None,
     tail: Annotated[
-        TailChoice | None, typer.Option(help="Which are escalated; by default the lowest.", rich_help_panel=AMORTISED)
+        TailChoice | None,
+        typer.Option(
+            help="Which end of the predictions is scored exactly; by default the lowest.", rich_help_panel=AMORTISED
+        ),
     ] = None,
     between: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Escalate those between two quantiles of the predictions.", rich_help_panel=AMORTISED),
+        typer.Option(
+            help="Score exactly what lies between two quantiles of the predictions, in place of an end.",
+            rich_help_panel=AMORTISED,
+        ),
     ] = None,
     recall: Annotated[
         float | None,
         typer.Option(
-            help="Escalate as many as find this share of the exact tail, which is --escalate of all images.",
+            help="Score exactly as many as it takes to find this share of the true tail; --escalate is then the "
+            "share of all images that the tail is.",
             rich_help_panel=AMORTISED,
         ),
     ] = None,
@@ -197,28 +218,36 @@ def score(
         ),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Compute parts with failures again.", rich_help_panel=ROBUST)
+        bool, typer.Option("--retry-failed", help="Score the parts that have failures again.", rich_help_panel=ROBUST)
     ] = False,
     extend: Annotated[
         bool,
         typer.Option("--extend", help="Score what is new in the input since the job began.", rich_help_panel=ROBUST),
     ] = False,
     log_json: Annotated[
-        bool, typer.Option("--log-json", help="A JSON line per part on stderr.", rich_help_panel=ROBUST)
+        bool,
+        typer.Option("--log-json", help="Print a JSON line per part and per note on stderr.", rich_help_panel=ROBUST),
     ] = False,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Start so many on this machine.", rich_help_panel=SEVERAL)
+        int | None,
+        typer.Option(
+            min=1, help="Start N processes on this machine; each gets its own GPUs.", rich_help_panel=SEVERAL
+        ),
     ] = None,
     num_processes: Annotated[
         int | None,
-        typer.Option(min=1, help="How many there are, where each is started by itself.", rich_help_panel=SEVERAL),
+        typer.Option(min=1, help="How many share the job, where you start each yourself.", rich_help_panel=SEVERAL),
     ] = None,
     process_id: Annotated[
-        int | None, typer.Option(min=0, help="Which of them this is, from 0.", rich_help_panel=SEVERAL)
+        int | None,
+        typer.Option(min=0, help="Which of --num-processes this one is, from 0.", rich_help_panel=SEVERAL),
     ] = None,
     pod: Annotated[
         bool | None,
-        typer.Option(help="The hosts of a TPU pod; by default on a TPU.", rich_help_panel=SEVERAL),
+        typer.Option(
+            help="Share the job among the hosts of a TPU pod, as JAX knows them; by default on a TPU.",
+            rich_help_panel=SEVERAL,
+        ),
     ] = None,
 ) -> None:
     """Score every image of an input into a Parquet table; the same command resumes what was interrupted.

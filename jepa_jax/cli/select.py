@@ -32,7 +32,7 @@ def select(
         str | None, typer.Option(help="List what is unusual against this scored reference set, at --rate.")
     ] = None,
     sample: Annotated[
-        int | None, typer.Option(help="Draw so many images evenly over density: weights exp(-score / temperature).")
+        int | None, typer.Option(help="Draw N images evenly over density: weights exp(-score / temperature).")
     ] = None,
     rarest: Annotated[
         int, typer.Option(help="The N rarest, of each group (each folder, where there are several).")
@@ -40,30 +40,36 @@ def select(
     typical: Annotated[int, typer.Option(help="The N most typical, of each group.")] = 0,
     rate: Annotated[float, typer.Option(help="False-alarm rate. It takes 1 / rate reference images.")] = 0.05,
     false_discovery: Annotated[
-        bool, typer.Option(help="--rate is the share of false alarms among the listed.")
+        bool,
+        typer.Option(help="Take --rate as the false discovery rate: the share of false alarms among those listed."),
     ] = False,
     side: Annotated[SideChoice, typer.Option(help="Which scores are unusual.")] = SideChoice.low,
     temperature: Annotated[
-        float | None, typer.Option(help="Nats; by default such that half of the images count.")
+        float | None,
+        typer.Option(help="Nats; by default such that the effective sample size is half of the images."),
     ] = None,
     group_by: Annotated[
         str | None,
         typer.Option(
-            help="'none', 'folder', a column, or a pattern with a bracket over the keys, such as '^([a-z]+)_'. By "
-            "default, for --rarest and --typical, folder where there are several that are no archives; none: overall."
+            help="'none', 'folder', a column, or a regular expression over the keys whose first group counts, such as "
+            "'^([a-z]+)_'. By default --rarest and --typical go by folder, where there are several that are no "
+            "archives; none chooses overall."
         ),
     ] = None,
     column: Annotated[
         str,
         typer.Option(
-            help="The score that decides; with --against also dual, dual_one_sided: with the effective rank."
+            help="The score that decides; with --against also dual or dual_one_sided: score and effective rank."
         ),
     ] = "score",
     null_directions: Annotated[
-        int, typer.Option(min=0, help="Of spectra files: smallest values that are zero by construction (DINOv2: 2).")
+        int,
+        typer.Option(
+            min=0, help="For files of spectra: how many of the smallest values are zero by construction (DINOv2: 2)."
+        ),
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of draws and ties.")] = 0,
-    others: Annotated[bool, typer.Option(help="List all other images instead: what stays.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of draws, and of how ties are broken.")] = 0,
+    others: Annotated[bool, typer.Option(help="List all images but the chosen ones instead: what stays.")] = False,
     partial: Annotated[bool, typer.Option(help="Take an unfinished job as it is.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print selection.json instead of words.")] = False,
 ) -> None:

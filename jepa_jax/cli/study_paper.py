@@ -16,7 +16,7 @@ MODEL = "As for jepa-jax score; may be repeated."
 Models = Annotated[list[str], typer.Option("--model", help=MODEL)]
 Images = Annotated[int, typer.Option(min=2, help="Images drawn from each set.")]
 Size = Annotated[int | None, typer.Option(help="Input side in pixels.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
 Output = Annotated[Path, typer.Option(help="Directory of the record.")]
 
 
@@ -93,7 +93,10 @@ def eps(
     output: Output,
     out: Annotated[str | None, typer.Option("--out", help="A second set, for an AUROC at every eps.")] = None,
     null_directions: Annotated[
-        int, typer.Option(min=0, help="Of spectra files: smallest values that are zero by construction (DINOv2: 2).")
+        int,
+        typer.Option(
+            min=0, help="For files of spectra: how many of the smallest values are zero by construction (DINOv2: 2)."
+        ),
     ] = 0,
 ) -> None:
     """How the paper's clip changes scores, with the null directions in and out."""

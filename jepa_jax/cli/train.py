@@ -17,7 +17,7 @@ def train(
     data: Annotated[Path, typer.Option(help="The examples: x_train of an .npz file.")],
     output: Annotated[Path, typer.Option(help="Directory of the run; an unfinished run there is resumed.")],
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the whole run; by default the config's own number.")
+        int | None, typer.Option(min=1, help="Steps of the whole run; by default the config's own number.")
     ] = None,
 ) -> None:
     """Train an encoder by self-supervision; the same command goes on where a killed run stopped."""

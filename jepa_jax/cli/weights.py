@@ -35,9 +35,9 @@ def convert(
     model: Annotated[
         str | None, typer.Option(help="Name of the encoder; needed for a file that nothing describes.")
     ] = None,
-    format: Annotated[FormatChoice | None, typer.Option(help="What the source must be; by default detected.")] = None,
+    format: Annotated[FormatChoice | None, typer.Option(help="Format of the source; by default detected.")] = None,
     dtype: Annotated[
-        DtypeChoice, typer.Option(help="Of the stored kernels; norms, biases, tokens and positions stay in float32.")
+        DtypeChoice, typer.Option(help="Dtype of stored kernels; norms, biases, tokens and positions stay in float32.")
     ] = DtypeChoice.float32,
     verbose: Annotated[bool, typer.Option(help="List every tensor.")] = False,
 ) -> None:

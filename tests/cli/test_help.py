@@ -74,7 +74,8 @@ def test_every_command_and_option_of_the_order_exists():
 
 
 def test_a_number_of_images_is_no_path():
-    assert "--images N" in in_process(("calibrate",))
+    for counting in (("calibrate",), ("study", "imagenet"), ("study", "ood"), ("study", "views")):
+        assert "--images N " in in_process(counting)
     assert "--images NAME=PATH" in in_process(("evaluate",))
 
 
