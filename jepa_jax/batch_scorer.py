@@ -148,7 +148,7 @@ class BatchScorer:
         given = [f"{name}={getattr(self, name)!r}" for name in exact if getattr(self, name) != defaults[name]]
         given += ["save=['singular_values']"] * ("singular_values" in self.save)
         if given:
-            raise ArgumentError(f"{given[0]} is of exact scores, and predictor predicts them; give one of the two.")
+            raise ArgumentError(f"{given[0]} is for exact scores, and predictor predicts them; give one of the two.")
 
     @property
     def _options(self) -> JobOptions:
@@ -190,8 +190,8 @@ class BatchScorer:
         for argument, name in wanted.items():
             if (count := columns.names.count(name)) != 1:
                 raise ArgumentError(
-                    f"{argument}={name!r}: the batch has {count or 'no'} such column; name the one that is meant of "
-                    f"its columns {columns.names}, {argument}=COLUMN."
+                    f"{argument}={name!r}: the batch has {count or 'no'} such column{'s' * (count > 1)}; it has the "
+                    f"columns {columns.names}. Give one that it has once, {argument}=COLUMN."
                 )
         locators = picture_locators(columns.cells(self.column), self.column)
         keys = [str(i) for i in range(len(locators))] if self.key is None else columns.cells(self.key)

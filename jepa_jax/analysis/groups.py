@@ -24,7 +24,7 @@ def group_names(table: ScoreTable, by: str | None) -> np.ndarray | None:
     Args:
         table: scored images.
         by: ``folder`` (the first part of the key's path), a column of the table, or a regular expression whose first
-            bracket is the group; ``none`` for no groups. By default see `default_grouping`.
+            capturing group names it; ``none`` for no groups. By default see `default_grouping`.
 
     Returns:
         [N] names, or None for no groups. Keys that a pattern does not match are in `UNGROUPED`.
@@ -42,11 +42,11 @@ def group_names(table: ScoreTable, by: str | None) -> np.ndarray | None:
     try:
         pattern = re.compile(by)
     except re.error as error:
-        raise ArgumentError(f"group_by={by!r} is neither a column nor a pattern ({error}).") from error
+        raise ArgumentError(f"group_by={by!r} is neither a column nor a regular expression ({error}).") from error
     if not pattern.groups:
         columns = ", ".join((NONE, "folder", *table.groups))
         raise ArgumentError(
-            f"group_by={by!r} is none of {columns}, and as a pattern it needs a bracket, such as '([a-z]+)_'."
+            f"group_by={by!r} is none of {columns}, and as a regular expression it needs a group, such as '([a-z]+)_'."
         )
     found = [pattern.search(key) for key in table.keys]
     if not any(found):

@@ -357,14 +357,16 @@ def _require_amortised(
         return f"--{(name if name != 'tail' or not between else 'between').replace('_', '-')}"
 
     if method == MethodChoice.exact and asked:
-        raise ArgumentError(f"{named(next(iter(asked)))} is of amortised scores: give --method amortised as well.")
+        raise ArgumentError(f"{named(next(iter(asked)))} is for amortised scores: give --method amortised as well.")
     if tail and between:
         raise ArgumentError("--tail and --between both say what is escalated; give one of them.")
     if between and "escalate" in asked:
         raise ArgumentError("--between and --escalate both say how many are escalated; give one of them.")
     fitted = {"exact_sample", "sample_seed", "coverage"}.intersection(asked)
     if "predictor" in asked and fitted:
-        raise ArgumentError(f"{named(min(fitted))} is of a predictor that is fitted; leave it out, or --predictor.")
+        raise ArgumentError(
+            f"{named(min(fitted))} is for fitting a predictor, and --predictor is fitted already; give one of the two."
+        )
 
 
 def _amortise(asked: dict[str, Any], encoder: Encoder) -> Amortise:

@@ -91,7 +91,7 @@ def select(
     given = [between is not None, against is not None, sample is not None, bool(rarest or typical)]
     if sum(given) != 1:
         raise ArgumentError(
-            "give exactly one rule: --between LOW HIGH, --against REFERENCE, --sample COUNT, --rarest or --typical K."
+            "give exactly one rule: --between LOW HIGH, --against REFERENCE, --sample N, --rarest N or --typical N."
         )
     if sample is not None or (against is not None and false_discovery):
         require_packages("analysis", ("scipy",))  # sorting asks for nothing
@@ -100,7 +100,8 @@ def select(
     if column in DUAL_TESTS:
         if against is None:
             raise ArgumentError(
-                f"column {column!r} is none of {', '.join(table.scores)}: a dual test is one of --against a reference."
+                f"column {column!r} compares with a reference: give --against REFERENCE, or another column "
+                f"({', '.join(table.scores)})."
             )
     else:
         selection.require_column(table, column)

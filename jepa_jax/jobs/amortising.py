@@ -98,7 +98,7 @@ def require_others(source: Records, ask: Amortise) -> None:
     """Raise ArgumentError where no record is left to predict."""
     if ask.predictor is None and len(source.keys) <= ask.exact_sample:
         raise ArgumentError(
-            f"exact_sample={ask.exact_sample}: the input has {len(source.keys)} records and no others to predict. "
+            f"exact_sample={ask.exact_sample}: the input has {len(source.keys)} records, and none is left to predict. "
             "Give a smaller one, or compute exact scores."
         )
 

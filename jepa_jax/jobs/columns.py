@@ -88,7 +88,7 @@ def why_no_score(row: Mapping[str, Any], eps: float) -> str | None:
     if clipped:
         return (
             f"its embedding does not change with the image in every direction: {clipped} of {row['log_volume_rank']} "
-            f"singular values lie below eps={eps:g}, which would stand in the score in their place"
+            f"singular values lie below eps={eps:g}, at which the score would clip them"
         )
     if not np.isfinite(error):
         return f"the score may be off by {error} nats: the encoder's Jacobian is out of the range of numbers"

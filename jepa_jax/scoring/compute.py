@@ -52,11 +52,12 @@ def score_fn(
     function = function.with_layers(chosen.layers)
     if chosen.precision == "auto":
         raise ArgumentError(
-            "precision='auto': a pure function scores nothing again; name a level or use jepa_jax.score."
+            "precision='auto': a pure function cannot score an image again at another level; name a level, or use "
+            "jepa_jax.score."
         )
     for name in ("memory", "tolerance"):
         if (value := getattr(chosen, name)) is not None:
-            raise ArgumentError(f"{name}={value!r}: a pure function plans nothing; leave it to jepa_jax.score.")
+            raise ArgumentError(f"{name}={value!r} is not for score_fn, a pure function; leave it to jepa_jax.score.")
     numerics = chosen.numerics
     require_sound_backend(numerics.jacobian, function.layered)
     if parallel == "pmap":

@@ -91,7 +91,8 @@ def noise_by_level(
     for level, value in given.items():
         if level not in LEVELS or not (math.isfinite(value) and value >= 0):
             raise ArgumentError(
-                f"noise={noise!r}: {level!r}: {value!r} is no level of {', '.join(LEVELS)} and its noise."
+                f"noise={noise!r} has {value!r} for {level!r}; give a finite number, not negative, for each level "
+                f"({', '.join(LEVELS)})."
             )
     used = measured_levels(precision, platform, climbs=climbs)
     missing = [level for level in used if level not in given]

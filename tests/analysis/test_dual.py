@@ -221,4 +221,4 @@ def test_the_commands_offer_it(scored_sets: dict[str, Path], tmp_path: Path):
     np.testing.assert_array_equal(chosen["p_value"].to_numpy(), p[p <= 0.1])
     wrong = run("select", scored_sets["rough"], "--output", tmp_path / "none", "--rarest", "2", "--column", "dual")
     assert wrong.returncode == 2
-    assert "a dual test is one of --against a reference" in wrong.stderr
+    assert "column 'dual' compares with a reference: give --against REFERENCE, or another column" in wrong.stderr

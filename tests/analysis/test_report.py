@@ -332,8 +332,8 @@ def test_equal_names_and_bad_groups_are_refused(scored_sets: dict[str, Path]):
     with pytest.raises(jj.ArgumentError, match="each its own name"):
         build_report([table, table])
     for by, message in (
-        ("([", "neither a column nor a pattern"),
-        ("xyz", "needs a bracket"),
+        ("([", "neither a column nor a regular expression"),
+        ("xyz", "as a regular expression it needs a group"),
         ("(xyz)", "matches no key"),
     ):
         with pytest.raises(jj.ArgumentError, match=message):

@@ -151,7 +151,7 @@ def test_predictions_are_those_of_the_predictor(model: Path, predictor: Path, pi
 def test_a_predictor_takes_no_options_of_exact_scores(model: Path, predictor: Path, tmp_path: Path):
     cases: tuple[dict[str, Any], ...] = ({"precision": "float64"}, {"layers": [-1]}, {"save": ["singular_values"]})
     for options in cases:
-        with pytest.raises(jj.ArgumentError, match="is of exact scores, and predictor predicts them"):
+        with pytest.raises(jj.ArgumentError, match="is for exact scores, and predictor predicts them"):
             jj.BatchScorer(model=model, predictor=predictor, **options)
     with pytest.raises(jj.CheckpointError, match=r"amortised\.json cannot be read"):
         jj.BatchScorer(model=model, predictor=tmp_path)({"image": []})
@@ -266,7 +266,7 @@ def test_what_could_be_read_in_two_ways_is_refused_and_a_bad_picture_is_not(scor
 def test_columns_that_are_not_there_or_there_twice_are_named(scorer: jj.BatchScorer, pictures: Path):
     with pytest.raises(jj.ArgumentError, match=r"column='image': .* no such column; .*\['picture'\]"):
         scorer({"picture": encoded(pictures)})
-    with pytest.raises(jj.ArgumentError, match="2 such column"):
+    with pytest.raises(jj.ArgumentError, match="2 such columns"):
         scorer(pa.table([[b""], [b""]], ["image", "image"]))
     with pytest.raises(jj.ArgumentError, match=r"\['score'\], as the scores have; .* keep=\['image'\]"):
         scorer({"image": [b""], "score": [1.0]})

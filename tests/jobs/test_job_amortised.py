@@ -204,7 +204,7 @@ def test_the_command(folder: Path, tmp_path: Path):
     common = [folder, "--model", tmp_path / "model", "--output", tmp_path / "out", "--workers", "0"]
     refused = run_score(*common, "--escalate", "0.1")
     assert refused.returncode != 0
-    assert "--escalate is of amortised scores: give --method amortised" in refused.stderr
+    assert "--escalate is for amortised scores: give --method amortised" in refused.stderr
     amortised = ["--method", "amortised", "--exact-sample", str(SAMPLE), "--escalate", str(ESCALATED)]
     done = run_score(*common, *amortised, "--save", "embedding", "--processes", "2")
     assert done.returncode == 0, done.stderr

@@ -82,11 +82,11 @@ def test_a_job_takes_numerics_whole_and_leaves_devices_to_itself():
 
 
 def test_a_pure_function_plans_nothing():
-    with pytest.raises(jj.ArgumentError, match="memory=5: a pure function plans nothing"):
+    with pytest.raises(jj.ArgumentError, match="memory=5 is not for score_fn, a pure function"):
         jj.score_fn(lambda x: x, memory=5)
-    with pytest.raises(jj.ArgumentError, match="precision='auto': a pure function scores nothing again"):
+    with pytest.raises(jj.ArgumentError, match="precision='auto': a pure function cannot score an image again"):
         jj.score_fn(lambda x: x, precision="auto")
-    with pytest.raises(jj.ArgumentError, match=r"tolerance=0\.1: a pure function plans nothing"):
+    with pytest.raises(jj.ArgumentError, match=r"tolerance=0\.1 is not for score_fn, a pure function"):
         jj.score_fn(lambda x: x, tolerance=0.1)
 
 

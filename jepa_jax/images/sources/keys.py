@@ -8,7 +8,7 @@ from jepa_jax.paths import PathLike, to_path
 
 
 def read_keys(path: PathLike) -> list[str]:
-    """The keys of a text file, one in a line, or of the column ``key`` of a Parquet table.
+    """The keys of a text file, one per line, or of the column ``key`` of a Parquet table.
 
     Raises:
         ArgumentError: the file cannot be read, or has no key.
@@ -27,5 +27,5 @@ def read_keys(path: PathLike) -> list[str]:
         raise ArgumentError(f"keys {path} cannot be read: {error}") from error
     keys = [key for key in keys if key]
     if not keys:
-        raise ArgumentError(f"keys {path} lists no key: give one in a line, or a Parquet table with a column 'key'.")
+        raise ArgumentError(f"keys {path} lists no key: give one per line, or a Parquet table with a column 'key'.")
     return keys
