@@ -58,7 +58,7 @@ class BatchScorer:
         column: of the images: uint8 arrays ``[H, W]``, ``[H, W, 1]``, ``[H, W, 3]`` or ``[H, W, 4]``, of one size or
             of many; encoded bytes; ``{"bytes", "path"}`` as of Hugging Face's ``Image(decode=False)``; PIL images;
             paths as text, local in full or of any scheme.
-        keep: whether the batch's columns stay, or which of them.
+        keep: whether the batch's own columns are in the result: True for all, False for none, or a list of names.
         image_size: side of the square input, pixels; by default the encoder's own.
         position_resize: how position embeddings are resized, as in `jepa_jax.load_encoder`.
         l2_normalize: whether embeddings are divided by their length, as in `jepa_jax.load_encoder`.
@@ -80,7 +80,7 @@ class BatchScorer:
             ``score_high``, ``method`` and ``unfamiliar``. Of the options above, those of exact scores are refused.
 
     Raises:
-        ArgumentError: a value is unfit.
+        ArgumentError: a value is invalid.
 
     Example:
         >>> import jepa_jax as jj

@@ -1,4 +1,4 @@
-"""Errors that a user can mend; each message names the argument, the value and the remedy.
+"""Errors that a user can fix; each message names the argument, the value and the remedy.
 
 The command line prints these without a traceback and exits with status 2.
 """
@@ -24,7 +24,7 @@ class JepaJaxError(Exception):
 
 
 class ArgumentError(JepaJaxError, ValueError):
-    """An argument has a value that cannot work."""
+    """An argument, or what it names, cannot be used."""
 
 
 class CheckpointError(JepaJaxError, ValueError):
@@ -44,4 +44,4 @@ class OutOfMemoryError(JepaJaxError, RuntimeError):
 
 
 class JobError(JepaJaxError, RuntimeError):
-    """A scoring job cannot start or go on."""
+    """A job cannot start or go on: its directory, the machine, or an optional package that is missing."""

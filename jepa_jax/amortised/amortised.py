@@ -38,9 +38,9 @@ class AmortisedScores:
 
     Attributes:
         score: predicted, nats; NaN where an image is not finite.
-        score_low: the exact score lies between this
-        score_high: and this, for a share of ``coverage`` of images drawn like the calibration's. For unfamiliar images
-            nothing is known: the interval is infinite.
+        score_low: lower end of the interval, nats. It holds the exact score for a share ``coverage`` of images drawn
+            like the calibration's. For unfamiliar images nothing is known: the interval is infinite.
+        score_high: upper end of the interval, nats.
         unfamiliar: whether an image is unlike the calibration's, by a test that is wrong for ``alarm_rate`` of images
             that are like them.
     """
@@ -152,8 +152,12 @@ class Amortised:
             recall: of the tail that is wanted.
             confidence: with which it is promised, where the calibration sample suffices; see `Escalation`.
 
+        Returns:
+            The rule, an `Escalation`: its ``rows(predicted)`` are those to score exactly, and its ``promised`` says
+            whether the recall is promised or only expected.
+
         Raises:
-            ArgumentError: a value is unfit.
+            ArgumentError: a value is invalid.
         """
         found = escalation(self.calibration, _quantiles(tail, share), recall, confidence)
         if predicted is None or not len(predicted):
@@ -171,13 +175,16 @@ class Amortised:
         """What is found of a tail when the images that are predicted nearest to its end are scored exactly.
 
         Args:
-            rows: the share of images that is, such as 0.05.
+            rows: the share of the images that is scored exactly, such as 0.05.
             tail: ``lowest`` or ``highest``; or two quantiles, of which one must be 0 or 1.
             share: as for `escalate`.
             confidence: of the first result.
 
         Returns:
             The recall that can be promised (0 where the calibration sample is small), and the expected one.
+
+        Raises:
+            ArgumentError: a value is invalid, or the tail has two ends.
         """
         between = _quantiles(tail, share)
         if not 0 < rows <= 1:
@@ -249,8 +256,8 @@ def fit_amortised(
     sample of those whose scores you want. 2,000 are a good number (see docs/amortised.md).
 
         exact = jj.score(encoder, sample, spectrum=False).score
-        head = jj.fit_amortised(encoder, sample, exact)
-        found = head.predict(others)                        # found.score, .score_low, .score_high, .unfamiliar
+        predictor = jj.fit_amortised(encoder, sample, exact)
+        found = predictor.predict(others)                   # found.score, .score_low, .score_high, .unfamiliar
 
     Args:
         encoder: an `Encoder`; of a plain function's stages nothing is known.
@@ -261,8 +268,11 @@ def fit_amortised(
         alarm_rate: share of familiar images that may be called unfamiliar, and get an infinite interval.
         seed: of the split.
 
+    Returns:
+        The predictor, an `Amortised`.
+
     Raises:
-        ArgumentError: a value is unfit, or there are too few images.
+        ArgumentError: a value is invalid, or there are too few images.
         JobError: scikit-learn is not installed.
     """
     require_encoder(encoder)

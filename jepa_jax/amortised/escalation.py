@@ -59,8 +59,8 @@ class Escalation:
         confidence: with which.
         promised: whether the calibration sample suffices to promise it; if not, the margin is one at which
             the recall is expected to be met.
-        edges: predictions from the one to the other are escalated, nats; infinite at an end.
-        share: of images that this is, of the calibration sample or of those that were asked about.
+        edges: lowest and highest prediction that is escalated, nats; infinite at an end.
+        share: of the images that is escalated, of the calibration sample or of those that were asked about.
         expected_recall: by the calibration's scaled residuals: an estimate.
         calibration_needed: images of calibration that the promise takes.
     """
@@ -95,7 +95,7 @@ def escalation(
         confidence: over the draw of the sample.
 
     Raises:
-        ArgumentError: a value is unfit.
+        ArgumentError: a value is invalid.
     """
     check_tail(between)
     for name, value in (("recall", recall), ("confidence", confidence)):

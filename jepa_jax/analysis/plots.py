@@ -31,7 +31,10 @@ def distribution(*scored: Scored, column: str = "score", bins: int = 60, ax: Axe
         scored: at least one; several must be by the same encoder for their scores to compare.
         column: ``score``, ``listing_score`` or ``gaussian_score``.
         bins: of the histogram.
-        ax: where to; by default new axes.
+        ax: axes to draw into; by default new ones.
+
+    Returns:
+        The axes.
 
     Raises:
         ArgumentError: no set, sets whose scores do not compare, or no such column.
@@ -65,7 +68,10 @@ def spectrum(scored: Scored, ax: Axes | None = None) -> Axes:
 
     Args:
         scored: with ``singular_values`` (``save=["singular_values"]``).
-        ax: where to; by default new axes.
+        ax: axes to draw into; by default new ones.
+
+    Returns:
+        The axes.
 
     Raises:
         ArgumentError: the singular values were not saved.
@@ -97,7 +103,10 @@ def agreement(first: Scored, second: Scored, ax: Axes | None = None) -> Axes:
     Args:
         first: a set.
         second: the same input by another encoder, so that keys mean the same images.
-        ax: where to; by default new axes.
+        ax: axes to draw into; by default new ones.
+
+    Returns:
+        The axes.
 
     Raises:
         ArgumentError: they share fewer than three images.

@@ -62,11 +62,11 @@ def score_folder(
             file, ``tfds:NAME/SPLIT``, a bucket; or a list of such.
         model: a known name, a directory, a hub id (see `jepa_jax.load_encoder`), or an `Encoder`; by default
             ``jepa-tiny``, which ships and is for trying things out.
-        output: directory of the table; a job that was begun there is resumed. By default the table is in memory
-            alone, and an interrupted call has to begin again.
+        output: directory of the table; a job that was begun there is resumed. By default the table is only in
+            memory, and an interrupted call has to begin again.
         column: of the pictures or their paths, where an input has several.
-        keys: score these records alone.
-        limit: score the first so many records alone.
+        keys: score only these records.
+        limit: score only the first so many records.
         shuffle_seed: of a random order; with ``limit`` a random sample.
         image_size: side of the square input, pixels, a multiple of the patch size; by default the encoder's own. This
             and the next four are for a ``model`` that is named.
@@ -76,7 +76,8 @@ def score_folder(
         l2_normalize: whether embeddings are divided by their length, as in `jepa_jax.load_encoder`.
         precision: of the Jacobian's products; ``auto`` is the fastest level of an accelerator within a tolerance.
         tolerance: nats; images that may be off by more are scored again more exactly.
-        noise_images: images on which rounding noise is measured first; 0 takes what is typical.
+        noise_images: images on which rounding noise is measured first, for an encoder without null directions; 0 takes
+            what is typical.
         memory: bytes that scoring may take; by default what the device has.
         score_only: leave out ``listing_score``, and the eigensolver that it needs.
         save: further columns, of ``singular_values`` and ``embedding``.
@@ -97,9 +98,9 @@ def score_folder(
         ``to_arrow()``. Images without a score are in its ``failures``, each with its reason.
 
     Raises:
-        ArgumentError: an argument is unfit, or the input is nothing that can be scored.
-        JobError: ``output`` belongs to another job, or the job cannot go on.
-        JobInterrupted: a signal stopped it; with ``output`` the same call goes on.
+        ArgumentError: an argument is invalid, or the input is nothing that can be scored.
+        JobError: ``output`` belongs to another job, or the job cannot go on. `jepa_jax.jobs.JobInterrupted`, a kind
+            of it, where a signal stopped the job; with ``output`` the same call goes on.
 
     Example:
         >>> import jepa_jax as jj

@@ -34,7 +34,7 @@ class ScoredImages:
     Attributes:
         table: a row per scored image in the input's order, columns as in the files of ``jepa-jax score``: ``key``,
             ``place``, ``bytes``, ``score``, ``score_error``, ``precision`` and so on.
-        failures: ``key`` and ``reason`` of every image that has no score, or is no longer in the input.
+        failures: ``key``, ``reason`` and ``bytes`` of every image that has no score, or is no longer in the input.
         manifest: what the scores depend on.
         source: the input, for the pictures; by default where the job found it.
     """
@@ -108,7 +108,7 @@ class ScoredImages:
         return write_fiftyone(self, directory, name)
 
     def order(self, *, highest: bool = False) -> np.ndarray:
-        """[N] row numbers, the rarest first, or with ``highest`` the most typical."""
+        """[N] row numbers by score, as `numpy.argsort` gives them: rarest first, or with ``highest`` most typical."""
         return np.argsort(-self.scores if highest else self.scores, kind="stable")
 
     def picture(self, row: int, side: int = 160) -> Image.Image | None:

@@ -47,14 +47,14 @@ def jacobian(
         mode: ``forward``, ``reverse`` or ``auto``; see `JacobianOptions`, as for the next.
         engine: ``rules``, ``generic`` or ``auto``.
         precision: of the pullbacks' products; by default the dtype of ``x``. The levels below ``float32``
-            (``bfloat16``, ``tensorfloat32``, ``bfloat16_3x``) take a float32 ``x`` and an `Encoder`.
+            (``bfloat16``, ``float16``, ``tensorfloat32``, ``bfloat16_3x``) take a float32 ``x`` and an `Encoder`.
         options: the other fields of `JacobianOptions`.
 
     Returns:
         ``[B, K, *input]``, in the dtype of ``x``.
 
     Raises:
-        ArgumentError: ``x`` or the function's output has an unfit shape or dtype.
+        ArgumentError: ``x`` or the function's output has an invalid shape or dtype, or an option does not fit.
         BackendError: the backend computes wrong pullbacks (see `jepa_jax.jacobian.backend_check`).
     """
     function, params = pure_function(fn)

@@ -45,6 +45,10 @@ def score_fn(
     Returns:
         ``(fn, params)`` with ``fn(params, batch) -> ScoreResult``. With ``precision="float64"``, call
         it under ``jax.enable_x64(True)``.
+
+    Raises:
+        ArgumentError: an argument is invalid, or one of those that a pure function does not take.
+        BackendError: the backend computes wrong numbers.
     """
     function, params = pure_function(encoder)
     options.setdefault("precision", "float32")
@@ -104,7 +108,7 @@ def compute_scores(
         A `ScoreResult`, in the working dtype. On a mesh, shared among its devices along axis ``data``.
 
     Raises:
-        ArgumentError: while it is traced: a dtype or shape is unfit, or float64 is off.
+        ArgumentError: while it is traced: a dtype or shape is invalid, or float64 is off.
     """
     if numerics.precision == "float64" and not jax.config.read("jax_enable_x64"):
         raise ArgumentError("precision='float64' needs JAX's float64: call the function under jax.enable_x64(True).")

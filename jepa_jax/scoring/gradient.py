@@ -72,7 +72,7 @@ def score_gradient(
         [B, H, W, 3] in the precision's dtype, nats per unit of the preprocessed input. NaN for a broken image.
 
     Raises:
-        ArgumentError: an argument is unfit.
+        ArgumentError: an argument is invalid.
         BackendError: the backend computes wrong numbers.
     """
     if precision not in ("float32", "float64"):

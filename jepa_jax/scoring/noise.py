@@ -32,13 +32,17 @@ def measure_noise(encoder: Encoder, batch: jax.Array | np.ndarray, precision: Pr
     from ``precision`` to ``float32``.
 
     Args:
-        encoder: the encoder.
-        batch: some preprocessed images; four are plenty.
+        encoder: an `Encoder`; its layers' own rules are measured.
+        batch: some preprocessed images [B, H, W, 3]; four are plenty.
         precision: the level below ``float64`` to measure.
 
     Returns:
         ``sqrt(K) |E^T u| / |J|``, with J the Jacobian, E its error, and u a typical direction; the root of the mean
         square over the images.
+
+    Raises:
+        ArgumentError: the precision is ``float64``, or unknown.
+        BackendError: the backend computes wrong numbers.
     """
     exact = precision == "float32"
     if precision not in LEVELS[:-1]:

@@ -83,7 +83,7 @@ class ScoreOptions:
             LayerNorm, without a projection; see `jepa_jax.encoders.layerwise`. They are in ``ScoreResult.layers``.
 
     Raises:
-        ArgumentError: a value is unfit.
+        ArgumentError: a value is invalid.
     """
 
     precision: AskedPrecision = "auto"

@@ -46,9 +46,10 @@ class ScoreResult:
     Attributes:
         score: [B], nats. Sum of log singular values over the structural rank (null directions
             projected out); higher = denser = more typical. Comparable across precisions.
-        score_error: [B], nats. Predicted bound of the score's rounding error, from the image's own noise along
-            the null directions, its spectrum, and how steep the encoder is there (`jepa_jax.spectrum.error`). With
-            ``spectrum=False`` it may be up to 1.4 times as large. Infinite where values are ``clipped``.
+        score_error: [B], nats. Predicted bound of the score's rounding error, which holds for at least 95% of images;
+            from the image's own noise along the null directions, its spectrum, and how steep the encoder is there
+            (`jepa_jax.spectrum.error`). With ``spectrum=False`` it may be up to 1.4 times as large. Infinite where
+            values are ``clipped``.
         clipped: [B], int32: how many of the singular values that ``score`` sums lie below eps. The clip stands for
             each of them, whatever it is, so that from one on the score is no measurement: of an embedding that
             does not change with the image all are clipped, and the score is ``log_volume_rank`` log(eps). The

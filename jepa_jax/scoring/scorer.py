@@ -41,7 +41,7 @@ def score(encoder: AnyEncoder, batch: jax.Array | np.ndarray, **options: Unpack[
         A `ScoreResult`. An image with a NaN or an infinity scores NaN.
 
     Raises:
-        ArgumentError: an argument is unfit.
+        ArgumentError: an argument is invalid.
         BackendError: the backend computes wrong numbers.
         OutOfMemoryError: not even one row of one image's Jacobian fits.
 
@@ -72,13 +72,17 @@ _compiling = threading.RLock()
 
 
 class Scorer:
-    """Scores batches of one encoder; one program is compiled per shape and level of precision.
+    """Scores batch after batch by one encoder; one program is compiled per shape and level of precision.
 
     Args:
         encoder: an `Encoder` or any function, as for `score`.
-        options: how.
-        report: is told in words when a plan has to be changed.
+        options: how scores are computed; by default as `ScoreOptions` has it.
+        report: called with a sentence when a plan does not fit into memory and a smaller one takes its place.
         changes: fields of `ScoreOptions`, in place of those of ``options``.
+
+    Raises:
+        ArgumentError: an option is invalid.
+        BackendError: the backend computes wrong numbers.
     """
 
     def __init__(
@@ -100,7 +104,19 @@ class Scorer:
         self._alone = threading.Lock()  # of a program that is planned to have all the memory
 
     def __call__(self, batch: jax.Array | np.ndarray) -> ScoreResult:
-        """Score a batch [B, ...]."""
+        """Score a batch, as `jepa_jax.score` does.
+
+        Args:
+            batch: preprocessed images [B, H, W, 3], or the function's input. A new B compiles anew: fill up the last
+                batch.
+
+        Returns:
+            A `ScoreResult` of B images.
+
+        Raises:
+            ArgumentError: the batch has another shape or dtype than the encoder takes.
+            OutOfMemoryError: not even one row of one image's Jacobian fits.
+        """
         result, tolerance = self._run(self.options.numerics, batch), self.options.tolerance
         if tolerance is None and self.options.level != "float16":
             return result

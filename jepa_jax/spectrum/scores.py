@@ -27,6 +27,9 @@ def jepa_score(singular_values: jax.Array, null_directions: int = 0, eps: float 
     Returns:
         [...], nats.
 
+    Raises:
+        ArgumentError: ``null_directions`` is negative, or leaves no value.
+
     Example:
         >>> import jepa_jax as jj
         >>> import numpy as np
@@ -51,6 +54,9 @@ def gaussian_score(score: jax.Array, embedding: jax.Array) -> jax.Array:
     Args:
         score: [...], nats.
         embedding: [..., K].
+
+    Returns:
+        [...], nats, in the score's dtype.
     """
     log_normal = -0.5 * jnp.sum(embedding**2, axis=-1) - 0.5 * embedding.shape[-1] * math.log(2 * math.pi)
     return score + log_normal.astype(score.dtype)

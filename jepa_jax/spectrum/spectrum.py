@@ -22,11 +22,14 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
         jacobian: ``[..., K, *input]`` as `jepa_jax.jacobian` returns it for a batch, or matrices [..., K, D].
             One leading axis is the batch where there are three axes or more; a matrix [K, D] is one Jacobian.
         method: the algorithm, one of `jepa_jax.spectrum.methods.Method`. ``auto`` takes ``svd`` for a float64
-            Jacobian, else ``gram`` where the device has fast float64 (CPU, GPU) and ``cholesky_qr`` where it has not
-            (TPU).
+            Jacobian, else ``gram`` where the device has fast float64 (CPUs, some GPUs) and ``cholesky_qr`` where it
+            has not (TPUs, other GPUs).
 
     Returns:
         [..., K], descending; zeros past the rank where D < K. In the Jacobian's dtype.
+
+    Raises:
+        ArgumentError: the method is unknown, or the Jacobian is no matrix or batch of floating-point numbers.
 
     Example:
         >>> import jepa_jax as jj
