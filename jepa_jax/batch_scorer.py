@@ -1,4 +1,4 @@
-"""`BatchScorer`: the way in from engines that move data themselves, as Ray Data, `datasets`, Spark and Beam do.
+"""`BatchScorer`: the way in from data engines: Ray Data, `datasets`, Spark and Beam.
 
 A job (`jepa_jax.jobs`) reads, deals out and writes; here the engine does that, and passes batches. What lies between,
 from a picture to a row, is the same code, so that the scores are the same.
@@ -119,8 +119,7 @@ class BatchScorer:
         if not isinstance(self.model, str | os.PathLike | None):
             raise ArgumentError(
                 f"model is of type {type(self.model).__name__}; a scorer has its encoder's name or directory. Make a "
-                "jepa_jax.Scorer of an encoder of your own where it works: docs/own-encoders.md, 'In an engine that "
-                "moves data itself'."
+                "jepa_jax.Scorer of an encoder of your own in each worker: docs/own-encoders.md, 'In a data engine'."
             )
         model = os.fspath(self.model or DEFAULT)
         # A worker may run in another directory.

@@ -14,7 +14,7 @@ from jepa_jax.analysis.table import read_table
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "own-encoders.md").read_text()
 EXAMPLES = dict(re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL))
-ENGINE, FOLDER = "In an engine that moves data itself", "A folder of pictures"
+ENGINE, FOLDER = "In a data engine", "A folder of pictures"
 NULLS = {"Images": 2, "Text": 1}
 """Null directions by the first word of the title."""
 
