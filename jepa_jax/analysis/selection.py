@@ -267,7 +267,7 @@ def what_may_be_missed(selection: Selection, table: ScoreTable) -> str | None:
         return None
     said = f"{predicted:,} of {len(table):,} scores are predicted from one forward pass"
     if not selection.cuts:
-        return f"{said}; the weights of the draw are as unsure as they."
+        return f"{said}; the weights of the draw are as uncertain as these."
     rows = unsure(selection, table)
     out = int(np.isin(rows, selection.rows).sum())
     if not len(rows):

@@ -65,10 +65,9 @@ def print_models(console: Console) -> None:
         console.print(table)
         console.print()
     console.print(
-        "K: embedding size, pulled back per image. Nulls: directions that a score leaves out. Side: of the input, in "
-        "pixels. A hub folder is read with the recipe "
-        "that lies in it. Any multiple of the patch size works as --image-size. --json has the same, and more, to "
-        "compute with."
+        "K: embedding size, which is the number of rows of a Jacobian. Nulls: null directions, which a score leaves "
+        "out. Side: of the input, in pixels; any multiple of the patch size works as --image-size. A hub folder is "
+        "read with the preprocessing that lies in it. --json has the same and more."
     )
 
 

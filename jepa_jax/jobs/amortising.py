@@ -210,7 +210,7 @@ class _Stages:
                 keys += read_parquet(part, ["key"])["key"].take(pa.array(rows)).to_pylist()
             start += len(values)
         keys = [key for key in keys if key not in exact]
-        self.progress.note(f"Stage 4 of 4: exact scores of {len(keys):,} {self.source.nouns} more. {told}")
+        self.progress.note(f"Stage 4 of 4: exact scores of {len(keys):,} more {self.source.nouns}. {told}")
         return self._exact(ESCALATED, self.source.only(keys)) if keys else {}
 
     def _exact(self, name: str, source: Records) -> dict[str, _Exact]:
@@ -253,8 +253,8 @@ def escalated(head: Amortised, predicted: np.ndarray, ask: Amortise) -> tuple[np
         edge = np.partition(values, count - 1)[count - 1]
         promised, expected = head.recall(ask.escalate, tail=ask.tail, share=ask.escalate / 2)
         return values <= edge, (
-            f"Of the {ask.escalate / 2:.2%} {ask.tail} exact scores they are expected to hold {expected:.1%}; "
-            + (f"{promised:.1%} at least, at 95% confidence." if promised else "so small a sample can promise none.")
+            f"They are expected to hold {expected:.1%} of the {ask.tail} {ask.escalate / 2:.2%} of all exact scores; "
+            + (f"at least {promised:.1%}, at 95% confidence." if promised else "so small a sample can promise none.")
         )
     said = "promised" if rule.promised else f"expected; a promise takes {rule.calibration_needed:,} for calibration"
     return rule.rows(predicted), f"They hold {ask.recall:.1%} of the exact tail ({said})."

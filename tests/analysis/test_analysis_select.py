@@ -254,7 +254,7 @@ def test_what_a_selection_by_predicted_scores_may_have_missed(tmp_path: Path):
     quantile = by_quantile(table.scores["score"], 0, 0.495)  # the cut is at 49.005; nothing ends at 0
     assert unsure(quantile, table).tolist() == [40, 48, 50, 52]
     drawn = by_density(table.scores["score"], 5)
-    assert (what_may_be_missed(drawn, table) or "").endswith("the weights of the draw are as unsure as they.")
+    assert (what_may_be_missed(drawn, table) or "").endswith("the weights of the draw are as uncertain as these.")
     exact = table.take(~table.predicted)
     assert what_may_be_missed(by_extremes(exact.scores["score"], rarest=3), exact) is None
 
