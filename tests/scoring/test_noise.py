@@ -78,6 +78,6 @@ def test_each_rung_is_predicted_from_its_own_noise(batch):
         jj.score(encoder, images, precision="bfloat16", noise=0.01, tolerance=tolerance)
     with pytest.raises(jj.ArgumentError, match="says nothing of float32"):
         jj.score(encoder, images, noise={"bfloat16": 0.01})
-    with pytest.raises(jj.ArgumentError, match=r"'float8': 0\.01 is no level"):
+    with pytest.raises(jj.ArgumentError, match=r"has 0\.01 for 'float8'"):
         jj.score(encoder, images, noise={"float8": 0.01})  # pyright: ignore[reportArgumentType]
     assert jj.score(encoder, images[:1], noise=1e-7, tolerance=1e-9).level[0] == LEVELS.index("float64")
