@@ -197,8 +197,8 @@ def _geometry(config: Config, size: Mapping[str, int], crop: int | None) -> tupl
     side = _square(config, "size", size)
     if crop not in (None, side):
         raise CheckpointError(
-            f"{config.path}: size is {dict(size)} and crop_size is {crop}: a centre crop of pictures squeezed to a "
-            "square, which is not done here."
+            f"{config.path}: size is {dict(size)} and crop_size is {crop}: pictures would be squeezed to a square "
+            "and a centre crop taken of that, which is not done here."
         )
     return side, side, True
 
