@@ -131,12 +131,18 @@ def summary(part: str, runs: list[dict[str, float]]) -> list[dict[str, Any]]:
 
 def interval(values: np.ndarray) -> tuple[float, float]:
     """95% confidence interval of the mean of correlations over seeds; all that there is for one."""
+    low, high = mean_interval(values)
+    return max(-1.0, low), min(1.0, high)
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """95% confidence interval of a mean (Student's t); of one value alone, all numbers."""
     from scipy.stats import t
 
     if len(values) < 2:
-        return -1.0, 1.0
+        return -np.inf, np.inf
     half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return max(-1.0, float(values.mean() - half)), min(1.0, float(values.mean() + half))
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def world_run(seed: int, steps: int) -> dict[str, float]:

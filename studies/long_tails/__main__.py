@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jepa_jax.analysis.markdown import markdown_lines
-from jepa_jax.studies.controlled import interval
+from jepa_jax.studies.controlled import interval, mean_interval
 from jepa_jax.studies.outputs import Ledger, write_json
 from studies.long_tails.kinds import classes, combinations
 from studies.long_tails.rules import means_of
@@ -18,6 +18,8 @@ from studies.long_tails.rules import means_of
 COMMAND = "python -m studies.long_tails --data DATA --output benchmarks/results/study-long-tails"
 SEEDS = (1, 2, 3)
 STEPS = 300
+NOTHING = {"frequency": 0.0, "unseen": 0.5}
+CONTROLS = ("reference", "untrained", "two references")
 
 
 def main() -> None:
@@ -84,8 +86,20 @@ def summary(by_seed: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
             gain = own - np.array([some["score"][name] for some in by_seed])
             found[rule][name] = {"mean": float(own.mean()), "interval": interval(own)}
             if rule != "score":
-                found[rule][name] |= {"gain": float(gain.mean()), "gain_interval": interval(gain)}
+                found[rule][name] |= {"gain": float(gain.mean()), "gain_interval": mean_interval(gain)}
     return found
+
+
+def verdict(of_rules: dict[str, Any], rule: str, name: str) -> str:
+    """What the protocol says of a rule's figure: whether it sees the thing, and helps beyond the score."""
+    row = of_rules[rule][name]
+    low, high = of_rules["two references"][name]["interval"]
+    said = []
+    if row["interval"][0] > NOTHING[name] and low <= NOTHING[name] <= high:
+        said.append("sees")
+    if "gain" in row and row["gain_interval"][0] > 0:
+        said.append("helps")
+    return " and ".join(said)
 
 
 def page(figures: dict[str, Any]) -> str:
@@ -105,8 +119,11 @@ def page(figures: dict[str, Any]) -> str:
                 if "gain" in row:
                     least, most = row["gain_interval"]
                     gain = f"{row['gain']:+.3f} [{least:+.3f}, {most:+.3f}]"
-                rows.append([rule, name, f"{row['mean']:.3f} [{low:.3f}, {high:.3f}]", gain])
-        lines += ["", f"## {title.capitalize()}", "", *markdown_lines(["rule", "figure", "mean", "gain"], rows)]
+                kind = "control" if rule in CONTROLS else "under trial"
+                said = verdict(figures[title], rule, name)
+                rows.append([kind, rule, name, f"{row['mean']:.3f} [{low:.3f}, {high:.3f}]", gain, said])
+        columns = ["kind", "rule", "figure", "mean", "gain over the score", "by the protocol"]
+        lines += ["", f"## {title.capitalize()}", "", *markdown_lines(columns, rows)]
     return "\n".join(lines) + "\n"
 
 
