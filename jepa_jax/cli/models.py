@@ -72,12 +72,12 @@ def print_models(console: Console) -> None:
 
 
 def _parameter_count(vit: ViTSpec) -> int:
-    """Of an encoder of one block, and of so many more: a deep one takes long to trace."""
-    one, two = (
-        sum(math.prod(leaf.shape) for _, leaf in named_arrays(parameter_shapes(dataclasses.replace(vit, depth=depth))))
-        for depth in (1, 2)
-    )
-    return one + (vit.depth - 1) * (two - one)
+    """Of an encoder of one block, and as many again as there are more: a deep one takes long to trace."""
+    sizes = {
+        name: math.prod(leaf.shape) for name, leaf in named_arrays(parameter_shapes(dataclasses.replace(vit, depth=1)))
+    }
+    of_a_block = sum(size for name, size in sizes.items() if name.startswith("blocks."))
+    return sum(sizes.values()) + (vit.depth - 1) * of_a_block
 
 
 def _shared_facts(spec: EncoderSpec) -> str:

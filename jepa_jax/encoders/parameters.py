@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,4 +85,15 @@ def named_arrays(params: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 @functools.lru_cache(maxsize=64)
 def _abstract(spec: ViTSpec) -> tuple[Any, Any]:
-    return nnx.split(nnx.eval_shape(lambda: ViT(spec, rngs=nnx.Rngs(0))))
+    rngs: Any = _OneKey(jax.random.key(0))
+    return nnx.split(nnx.eval_shape(lambda: ViT(spec, rngs=rngs)))
+
+
+class _OneKey(NamedTuple):
+    """In place of `nnx.Rngs` where nothing is drawn: its streams count their keys, which takes most of the time."""
+
+    key: jax.Array
+
+    def params(self) -> jax.Array:
+        """The key."""
+        return self.key
