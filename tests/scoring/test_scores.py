@@ -330,8 +330,10 @@ def test_the_predicted_error_is_honest_on_published_spectra(spectra, level):
             shared = 1 + (ROUNDING[level] + 12 * U32 / 2) * rng.standard_normal(size - 2)
             columns = np.concatenate([right[:, :-2] * values * shared, np.zeros((inputs, 2))], axis=1) + noise
             noise_norm = np.linalg.norm(columns[:, -1])
-            noise_within = np.linalg.norm(np.linalg.qr(columns[:, :-2])[0].T @ columns[:, -1])
-            kept = np.sqrt(np.linalg.eigvalsh(columns[:, :-2].T @ columns[:, :-2])[::-1])
+            gram = columns[:, :-2].T @ columns[:, :-2]
+            triangle = np.linalg.cholesky(gram)  # of the span of the others, an orthonormal basis
+            noise_within = np.linalg.norm(np.linalg.solve(triangle, columns[:, :-2].T @ columns[:, -1]))
+            kept = np.sqrt(np.linalg.eigvalsh(gram)[::-1])
             predicted = predicted_error(
                 noise_bias(jnp.asarray(kept, jnp.float32), jnp.float32(noise_norm)),
                 jnp.float32(np.sum(kept**-2)),
