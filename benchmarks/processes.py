@@ -69,7 +69,7 @@ def _kill_group(leader: int) -> None:
     """End a group of processes, and see them gone: dying ones keep memory and cores from the next measurement."""
     members = []
     for process in psutil.process_iter():
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
             if process.pid != leader and os.getpgid(process.pid) == leader:
                 members.append(process)
     os.killpg(leader, signal.SIGKILL)

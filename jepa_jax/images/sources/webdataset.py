@@ -54,8 +54,8 @@ def open_webdataset(name: str, archives: Sequence[str], ending: str | None = Non
             between them, of which the first that is there is taken, or ``*`` for all.
 
     Raises:
-        ArgumentError: there is no picture, a sample has several and none was named, or the archive is compressed.
-        JobError: there are videos, and the package that decodes them is not installed.
+        ArgumentError: there is no picture, a sample has several and none was named, the archive is compressed, or
+            there are videos and the package that decodes them is not installed.
     """
     entries: list[tuple[str, Any]] = []
     left_out = 0
