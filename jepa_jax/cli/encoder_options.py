@@ -6,14 +6,19 @@ from typing import Annotated
 
 import typer
 
+from jepa_jax.numerics.precision import AskedPrecision
+
 Model = Annotated[
     str | None,
     typer.Option(help="Known name, converted directory, Hugging Face folder, or hub id; by default jepa-tiny."),
 ]
-PRECISION = (
-    "Level of the Jacobian's matrix products. auto: float32 on CPUs; elsewhere the fastest level, and images that may "
-    "be off by more than a tolerance are scored again."
-)
+Precision = Annotated[
+    AskedPrecision,
+    typer.Option(
+        help="Level of the Jacobian's matrix products. auto: float32 on CPUs; elsewhere the fastest level, and images "
+        "that may be off by more than a tolerance are scored again."
+    ),
+]
 ImageSize = Annotated[
     int | None,
     typer.Option(
@@ -29,4 +34,10 @@ Layers = Annotated[
 ]
 FrameStep = Annotated[
     int | None, typer.Option(min=1, help="Take every Nth frame of a video for its clip; by default as published.")
+]
+NullDirections = Annotated[
+    int,
+    typer.Option(
+        min=0, help="For files of spectra: how many of the smallest values are zero by construction (DINOv2: 2)."
+    ),
 ]

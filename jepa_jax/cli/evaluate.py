@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from jepa_jax.cli.app import app, console
+from jepa_jax.cli.encoder_options import NullDirections
 
 SET = "A directory of jepa-jax score, or singular values as .npy, .npz or .parquet; NAME=PATH gives it a name."
 
@@ -31,12 +32,7 @@ def evaluate(
     complexity_images: Annotated[
         int, typer.Option(min=0, help="Images per set to measure complexity on; 0 for none.")
     ] = 2000,
-    null_directions: Annotated[
-        int,
-        typer.Option(
-            min=0, help="For files of spectra: how many of the smallest values are zero by construction (DINOv2: 2)."
-        ),
-    ] = 0,
+    null_directions: NullDirections = 0,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples, for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the bootstrap.")] = 0,
     partial: Annotated[bool, typer.Option(help="Take unfinished jobs as they are.")] = False,

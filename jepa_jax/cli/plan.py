@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from jepa_jax.cli.amortised_options import MethodChoice
 from jepa_jax.cli.app import app, console
-from jepa_jax.cli.encoder_options import PRECISION, Frames, ImageSize, Layers
-from jepa_jax.cli.score import MethodChoice
+from jepa_jax.cli.encoder_options import Frames, ImageSize, Layers, Precision
 from jepa_jax.errors import ArgumentError
-from jepa_jax.numerics.precision import AskedPrecision
 
 if TYPE_CHECKING:
     from jepa_jax.jobs.forecast import Forecast
@@ -45,7 +44,7 @@ def plan(
     ] = "jepa-tiny",
     image_size: ImageSize = None,
     frames: Frames = None,
-    precision: Annotated[AskedPrecision, typer.Option(help=PRECISION)] = "auto",
+    precision: Precision = "auto",
     memory: Annotated[
         float | None, typer.Option(help="GiB that scoring may take; by default what the device has.")
     ] = None,

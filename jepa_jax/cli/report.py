@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from jepa_jax.cli.app import app, console
+from jepa_jax.cli.encoder_options import NullDirections
 from jepa_jax.paths import to_path
 
 
@@ -38,12 +39,7 @@ def report(
     extremes: Annotated[
         int, typer.Option(min=0, help="The list of all images shows the pictures of the N rarest and N most typical.")
     ] = 150,
-    null_directions: Annotated[
-        int,
-        typer.Option(
-            min=0, help="For files of spectra: how many of the smallest values are zero by construction (DINOv2: 2)."
-        ),
-    ] = 0,
+    null_directions: NullDirections = 0,
     images: Annotated[
         list[str] | None, typer.Option(help="NAME=PATH: where a set's images are, if not where they were scored.")
     ] = None,

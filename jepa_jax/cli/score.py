@@ -7,18 +7,14 @@ import dataclasses
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from jepa_jax.cli.amortised_options import AMORTISED, MethodChoice, TailChoice, amortise, require_amortised
 from jepa_jax.cli.app import NOTHING_SCORED, app, console, errors
-from jepa_jax.cli.encoder_options import PRECISION, Frames, FrameStep, ImageSize, Layers, Model
+from jepa_jax.cli.encoder_options import Frames, FrameStep, ImageSize, Layers, Model, Precision
 from jepa_jax.images.sources import accepted
-from jepa_jax.numerics.precision import AskedPrecision
-
-if TYPE_CHECKING:
-    from jepa_jax.encoders import Encoder
-    from jepa_jax.jobs import Amortise
 
 
 class ColumnChoice(StrEnum):
@@ -43,21 +39,6 @@ class PositionChoice(StrEnum):
     bicubic_antialias = "bicubic_antialias"
 
 
-class MethodChoice(StrEnum):
-    """Values of --method."""
-
-    exact = "exact"
-    amortised = "amortised"
-
-
-class TailChoice(StrEnum):
-    """Values of --tail."""
-
-    lowest = "lowest"
-    highest = "highest"
-
-
-AMORTISED = "Amortised scores"
 SEVERAL = "Several processes"
 ROBUST = "Failures and resuming"
 
@@ -89,7 +70,7 @@ def score(
     image_size: ImageSize = None,
     frames: Frames = None,
     frame_step: FrameStep = None,
-    precision: Annotated[AskedPrecision, typer.Option(help=PRECISION)] = "auto",
+    precision: Precision = "auto",
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -277,7 +258,7 @@ def score(
         "recall": recall,
     }
     asked = {name: value for name, value in asked.items() if value is not None}
-    _require_amortised(method, asked, tail, between)
+    require_amortised(method, asked, tail, between)
     options = JobOptions(
         score=ScoreOptions(
             precision,
@@ -324,7 +305,7 @@ def score(
             said = f"{len(found.keys):,} {found.nouns} in {text_key(' and '.join(sources))}{left_out}; {encoder}"
             console.print(said, soft_wrap=True, markup=False)
         if method == MethodChoice.amortised:
-            options = dataclasses.replace(options, amortise=_amortise(asked, encoder))
+            options = dataclasses.replace(options, amortise=amortise(asked, encoder))
         if dry_run:
             with ConsoleProgress(console) if speaks else contextlib.nullcontext(Quiet()) as shown:
                 plan = try_out(encoder, found, output, options, team=team, doing=shown.doing)
@@ -345,37 +326,6 @@ def score(
             print_summary(console, summary, output)
             if not summary.scored:
                 raise typer.Exit(NOTHING_SCORED)
-
-
-def _require_amortised(
-    method: MethodChoice, asked: dict[str, Any], tail: TailChoice | None, between: tuple[float, float] | None
-) -> None:
-    """Refuse options of amortised scores that would do nothing, or that say two things."""
-    from jepa_jax.errors import ArgumentError
-
-    def named(name: str) -> str:
-        return f"--{(name if name != 'tail' or not between else 'between').replace('_', '-')}"
-
-    if method == MethodChoice.exact and asked:
-        raise ArgumentError(f"{named(next(iter(asked)))} is for amortised scores: give --method amortised as well.")
-    if tail and between:
-        raise ArgumentError("--tail and --between both say what is escalated; give one of them.")
-    if between and "escalate" in asked:
-        raise ArgumentError("--between and --escalate both say how many are escalated; give one of them.")
-    fitted = {"exact_sample", "sample_seed", "coverage"}.intersection(asked)
-    if "predictor" in asked and fitted:
-        raise ArgumentError(
-            f"{named(min(fitted))} is for fitting a predictor, and --predictor is fitted already; give one of the two."
-        )
-
-
-def _amortise(asked: dict[str, Any], encoder: Encoder) -> Amortise:
-    from jepa_jax.amortised import Amortised
-    from jepa_jax.jobs import Amortise
-
-    if "predictor" in asked:
-        asked = asked | {"predictor": Amortised.load(asked["predictor"], encoder)}
-    return Amortise(**asked)
 
 
 @contextlib.contextmanager

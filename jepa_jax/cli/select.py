@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jepa_jax.cli.app import app, console
+from jepa_jax.cli.encoder_options import NullDirections
 
 if TYPE_CHECKING:
     from jepa_jax.analysis.selection import Selection
@@ -62,12 +63,7 @@ def select(
             help="The score that decides; with --against also dual or dual_one_sided: score and effective rank."
         ),
     ] = "score",
-    null_directions: Annotated[
-        int,
-        typer.Option(
-            min=0, help="For files of spectra: how many of the smallest values are zero by construction (DINOv2: 2)."
-        ),
-    ] = 0,
+    null_directions: NullDirections = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of draws, and of how ties are broken.")] = 0,
     others: Annotated[bool, typer.Option(help="List all images but the chosen ones instead: what stays.")] = False,
     partial: Annotated[bool, typer.Option(help="Take an unfinished job as it is.")] = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jepa_jax.cli.app import console
+from jepa_jax.cli.encoder_options import NullDirections
 from jepa_jax.cli.study_app import study
 
 SET = "A folder of images, or FILE.npz:ARRAY; NAME=PATH gives it a name."
@@ -92,12 +93,7 @@ def eps(
     scored: Annotated[str, typer.Argument(help="Output of jepa-jax score with --save singular_values, or spectra.")],
     output: Output,
     out: Annotated[str | None, typer.Option("--out", help="A second set, for an AUROC at every eps.")] = None,
-    null_directions: Annotated[
-        int,
-        typer.Option(
-            min=0, help="For files of spectra: how many of the smallest values are zero by construction (DINOv2: 2)."
-        ),
-    ] = 0,
+    null_directions: NullDirections = 0,
 ) -> None:
     """How the paper's clip changes scores, with the null directions in and out."""
     from jepa_jax.analysis.packages import require_packages

@@ -90,7 +90,7 @@ def summary(by_seed: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
     return found
 
 
-def verdict(of_rules: dict[str, Any], rule: str, name: str) -> str:
+def by_protocol(of_rules: dict[str, Any], rule: str, name: str) -> str:
     """What the protocol says of a rule's figure: whether it sees the thing, and helps beyond the score."""
     row = of_rules[rule][name]
     low, high = of_rules["two references"][name]["interval"]
@@ -120,7 +120,7 @@ def page(figures: dict[str, Any]) -> str:
                     least, most = row["gain_interval"]
                     gain = f"{row['gain']:+.3f} [{least:+.3f}, {most:+.3f}]"
                 kind = "control" if rule in CONTROLS else "under trial"
-                said = verdict(figures[title], rule, name)
+                said = by_protocol(figures[title], rule, name)
                 rows.append([kind, rule, name, f"{row['mean']:.3f} [{low:.3f}, {high:.3f}]", gain, said])
         columns = ["kind", "rule", "figure", "mean", "gain over the score", "by the protocol"]
         lines += ["", f"## {title.capitalize()}", "", *markdown_lines(columns, rows)]

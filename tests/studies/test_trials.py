@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # studies/ is out 
 from studies.dual.trial import controls, holds, pair
 from studies.known_worlds.diagnostics import against_truth, blind, two_sample, verdict
 from studies.known_worlds.worlds import MIXINGS, world
-from studies.long_tails.__main__ import rules, summary
+from studies.long_tails.__main__ import by_protocol, rules, summary
 from studies.long_tails.kinds import combinations
 from studies.messy_pools import keeping
 from studies.messy_pools.__main__ import keep
@@ -160,4 +160,8 @@ def test_a_reference_takes_away_what_lies_in_the_pictures():
     assert rows["score"]["frequency"]["mean"] < 0.5
     low, high = rows["two references"]["unseen"]["interval"]
     assert low < 0.5 < high
+    assert by_protocol(rows, "difference", "unseen").startswith("sees")
+    assert by_protocol(rows, "two references", "unseen") == ""
+    chance = {"interval": (-0.2, 0.3), "gain": 0.15, "gain_interval": (0.1, 0.2)}  # better than the score alone
+    assert by_protocol(rows | {"chance": {"frequency": chance}}, "chance", "frequency") == "helps"
     assert len(kinds.judged(1)) % kinds.count == 0
