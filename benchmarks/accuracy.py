@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Accuracy:
         """Measure."""
         encoder = jj.load_encoder(TRAINED)
         pictures = encoder.preprocess(natural_pictures(self.images, encoder.spec.image_size))
-        levels = level_errors(encoder, pictures, self.levels)
+        levels = list(level_errors(encoder, pictures, self.levels))
         trained: dict[str, Any] = {"model": TRAINED, "images": self.images, "levels": levels}
         result: dict[str, Any] = {"trained": trained}
         record(result)
@@ -58,28 +58,77 @@ class Accuracy:
         return result
 
 
-def level_errors(encoder: Encoder, batch: np.ndarray, levels: Sequence[Precision]) -> list[dict[str, Any]]:
-    """Each level's errors against float64, and what was predicted of them; nats."""
-    exact = np.asarray(jj.score(encoder, batch, precision="float64").score)
-    rows = []
-    for precision in levels:
-        noise = None if encoder.null_direction_count else jj.measure_noise(encoder, batch[:4], precision)
-        scorer = jj.Scorer(encoder, precision=precision, noise=noise)
-        result, again = scorer(batch), scorer(batch)
-        error = np.asarray(result.score, np.float64) - exact
-        predicted = np.asarray(result.score_error, np.float64)
-        rows.append(
-            {
-                "precision": precision,
-                "noise": noise,
-                "error_rms": float(np.sqrt(np.mean(error**2))),
-                "error_max": float(np.abs(error).max()),
-                "predicted_median": float(np.median(predicted)),
-                "share_within_predicted": float(np.mean(np.abs(error) <= predicted)),
-                "run_to_run": float(np.abs(np.asarray(result.score) - np.asarray(again.score)).max()),
-            }
+@dataclass(frozen=True)
+class Levels:
+    """Errors of an encoder with random weights on every level: images side by side and scores alone, as jobs do it.
+
+    Attributes:
+        model: a known encoder.
+        image_size: side, pixels.
+        images: how many.
+        batch: so many in a call.
+        levels: below float64.
+    """
+
+    model: str
+    image_size: int
+    images: int = 24
+    batch: int = 8
+    levels: tuple[Precision, ...] = LEVELS[:-1]
+
+    def run(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Measure, level by level."""
+        contest = make_contest(self.model, self.image_size, self.images, peers=False)
+        result: dict[str, Any] = {"model": self.model, "images": self.images, "levels": []}
+        for row in level_errors(contest.encoder, contest.images, self.levels, self.batch, spectrum=False):
+            result["levels"].append(row)
+            record(result)
+        return result
+
+
+def level_errors(
+    encoder: Encoder,
+    images: np.ndarray,
+    levels: Sequence[Precision],
+    batch: int | None = None,
+    *,
+    spectrum: bool = True,
+) -> Iterator[dict[str, Any]]:
+    """Each level's errors against float64, and what was predicted of them; nats.
+
+    Args:
+        encoder: whose.
+        images: preprocessed, [B, H, W, 3].
+        levels: below float64.
+        batch: so many in a call; by default all.
+        spectrum: whether singular values are computed as well.
+    """
+    parts = np.split(images, range(batch or len(images), len(images), batch or len(images)))
+
+    def found(scorer: jj.Scorer) -> tuple[np.ndarray, np.ndarray]:
+        """Scores, and what is predicted of their errors."""
+        results = [scorer(part) for part in parts]
+        scores, errors = (
+            [np.asarray(getattr(r, name), np.float64) for r in results] for name in ("score", "score_error")
         )
-    return rows
+        return np.concatenate(scores), np.concatenate(errors)
+
+    exact, _ = found(jj.Scorer(encoder, precision="float64", spectrum=spectrum))
+    for precision in levels:
+        noise = None if encoder.null_direction_count else jj.measure_noise(encoder, images[:4], precision)
+        scorer = jj.Scorer(encoder, precision=precision, noise=noise, spectrum=spectrum)
+        (score, predicted), (again, _) = found(scorer), found(scorer)
+        error = score - exact
+        yield {
+            "precision": precision,
+            "noise": noise,
+            "error_mean": float(np.mean(error)),
+            "error_rms": float(np.sqrt(np.mean(error**2))),
+            "error_max": float(np.abs(error).max()),
+            "predicted_median": float(np.median(predicted)),
+            "share_within_predicted": float(np.mean(np.abs(error) <= predicted)),
+            "run_to_run": float(np.abs(score - again).max()),
+        }
 
 
 def batch_invariance(encoder: Encoder, batch: np.ndarray, noise: float | None = None) -> dict[str, Any]:

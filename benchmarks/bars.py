@@ -64,6 +64,10 @@ def _bars(suite: str, stages: dict[str, dict[str, Any]]) -> Iterator[Bar]:
             for kind, part in results.items():
                 difference = part.get("batches", {}).get("score_difference")
                 yield from at_most(f"{part['model']} ({kind} weights): a score in any batch, nats", difference, 1e-4)
+        elif name.startswith("levels"):
+            for row in results["levels"]:
+                who = f"{results['model']} ({row['precision']}): of {results['images']} scores"
+                yield from at_least(f"{who}, within their stated error", row["share_within_predicted"], 0.95)
         elif name == "memory":
             for row in (case for case in results["cases"] if case["model"] != "toy"):
                 where = f"{row['model']} at {row['image_size']} px"

@@ -11,9 +11,10 @@ def standings(race: dict[str, Any]) -> dict[str, Any]:
     """A race's results with relative speeds, shares of the ceiling and errors added to every row.
 
     Errors are against float64: PyTorch's where it took part, else ours. A score's stated error is what the package
-    predicts for it (``score_error``); for PyTorch, whose errors in float32 are seen to be no larger than ours, what
-    is predicted for our rules in float32. PyTorch resizes position embeddings in float32 even in a float64 model,
-    which moves every logarithm by a rounding unit of float32 at most: that is the stated error of float64.
+    predicts for it (``score_error``); for PyTorch in float32, whose errors are seen to be no larger than ours, what is
+    predicted for our rules in float32, and for its faster levels nothing. PyTorch resizes position embeddings in
+    float32 even in a float64 model, which moves every logarithm by a rounding unit of float32 at most: that is the
+    stated error of float64.
     """
     rows = [dict(row) for row in race["contestants"]]
     reference = _reference(rows)
@@ -60,7 +61,9 @@ def disagreements(race: dict[str, Any]) -> list[str]:
     return [
         f"{row['contestant']}: {row['error_nats']:+.1e} nats, stated {row['stated_error_nats']:.1e}"
         for row in race["contestants"]
-        if row.get("error_nats") is not None and not abs(row["error_nats"]) <= row["stated_error_nats"]
+        if row.get("error_nats") is not None
+        and row["stated_error_nats"] is not None
+        and not abs(row["error_nats"]) <= row["stated_error_nats"]
     ]
 
 
@@ -74,5 +77,7 @@ def _stated_error(row: Row, rows: list[Row], outputs: int) -> float | None:
         return outputs * 2.0**-24
     if row["readings"][0]["score_error"] is not None:
         return row["readings"][0]["score_error"]
+    if row["precision"] != "float32":
+        return None
     ours = (row for row in rows if (row["way"], row["precision"]) == ("rules", "float32") and row["seconds"])
     return next((row["readings"][0]["score_error"] for row in ours), None)

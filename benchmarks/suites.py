@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from benchmarks.accuracy import Accuracy
+from benchmarks.accuracy import Accuracy, Levels
 from benchmarks.breakdown import Breakdown
 from benchmarks.ceiling import Ceiling
 from benchmarks.growth import Growth
@@ -91,6 +91,7 @@ SMOKE = Suite(
         ),
         Stage("breakdown-toy-28", Breakdown("toy", 28, repeats=1, whole=False, jpeg_size=64), 60),
         Stage("accuracy", Accuracy(images=2, levels=("float32",), model="toy", image_size=28, batch=2), 90),
+        Stage("levels-toy-28", Levels("toy", 28, images=3, batch=2, levels=("float16",)), 60),
         Stage("memory", Memory((Case("toy", 28),)), 60),
         Stage(
             "growth",
@@ -186,9 +187,17 @@ CPU = Suite(
 )
 
 
-def _gpu_race(model: str, limit_seconds: float, entries: Sequence[Entry], part: int = 1) -> Stage:
-    """A race at 224 pixels, most important first."""
-    return Stage(f"race-{model}-224", Race(model, 224, 3, tuple(entries), square=8192), limit_seconds, part)
+def _gpu_race(
+    model: str, limit_seconds: float, entries: Sequence[Entry], part: int = 1, what: str | None = None
+) -> Stage:
+    """A race at 224 pixels, most important first; ``what`` tells several of one model apart."""
+    name = f"race-{model}-224" + (f"-{what}" if what else "")
+    return Stage(name, Race(model, 224, 3, tuple(entries), square=8192), limit_seconds, part)
+
+
+def _gpu_levels(model: str, limit_seconds: float, levels: tuple[Precision, ...]) -> Stage:
+    """Errors at 224 pixels."""
+    return Stage(f"levels-{model}-224", Levels(model, 224, levels=levels), limit_seconds, part=2)
 
 
 def _levels(images: int, *levels: Precision) -> tuple[Entry, ...]:
@@ -202,7 +211,7 @@ _JACREV = tuple(
 )
 
 GPU = Suite(
-    # One visit of eight minutes, most important first: the limits of the first part come to 480 seconds.
+    # One visit of eight minutes, most important first: the limits of the first part come to 450 seconds.
     (
         _gpu_race(
             "dinov2-small",
@@ -213,15 +222,22 @@ GPU = Suite(
                 *_JACREV,
                 *_levels(8, "bfloat16_3x", "float32"),
                 *_levels(1, "float64"),
-                *_levels(8, "tensorfloat32", "bfloat16"),
-                Entry("rules", precision="float16", images=8),
-                *_levels(1, "float16"),
             ),
         ),
         _gpu_race("dinov2-base", 75, (*_levels(4, "float16"), _LISTING, *_JACREV[:2])),
         Stage("jobs", Jobs((640,), 0.5, 0, None, model="dinov2-small", workers=8), 65),
-        Stage("soundness", Soundness(), 60),
+        Stage("soundness", Soundness(), 30),
         _gpu_race("dinov2-large", 65, _levels(2, "float16")),
+        # First what the race has compiled.
+        _gpu_levels("dinov2-small", 110, ("float16", "bfloat16_3x", "float32", "bfloat16", "tensorfloat32")),
+        _gpu_levels("dinov3-small", 55, ("float16", "float32")),
+        _gpu_race(
+            "dinov2-small",
+            90,
+            (*_levels(8, "float16"), Entry("rules", precision="float16", images=8), *_levels(1, "float16")),
+            part=2,
+            what="calls",
+        ),
         Stage("accuracy", Accuracy(images=32, image_size=224, batch=8, peer_batch=2), 120, part=2),
         Stage("breakdown-dinov2-small-224", Breakdown("dinov2-small", 224), 60, part=2),
         Stage("ceiling", Ceiling(("dinov2-small", "dinov2-large"), 224, 8192, ("float32", *EMULATED)), 60, part=2),

@@ -149,17 +149,27 @@ def _breakdown(results: Row) -> list[str]:
     return [table(columns, rows), "Spectrum, " + " ".join(shares)]
 
 
-def _accuracy(results: Row) -> list[str]:
-    columns: list[Column] = [
-        ("precision", _text("precision")),
-        ("error, rms", _of("error_rms")),
-        ("max", _of("error_max")),
-        ("predicted, median", _of("predicted_median")),
-        ("within predicted", _of("share_within_predicted", "%", 100)),
-        ("run to run", _of("run_to_run")),
+_OF_LEVELS: list[Column] = [
+    ("precision", _text("precision")),
+    ("error, mean", lambda row: number(row["error_mean"]) if "error_mean" in row else ""),
+    ("rms", _of("error_rms")),
+    ("max", _of("error_max")),
+    ("predicted, median", _of("predicted_median")),
+    ("within predicted", _of("share_within_predicted", "%", 100)),
+    ("run to run", _of("run_to_run")),
+]
+
+
+def _levels(results: Row) -> list[str]:
+    return [
+        f"{results['model']}, random weights, {results['images']} pictures, nats, against float64:",
+        table(_OF_LEVELS, results["levels"]),
     ]
+
+
+def _accuracy(results: Row) -> list[str]:
     trained = results["trained"]
-    parts = [f"{trained['model']}, trained, {trained['images']} pictures, nats:", table(columns, trained["levels"])]
+    parts = [f"{trained['model']}, trained, {trained['images']} pictures, nats:", table(_OF_LEVELS, trained["levels"])]
     for part in results.values():
         for who in ("batches", "paper's listing"):
             if found := part.get(who):
@@ -252,6 +262,7 @@ _RENDERERS: dict[str, Callable[[Row], list[str]]] = {
     "ceiling": _ceiling,
     "breakdown": _breakdown,
     "accuracy": _accuracy,
+    "levels": _levels,
     "memory": _memory,
     "growth": _growth,
     "jobs": _jobs,

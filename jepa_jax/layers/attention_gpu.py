@@ -9,11 +9,15 @@ values. Tokens go in tiles of 64 and one for the rest, just as large as it must 
 The covariance of keys and values under a query's weights comes as the mean of their products less the product of their
 means: so the means of all products of a head are one product, A times the [N, dh dh] products. Keys and values are
 centred first, which changes no covariance, and leaves little to cancel.
+
+At ``bfloat16_3x`` cotangents are float32, and every operand two bfloat16 numbers: what does not depend on the row is
+taken apart beforehand, cotangents where they have been read.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,7 +25,19 @@ import jax.numpy as jnp
 
 from jepa_jax.layers.rotation import Rotation, of_parts
 from jepa_jax.layers.rotation import rotate_back as turn_back
-from jepa_jax.layers.triton import dot, has_triton, load, power_of_two, program, rows_of, store
+from jepa_jax.layers.triton import (
+    Parts,
+    dot,
+    has_triton,
+    load,
+    load_parts,
+    parts_of,
+    power_of_two,
+    program,
+    rows_of,
+    store,
+)
+from jepa_jax.numerics.precision import Precision
 from jepa_jax.numerics.products import HALF, Products
 
 ALIVE: int = 5
@@ -37,8 +53,9 @@ _WARPS = 4
 """In a step. Larger tiles with more of them were slower on an H100. Of what was faster there, two rows a step or tiles
 of 128 queries, jax 0.11.2 makes programs that compute wrong numbers."""
 
-_STAGES = {64: 3, 128: 2}
-"""Of the keys' program, by the widest heads: as many as the shared memory of every GPU has room for."""
+_STAGES = {1: {64: 3, 128: 2}, 2: {64: 2, 128: 1}}
+"""Of the keys' program, by the parts of operands and the widest heads: as many as the shared memory of every GPU has
+room for."""
 
 _ALIGNED = 8
 """Numbers of 16 bits in the 16 bytes that a thread copies at once: rows of the weights are padded to a multiple, or
@@ -49,6 +66,9 @@ _SMALLEST = 16
 
 _LARGEST = 128
 """Width of the widest heads whose tiles stay in registers."""
+
+_PARTS: dict[Precision, int] = dict.fromkeys(HALF, 1) | {"bfloat16_3x": 2}
+"""16-bit numbers that an operand is taken apart into, by level."""
 
 _QUERY, _VALUE, _KEY = range(3)
 """Their places in the result, as in `jepa_jax.layers.heads.AttentionKernels.inward`."""
@@ -61,7 +81,7 @@ def fits(products: Products, queries: int, keys: tuple[int, ...]) -> bool:
     """
     _, tokens, width = keys
     whole_tiles = _SMALLEST <= width == power_of_two(width) <= _LARGEST
-    return products.precision in HALF and queries == tokens and whole_tiles and has_triton()
+    return products.precision in _PARTS and queries == tokens and whole_tiles and has_triton()
 
 
 def pullback_heads(
@@ -86,34 +106,33 @@ def pullback_heads(
     query, key, value = residuals
     weights = jax.nn.softmax(query @ jnp.swapaxes(key, -1, -2), axis=-1)
     output = weights @ value
-    stored = functools.partial(jnp.asarray, dtype=cotangent.dtype)
+    parts = _PARTS.get(products.precision, 1)
+    apart = functools.partial(parts_of, count=parts, dtype=cotangent.dtype if parts == 1 else jnp.bfloat16)
     at_once = min(_ROWS, power_of_two(rows))
     pulled = jax.ShapeDtypeStruct((tokens, rows, 3 * heads, width), cotangent.dtype)
     along = jax.ShapeDtypeStruct((heads, rows, tokens), jnp.float32)
     of_queries = program(
-        functools.partial(_of_queries, at_once),
+        functools.partial(_of_queries, at_once, apart),
         (-(-rows // at_once), heads, tokens),
         (pulled, along),
-        inputs=5,
         warps=_WARPS,
         stages=1,
         interpret=interpret,
     )
     of_keys = program(
-        _of_keys_and_values,
+        functools.partial(_of_keys_and_values, apart),
         (-(-tokens // _TILE), heads, rows),
         pulled,
-        inputs=6,
         warps=_WARPS,
-        stages=next(stages for widest, stages in _STAGES.items() if width <= widest),
+        stages=next(stages for widest, stages in _STAGES[parts].items() if width <= widest),
         interpret=interpret,
-        aliases={5: 0},
+        aliases={2 + 3 * parts: 0},
     )
     # Turned, so that a tile of keys is read along its queries.
     turned = jnp.pad(jnp.swapaxes(weights, 1, 2), ((0, 0), (0, 0), (0, -tokens % _ALIGNED)))
     mean_key, mean_value, mean_of_both = _moments(products, weights, key, value)
-    begun, along_output = of_queries(cotangent, stored(mean_of_both), mean_key, mean_value, output)
-    return of_keys(cotangent, along_output, *map(stored, (turned, query, value)), begun)
+    begun, along_output = of_queries(cotangent, apart(mean_of_both), mean_key, mean_value, output)
+    return of_keys(cotangent, along_output, *map(apart, (turned, query, value)), begun)
 
 
 def _moments(
@@ -138,8 +157,13 @@ def to_inputs(inward: jax.Array, pulled: jax.Array, products: Products) -> jax.A
     return products("nre,de->nrd", pulled.reshape(tokens, rows, -1), inward)
 
 
+Apart = Callable[[jax.Array], Parts]
+"""A level's way to take an array apart."""
+
+
 def _of_queries(
     at_once: int,
+    apart: Apart,
     cotangent: Any,
     mean_of_both: Any,
     mean_key: Any,
@@ -152,8 +176,9 @@ def _of_queries(
 
     Args:
         at_once: how many rows.
+        apart: takes cotangents apart.
         cotangent: of the outputs, [N, R, H, dh].
-        mean_of_both: of the products of centred keys and values, [H, N, dh of keys, dh of values].
+        mean_of_both: of the products of centred keys and values, [H, N, dh of keys, dh of values], in parts.
         mean_key: of centred keys, [H, N, dh], float32, as for the next two.
         mean_value: of centred values.
         output: of the head.
@@ -169,19 +194,23 @@ def _of_queries(
     mask = rows_of(some, width)
     of_output = load(cotangent.at[token, rows, head], mask)
     wide = of_output.astype(jnp.float32)
+    both = tuple(part[head, token] for part in mean_of_both)
     along_mean = jnp.sum(wide * mean_value[head, token][None, :], axis=1)
-    of_query = dot(of_output, mean_of_both[head, token], 1, 1) - along_mean[:, None] * mean_key[head, token][None, :]
+    of_query = dot(apart(of_output), both, 1, 1) - along_mean[:, None] * mean_key[head, token][None, :]
     store(pulled.at[token, rows, _QUERY * heads + head], of_query.astype(pulled.dtype), mask)
     store(along.at[head, rows, token], jnp.sum(wide * output[head, token][None, :], axis=1), some)
 
 
-def _of_keys_and_values(cotangent: Any, along: Any, weights: Any, query: Any, value: Any, _: Any, pulled: Any) -> None:
+def _of_keys_and_values(
+    apart: Apart, cotangent: Any, along: Any, weights: Any, query: Any, value: Any, _: Any, pulled: Any
+) -> None:
     """One tile of keys of one head and row, through all queries.
 
     Args:
+        apart: takes cotangents apart.
         cotangent: of the outputs, [N, R, H, dh].
         along: what `_of_queries` has left, [H, R, N].
-        weights: A, keys before queries, [H, N, N and some].
+        weights: A, keys before queries, [H, N, N and some], in parts, as the next two.
         query: [H, N, dh].
         value: [H, N, dh].
         pulled: is written: [N, R, 3H, dh], keys and values; the argument before it is the same array.
@@ -189,7 +218,7 @@ def _of_keys_and_values(cotangent: Any, along: Any, weights: Any, query: Any, va
     from jax.experimental import pallas as pl
 
     tile, head, row = (pl.program_id(axis) for axis in range(3))
-    heads, tokens, width = query.shape
+    heads, tokens, width = query[0].shape
     full, rest = divmod(tokens, _TILE)
     last = full * _TILE + 0 * tile  # not a constant: Pallas refuses a constant slice that ends behind the array
 
@@ -197,18 +226,19 @@ def _of_keys_and_values(cotangent: Any, along: Any, weights: Any, query: Any, va
         """Of so many keys from ``start`` on, the first ``count`` of a tile."""
         keys = pl.ds(start, size)
         some = None if count == size else jnp.arange(size) < count
-        values = load(value.at[head, keys], rows_of(some, width))
+        values = load_parts(value, (head, keys), rows_of(some, width))
 
         def step(start: Any, size: int, count: int, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             queries = pl.ds(start, size)
             asking = None if count == size else jnp.arange(size) < count
             rows = rows_of(asking, width)
-            of_output = load(cotangent.at[queries, row, head], rows)
-            asked = load(query.at[head, queries], rows)
-            share = load(weights.at[head, keys, queries], _pairs_of(some, asking, values.shape[0], size))
+            of_output = apart(load(cotangent.at[queries, row, head], rows))
+            asked = load_parts(query, (head, queries), rows)
+            share = load_parts(weights, (head, keys, queries), _pairs_of(some, asking, values[0].shape[0], size))
             by_output = load(along.at[head, row, queries], asking)
             by_value = dot(values, of_output, 1, 1)
-            of_logits = (share.astype(jnp.float32) * (by_value - by_output[None, :])).astype(of_output.dtype)
+            shares = functools.reduce(jnp.add, (part.astype(jnp.float32) for part in share))
+            of_logits = apart(shares * (by_value - by_output[None, :]))
             of_key, of_value = sums
             return of_key + dot(of_logits, asked, 1, 0), of_value + dot(share, of_output, 1, 0)
 

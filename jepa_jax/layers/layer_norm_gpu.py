@@ -54,7 +54,6 @@ def add_pullback(
         functools.partial(_step, at_once, _piece(width)),
         (-(-rows // at_once), tokens),
         jax.ShapeDtypeStruct(onto.shape, onto.dtype),
-        inputs=4,
         warps=1,
         stages=1,
         interpret=interpret,

@@ -16,7 +16,7 @@ from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.function import Differentiable
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.platforms import Platform
-from jepa_jax.numerics.products import HALF
+from jepa_jax.numerics.precision import Precision
 
 LEAST_IMAGES = 8
 """Images side by side on an accelerator where memory allows, of whatever size: more of a ViT-S fill it no better."""
@@ -28,8 +28,12 @@ nothing. Small encoders get there with hundreds of images."""
 MOST_IMAGES = 512
 """Images side by side, at most: so many have to be decoded before a step can begin."""
 
+WRITES_LONGER = frozenset[Precision](("bfloat16", "float16", "bfloat16_3x"))
+"""Levels at which a GPU writes what it multiplies by each token's slopes longer than it multiplies."""
+
 KHATRI_RAO_SHARE = 1 / 4
-"""Of the budget, what the products of MLPs' weights may take: 6 GB for a ViT-S, eight times as much for a ViT-B."""
+"""Of the budget, what the products of MLPs' weights may take: 6 GB for a ViT-S, 11 at ``bfloat16_3x``, eight times as
+much for a ViT-B."""
 
 PROCESSES = "JEPA_JAX_PROCESSES"
 """Environment variable: how many processes of one job share this computer's cores and memory."""
@@ -180,7 +184,7 @@ def plan_passes(
         more = (budget - of(rows, 1)) // max(1, each)
         images = min(1 + more, images_to_fill(function, options, shape, outputs), batch_shape[0])
     planned = dataclasses.replace(options, block_size=rows, images_per_step=images)
-    if options.platform != "gpu" or options.kernels == "off" or options.precision not in HALF:
+    if options.platform != "gpu" or options.kernels == "off" or options.precision not in WRITES_LONGER:
         return planned
     prepared = dataclasses.replace(planned, khatri_rao=True)
     more = need(prepared) - need(planned)
