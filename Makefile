@@ -1,11 +1,12 @@
-# Six verbs: demo, test, test-all, docs, lint, bench. Each sets up its own environment in .venv; `.ci/run` has a seventh.
+# Seven verbs: demo, test, test-longer, test-all, docs, lint, bench. Each sets up its own environment in .venv; `.ci/run`
+# has one more.
 PYTHON ?= python3
 # The parity tests compare with PyTorch. CONTRIBUTING.md says how to get its small CPU build.
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test set-up-newest test-newest test-all docs lint bench clean
+.PHONY: demo test test-longer set-up-newest test-newest test-all docs lint bench clean
 
 demo: $(VENV)/.demo
 	rm -rf build/demo
@@ -22,7 +23,12 @@ SHARED := JAX_COMPILATION_CACHE_DIR="$(CURDIR)/$(VENV)/compiled" \
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 test: $(VENV)/.test
 	rm -rf $(VENV)/compiled
-	$(SHARED) $(SWIFTLY) $(PYTEST) -m "not exhaustive"
+	$(SHARED) $(SWIFTLY) $(PYTEST) -m "not exhaustive and not longer"
+
+# What takes ten seconds and more each: processes that are killed, programs that are interpreted.
+test-longer: $(VENV)/.test
+	rm -rf $(VENV)/compiled
+	$(SHARED) $(SWIFTLY) $(PYTEST) -m longer
 
 # The face, the layers, scores, and a job from pictures to a table, on another Python and the newest JAX that it takes:
 # `make test-newest NEWEST=python3.13`. Without the packages that other tests compare with, which take long to install,

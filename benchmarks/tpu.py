@@ -28,11 +28,11 @@ from jepa_jax.encoders import find_spec
 from jepa_jax.encoders.vit import transformer_block
 from jepa_jax.jobs import machine
 from jepa_jax.layers import SCHEDULES
+from jepa_jax.numerics.compiler import compiler_options
 from jepa_jax.numerics.precision import Precision
 from jepa_jax.numerics.products import Kernels, Products
 from jepa_jax.scoring.options import ScoreOptions
 from jepa_jax.scoring.planning import plan_scoring
-from jepa_jax.scoring.programs import compiler_options
 from jepa_jax.scoring.target import collectives, target_memory, target_mesh
 
 MODELS = ("dinov2-small", "dinov2-base", "dinov2-large", "ijepa-vith14-1k")

@@ -17,16 +17,19 @@ import jax
 import pytest
 from development_data import SHARED_DATA
 from exhaustive import is_exhaustive
+from longer import is_longer
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 pytest.register_assert_rewrite("conversion_files", "dataset_hub", "local_hub")  # before a test imports them
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test` leaves to `make test-all`."""
+    """Mark what `make test` leaves to `make test-longer` and to `make test-all`."""
     for item in items:
         if is_exhaustive(item.nodeid):
             item.add_marker("exhaustive")
+        elif is_longer(item.nodeid):
+            item.add_marker("longer")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -41,6 +41,10 @@ class Differentiable(Protocol):
         """Number of transformer blocks, where it has any."""
         ...
 
+    def tokens(self, inputs: int) -> int | None:
+        """How many tokens attention mixes of an example of so many numbers, where it does."""
+        ...
+
     @property
     def gaussian(self) -> bool:
         """Whether it was trained to embeddings distributed as N(0, I), so that ``gaussian_score`` applies."""
@@ -94,6 +98,10 @@ class OpaqueFunction:
     gaussian = False
     layer_numbers: tuple[int, ...] = ()
     exit_numbers: tuple[int, ...] = ()
+
+    def tokens(self, inputs: int) -> None:
+        """Not known."""
+        del inputs
 
     def with_layers(self, layers: Sequence[int]) -> Self:
         """It has none that are known.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,8 @@ from jepa_jax.jacobian.function import (
 from jepa_jax.jacobian.generic import forward_jacobian, reverse_jacobian
 from jepa_jax.jacobian.options import Engine, JacobianOptions, Mode
 from jepa_jax.layers import SCHEDULES
+from jepa_jax.numerics.compiler import compiler_options
+from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.precision import Precision
 
 
@@ -66,7 +68,11 @@ def jacobian(
     require_sound_backend(chosen, function.layered)
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
-        run = _compiled if function.layered else _jacobians
+        if not function.layered:
+            return _jacobians(function, chosen, params, x)
+        # Within a program of the caller's, the caller's own word to the compiler holds.
+        within = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, x)))
+        run = _compiled() if within else _compiled(chosen.platform, chosen.precision)
         return run(function, chosen, params, x)
 
 
@@ -78,7 +84,10 @@ def _jacobians(function: Differentiable, options: JacobianOptions, params: Any, 
     return jax.lax.map(one, x, batch_size=options.step(math.prod(x.shape[1:]), outputs, x.shape[0]))
 
 
-_compiled = jax.jit(_jacobians, static_argnums=(0, 1))
+@functools.cache
+def _compiled(platform: Platform = "cpu", precision: Precision = "float32") -> Callable[..., jax.Array]:
+    """`_jacobians` as one program."""
+    return jax.jit(_jacobians, static_argnums=(0, 1), compiler_options=compiler_options(platform, precision) or None)
 
 
 def prepare(

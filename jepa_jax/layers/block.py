@@ -102,27 +102,39 @@ class Block(Layer, nnx.Module):
         """
         attention, mlp = self.attention, self.mlp
         active, total = cotangent.shape[0], residuals.norm1.inverse_std.shape[0]
+        of_active, for_active = products, kernels
+        if active == 1 < total:
+            of_active = products.of_one_token()
+            for_active = jax.tree.map(lambda leaf: leaf.astype(residuals.mlp.dtype), kernels)
 
         def through_mlp(token: jax.Array, norm: NormResiduals, hidden: jax.Array) -> tuple[jax.Array, Any]:
-            token = mlp.pullback_tokens(kernels.mlp, hidden, token, products, norm, onto=token)
-            return token, attention.pullback_output(kernels.attention, token, products, schedule)
+            token = mlp.pullback_tokens(for_active.mlp, hidden, token, of_active, norm, onto=token)
+            return token, attention.pullback_output(for_active.attention, token, of_active, schedule)
 
         def through_inputs(
-            onto: jax.Array | None, norm: NormResiduals, rotation: Rotation | None, *parts: Any
+            kernels: BlockKernels,
+            products: Products,
+            onto: jax.Array | None,
+            norm: NormResiduals,
+            rotation: Rotation | None,
+            *parts: Any,
         ) -> jax.Array:
             return attention.pullback_inputs(kernels.attention, parts, norm, rotation, products, schedule, onto)
 
         cotangent, outputs = schedule.over_tokens(
             through_mlp, cotangent, first(residuals.norm2, active), first(residuals.mlp, active)
         )
-        *parts, last = attention.pullback_heads(residuals.attention, outputs, products, schedule)
+        *parts, last = attention.pullback_heads(residuals.attention, outputs, of_active, schedule)
         rotation = attention.rotation(residuals.attention.key.dtype)
         if active == total:
-            return schedule.over_tokens(through_inputs, cotangent, residuals.norm1, rotation, *parts, keys=last)
+            through = functools.partial(through_inputs, kernels, products)
+            return schedule.over_tokens(through, cotangent, residuals.norm1, rotation, *parts, keys=last)
         query, value = parts
-        alone = functools.partial(through_inputs, None)
-        asking = schedule.over_tokens(alone, first(residuals.norm1, active), first(rotation, active), query)
-        asked = schedule.over_tokens(alone, residuals.norm1, rotation, value, keys=last)
+        value, last = jax.tree.map(products.stored, (value, last))
+        of_queries = functools.partial(through_inputs, for_active, of_active, None)
+        of_keys = functools.partial(through_inputs, kernels, products, None)
+        asking = schedule.over_tokens(of_queries, first(residuals.norm1, active), first(rotation, active), query)
+        asked = schedule.over_tokens(of_keys, residuals.norm1, rotation, value, keys=last)
         return products.stored(asked.at[:active].add(asking + cotangent.astype(asking.dtype)))
 
     def cost(self, sizes: Sizes) -> Cost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import re
@@ -61,6 +62,8 @@ class Products:
     def summed(self, formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
         """The contraction as it is summed up, in float32 (or float64), and not rounded to what is stored."""
         if self.precision in ("float32", "float64"):
+            if _has_one_term(formula, left):
+                return _outer(formula, left, right)
             return jnp.einsum(formula, left, right, precision=jax.lax.Precision.HIGHEST)
         if self.platform == "cpu":
             return _emulated(self.precision, formula, left, right)
@@ -76,6 +79,14 @@ class Products:
         if self.precision not in HALF:
             return values
         return _rounded(self.precision, values) if self.platform == "cpu" else values.astype(HALF[self.precision])
+
+    def of_one_token(self) -> Products:
+        """Those of a single token, which cost nothing beside the others', in float32 at every level below float64.
+
+        Behind a class token all rows of the Jacobian go through a few numbers there, its attention's weights and its
+        norms: what rounds them moves all singular values alike, and a score by K times as much.
+        """
+        return dataclasses.replace(self, precision="float32") if self.precision != "float64" else self
 
     @property
     def itemsize(self) -> int:
@@ -119,15 +130,39 @@ def _is_thin(formula: str, left: jax.Array, right: jax.Array) -> bool:
     return 1 in (left.size // shared, right.size // shared, summed)
 
 
+def _has_one_term(formula: str, left: jax.Array) -> bool:
+    """Whether each sum of a contraction has one term, as behind a single token."""
+    if "..." in formula:
+        return False
+    of_left, of_right, result = re.split(",|->", formula)
+    return all(left.shape[of_left.index(axis)] == 1 for axis in (set(of_left) & set(of_right)) - set(result))
+
+
+def _outer(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
+    """A contraction that `_has_one_term`, by one multiplication: as a matrix product XLA would turn its result."""
+    *operands, result = re.split(",|->", formula)
+
+    def placed(axes: str, values: jax.Array) -> jax.Array:
+        sizes = dict(zip(axes, values.shape, strict=True))
+        kept = [axis for axis in axes if axis in result]
+        turned = values.reshape([sizes[axis] for axis in kept]).transpose(
+            [kept.index(axis) for axis in result if axis in kept]
+        )
+        return turned.reshape([sizes.get(axis, 1) for axis in result])
+
+    return placed(operands[0], left) * placed(operands[1], right)
+
+
 def normalized(products: Products, cotangent: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """A cotangent as it enters what is stored in 16 bits, and what it was divided by.
+    """A cotangent [A, R, d] as it enters what is stored in 16 bits, and what it was divided by.
 
     In float16 its largest number becomes about one, which leaves as many powers of two above as below.
     """
+    entering = products.of_one_token() if cotangent.shape[0] == 1 else products
     if products.precision != "float16":
-        return products.stored(cotangent), None
+        return entering.stored(cotangent), None
     scale = _power_of_two(jnp.max(jnp.abs(cotangent)))
-    return products.stored(cotangent / scale), scale
+    return entering.stored(cotangent / scale), scale
 
 
 def _power_of_two(size: jax.Array) -> jax.Array:

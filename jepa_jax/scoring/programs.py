@@ -17,8 +17,8 @@ from jepa_jax.errors import OutOfMemoryError
 from jepa_jax.jacobian.fold import Kernels
 from jepa_jax.jacobian.function import Differentiable
 from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.numerics.compiler import compiler_options
 from jepa_jax.numerics.platforms import Platform
-from jepa_jax.numerics.precision import Precision
 from jepa_jax.scoring.compute import compute_scores, prepare_kernels
 from jepa_jax.scoring.concurrency import Run, concurrency_of, concurrently, part_size
 from jepa_jax.scoring.memory import default_budget, halved, plan_passes
@@ -32,18 +32,6 @@ WORTH_IT = 0.9
 PREPARED_APART: frozenset[Platform] = frozenset(("gpu", "tpu"))
 """Where the kernels of the way back are arguments of the program. On a CPU it makes them in each call: handed in, one
 ViT-S image took a tenth longer (measured), since XLA lays out as it likes what it makes itself."""
-
-
-def compiler_options(platform: Platform, precision: Precision) -> dict[str, bool | str]:
-    """What XLA is told beyond the program."""
-    if platform == "cpu":
-        return {}
-    # Else what is stored in 16 bits and read again is kept in float32, for the digits, at twice the bytes.
-    options: dict[str, bool | str] = {"xla_allow_excess_precision": False}
-    if platform == "gpu":
-        # cuBLAS has all products but these; to look for better ones takes a minute for a ViT-S, and finds none.
-        options["xla_gpu_enable_triton_gemm"] = precision == "bfloat16_3x"
-    return options
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def read_scores(
         values, listing = _listing(numerics, inputs, factor)
         by_values = numerics.spectrum or inputs < basis.shape[-1]
         volume = (_volume_by_values if by_values else _volume)(numerics, inputs, factor, basis, noise)
-        error = _score_error(numerics, function, rank, measured, volume, noise)
+        error = _score_error(numerics, function, inputs, rank, measured, volume, noise)
         # Where the function itself gives no number, its derivative may still look like one.
         known = jnp.all(jnp.isfinite(embedding), axis=-1)
         score, listing = (jnp.where(known, value, jnp.nan) for value in (volume.score, listing))
@@ -225,6 +225,7 @@ def _volume(numerics: Numerics, inputs: int, factor: Factor, basis: jax.Array, n
 def _score_error(
     numerics: Numerics,
     function: Differentiable,
+    inputs: int,
     rank: int,
     measured: Measured,
     volume: Volume,
@@ -247,6 +248,7 @@ def _score_error(
         rank=rank,
         unit=ROUNDING[numerics.precision],
         forward=forward * working_eps / 2,
+        tokens=function.tokens(inputs),
     )
     # The result is rounded to the working precision, by up to half a unit in its last place.
     return jnp.hypot(error, 0.5 * jnp.abs(volume.score) * working_eps)

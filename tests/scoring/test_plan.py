@@ -14,10 +14,10 @@ import jepa_jax as jj
 from jepa_jax.encoders import EncoderFunction, find_spec
 from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.jacobian.options import JacobianOptions
+from jepa_jax.numerics.compiler import compiler_options
 from jepa_jax.scoring.memory import halved, plan_passes
 from jepa_jax.scoring.options import ScoreOptions
 from jepa_jax.scoring.planning import plan_scoring
-from jepa_jax.scoring.programs import compiler_options
 
 GiB = 2**30
 
@@ -143,4 +143,6 @@ def test_an_accelerators_compiler_stores_what_it_is_told_to_store():
     assert compiler_options("cpu", "float32") == {}
     for options in (compiler_options("gpu", "float16"), compiler_options("tpu", "bfloat16")):
         assert options["xla_allow_excess_precision"] is False
-    assert compiler_options("gpu", "bfloat16_3x")["xla_gpu_enable_triton_gemm"], "cuBLAS has no such product"
+    in_parts = compiler_options("gpu", "bfloat16_3x")
+    assert in_parts["xla_gpu_enable_triton_gemm"], "cuBLAS has no such product"
+    assert not in_parts["xla_gpu_cublas_fallback"], "what XLA makes of it there cuts operands off"

@@ -125,10 +125,13 @@ def compiled(precision):
 rows = 8 * (spec.image_size // spec.vit.patch_size) ** 2 * spec.embedding_size * spec.vit.width
 sizes = [re.match(r"\(?f32\[([\d,]+)\]", each.result) for each in instructions(compiled("float16"))]
 print(sum(math.prod(map(int, size[1].split(","))) >= rows for size in sizes if size))
-print(len(re.findall(r"bf16\[[\d,]*\]\S* multiply\(", compiled("bfloat16_3x"))))
+in_parts = compiled("bfloat16_3x")
+print(len(re.findall(r"bf16\[[\d,]*\]\S* multiply\(", in_parts)))
+print(sum("__cublas" in line and "bf16[" in line for line in in_parts.splitlines()))
 """
     done = beside(CUDA, "-c", code)
     assert done.returncode == 0, done.stderr
-    wide, rounded = map(int, done.stdout.split())
+    wide, rounded, cut_off = map(int, done.stdout.split())
     assert wide <= 2, "the Jacobian itself, and turned: cotangents are stored in 16 bits"
     assert rounded == 0, "three bfloat16 products are summed in float32"
+    assert cut_off == 0, "cuBLAS gets their operands cut off, not rounded"
