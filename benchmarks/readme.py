@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.places import RESULTS, ROOT
 from benchmarks.standings import best_jacrev, find
 from benchmarks.tables import Column, about, number, table
+from jepa_jax.numerics.precision import Precision
 
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- benchmarks:begin -->\n).*?(<!-- benchmarks:end -->)", re.DOTALL)
@@ -50,14 +51,24 @@ def newest_runs(folder: Path = RESULTS) -> Iterator[tuple[Path, dict[str, Any]]]
             yield max(of_suite, key=lambda run: run[1]["environment"]["begun"])
 
 
+_HOW = {
+    "cpu": " in float32, one image in a call",
+    "gpu": ", PyTorch's one image with all singular values, jepa_jax's eight (dinov2-base: four) with scores alone",
+}
+"""What a call is, by suite."""
+
+_GPU_LEVELS: tuple[Precision, ...] = ("float16", "float32")
+"""Those that are shown of a GPU."""
+
+
 def section(folder: Path, results: dict[str, Any]) -> str:
     """A run's races as one table, with where they were run."""
     races = [outcome["results"] for name, outcome in results["stages"].items() if name.startswith("race")]
     path = folder.relative_to(ROOT)
     return (
         f"{table(_columns(results['suite']), [_row(race) for race in races if race.get('contestants')])}\n\n"
-        "Seconds per image in float32 and how many times faster than the paper's listing that is: random weights, "
-        "one image, contestants taking turns, medians. "
+        f"Seconds per image{_HOW[results['suite']]}, and how many times faster than the paper's listing that is: "
+        "random weights, contestants taking turns, medians. "
         f"{about(results['environment'])} Everything else that was measured, levels, errors, memory and growth among "
         f"it: [{path}]({path}/README.md).\n"
     )
@@ -72,27 +83,39 @@ def _row(race: dict[str, Any]) -> dict[str, Any]:
         "generic": find(rows, "jepa_jax generic"),
         "rules": find(rows, "jepa_jax rules"),
         "per core": find(rows, "jepa_jax rules, one image per core"),
-        "tf32": find(rows, "jepa_jax rules, tensorfloat32"),
-    }
+    } | {level: _side_by_side(rows, level) for level in _GPU_LEVELS}
+
+
+def _side_by_side(rows: list[dict[str, Any]], level: Precision) -> dict[str, Any] | None:
+    """Ours at a level as jobs score: several images in a call, and scores alone."""
+    ours = (row for row in rows if row["way"] == "rules" and row["precision"] == level and row["seconds"])
+    return next((row for row in ours if row["images"] > 1 and not row["values"]), None)
 
 
 def _columns(suite: str) -> list[Column]:
     def seconds(key: str) -> Any:
         def show(row: dict[str, Any]) -> str:
             found = row[key]
+            if found is None:
+                return ""
             faster = found["faster_than_listing"]
             return number(found["seconds_median"]) + (f" ({number(faster)}x)" if faster and key != "listing" else "")
 
         return show
 
-    last = ("one image per core", "per core") if suite == "cpu" else ("in TensorFloat-32", "tf32")
+    ours = {
+        "cpu": [
+            ("jepa_jax, any function", seconds("generic")),
+            ("jepa_jax, its encoders", seconds("rules")),
+            ("one image per core", seconds("per core")),
+        ],
+        "gpu": [(f"jepa_jax, {level}", seconds(level)) for level in _GPU_LEVELS],
+    }
     return [
         ("encoder", lambda row: row["encoder"]),
         ("paper's listing", seconds("listing")),
         ("best `torch.func.jacrev`", seconds("jacrev")),
-        ("jepa_jax, any function", seconds("generic")),
-        ("jepa_jax, its encoders", seconds("rules")),
-        (last[0], seconds(last[1])),
+        *ours[suite],
     ]
 
 

@@ -23,7 +23,8 @@ def write_tables(results: Row, output: Path) -> None:
 def render(results: Row, plots: Sequence[str] = ()) -> str:
     """The whole page."""
     facts = results["environment"]
-    sections = [f"# Suite {results['suite']}, {facts['date']}", about(facts)]
+    # Notes are what somebody who looked at the results has written beside them.
+    sections = [f"# Suite {results['suite']}, {facts['date']}", about(facts), *results.get("notes", ())]
     promises = bars(results)
     if promises:
         columns: list[Column] = [

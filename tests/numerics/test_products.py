@@ -90,3 +90,30 @@ def test_products_that_are_no_work_for_matrix_units_are_sums_in_float32(
     (product,) = [equation for equation in program.eqns if equation.primitive.name == "dot_general"]
     highest = (jax.lax.Precision.HIGHEST,) * 2
     assert product.params["precision"] == (highest if thin else jax.lax.DotAlgorithmPreset.BF16_BF16_F32_X3)
+
+
+@pytest.mark.parametrize(
+    ("formula", "left", "right"),
+    [
+        ("hij,irhe->jrhe", (3, 1, 5), (1, 4, 3, 2)),  # attention of a single token: values
+        ("hijr,hif->jrhf", (3, 1, 5, 4), (3, 1, 2)),  # keys
+        ("ij,ier->jer", (1, 5), (1, 2, 4)),
+    ],
+)
+def test_a_sum_of_one_term_is_one_multiplication(formula: str, left: tuple[int, ...], right: tuple[int, ...]):
+    rng = np.random.default_rng(0)
+    operands = [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in (left, right)]
+    products = Products("float16", "gpu").of_one_token()
+    # To the last digit: each number of the result is one product of two.
+    np.testing.assert_array_equal(products(formula, *operands), np.einsum(formula, *map(np.asarray, operands)))
+    assert "dot_general" not in jax.jit(products, static_argnums=0).lower(formula, *operands).as_text()
+
+
+def test_what_belongs_to_a_single_token_is_not_rounded():
+    rng = np.random.default_rng(0)
+    cotangent = jnp.asarray(rng.standard_normal((1, 5, 7)), jnp.float32)
+    for level in HALF:
+        entered, scale = normalized(Products(level, "gpu"), cotangent)
+        assert entered.dtype == np.float32
+        np.testing.assert_array_equal(entered * (1.0 if scale is None else scale), cotangent)
+    assert Products("float64").of_one_token() == Products("float64")
