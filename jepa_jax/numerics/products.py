@@ -62,7 +62,7 @@ class Products:
     def summed(self, formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
         """The contraction as it is summed up, in float32 (or float64), and not rounded to what is stored."""
         if self.precision in ("float32", "float64"):
-            if _has_one_term(formula, left):
+            if self.platform != "cpu" and _has_one_term(formula, left):
                 return _outer(formula, left, right)
             return jnp.einsum(formula, left, right, precision=jax.lax.Precision.HIGHEST)
         if self.platform == "cpu":
@@ -139,7 +139,10 @@ def _has_one_term(formula: str, left: jax.Array) -> bool:
 
 
 def _outer(formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
-    """A contraction that `_has_one_term`, by one multiplication: as a matrix product XLA would turn its result."""
+    """A contraction that `_has_one_term`, by one multiplication, which is fused with what is done to its result.
+
+    As a matrix product it would be written in float32 and turned, on an accelerator.
+    """
     *operands, result = re.split(",|->", formula)
 
     def placed(axes: str, values: jax.Array) -> jax.Array:
