@@ -75,9 +75,9 @@ _QUERY, _VALUE, _KEY = range(3)
 
 
 def fits(products: Products, queries: int, keys: tuple[int, ...]) -> bool:
-    """Whether there is a program for so many queries and for keys [H, N, dh]: 16 bits, N queries, dh a power of two.
+    """Whether there is a program for so many queries and for keys [H, N, dh]: N queries, dh a power of two.
 
-    ViT-H's heads of 80 and pruned last blocks go the way of XLA.
+    The level's operands are 16 bits, or two times 16. ViT-H's heads of 80 and pruned last blocks go the way of XLA.
     """
     _, tokens, width = keys
     whole_tiles = _SMALLEST <= width == power_of_two(width) <= _LARGEST
