@@ -25,7 +25,7 @@ test: $(VENV)/.test
 	rm -rf $(VENV)/compiled
 	$(SHARED) $(SWIFTLY) $(PYTEST) -m "not exhaustive and not longer"
 
-# What takes ten seconds and more each: processes that are killed, programs that are interpreted.
+# What takes five seconds and more each: processes that are killed, programs that are interpreted.
 test-longer: $(VENV)/.test
 	rm -rf $(VENV)/compiled
 	$(SHARED) $(SWIFTLY) $(PYTEST) -m longer
