@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian import fold, sweep
@@ -71,7 +72,7 @@ def jacobian(
         if not function.layered:
             return _jacobians(function, chosen, params, x)
         # Within a program of the caller's, the caller's own word to the compiler holds.
-        within = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, x)))
+        within = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, x)))
         run = _compiled() if within else _compiled(chosen.platform, chosen.precision)
         return run(function, chosen, params, x)
 

@@ -67,7 +67,7 @@ _SMALLEST = 16
 _LARGEST = 128
 """Width of the widest heads whose tiles stay in registers."""
 
-_PARTS: dict[Precision, int] = dict.fromkeys(HALF, 1) | {"bfloat16_3x": 2}
+_PARTS: dict[Precision, int] = {**dict.fromkeys(HALF, 1), "bfloat16_3x": 2}
 """16-bit numbers that an operand is taken apart into, by level."""
 
 _QUERY, _VALUE, _KEY = range(3)
