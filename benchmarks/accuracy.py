@@ -128,6 +128,8 @@ def level_errors(
             "predicted_median": float(np.median(predicted)),
             "share_within_predicted": float(np.mean(np.abs(error) <= predicted)),
             "run_to_run": float(np.abs(score - again).max()),
+            "errors": error.tolist(),
+            "predicted": predicted.tolist(),
         }
 
 

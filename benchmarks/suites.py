@@ -230,7 +230,7 @@ GPU = Suite(
         _gpu_race("dinov2-large", 65, _levels(2, "float16")),
         # First what the race has compiled.
         _gpu_levels("dinov2-small", 110, ("float16", "bfloat16_3x", "float32", "bfloat16", "tensorfloat32")),
-        _gpu_levels("dinov3-small", 55, ("float16", "float32")),
+        _gpu_levels("dinov3-small", 95, ("float16", "float32")),
         _gpu_race(
             "dinov2-small",
             90,
