@@ -43,12 +43,18 @@ def rendered(readme: str) -> str:
 
 
 def newest_runs(folder: Path = RESULTS) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The newest run of each suite, with its directory."""
+    """Of each suite the run that has raced most encoders, the newest of these, with its directory."""
     runs = [(path.parent, json.loads(path.read_text())) for path in folder.glob("*/results.json")]
     for suite in ("gpu", "cpu"):
         of_suite = [run for run in runs if run[1].get("suite") == suite]
         if of_suite:
-            yield max(of_suite, key=lambda run: run[1]["environment"]["begun"])
+            yield max(of_suite, key=lambda run: (_races(run[1]), run[1]["environment"]["begun"]))
+
+
+def _races(results: dict[str, Any]) -> int:
+    """How many encoders were raced."""
+    stages = results["stages"].items()
+    return sum(name.startswith("race") and outcome["results"] is not None for name, outcome in stages)
 
 
 _HOW = {

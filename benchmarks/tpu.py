@@ -127,7 +127,7 @@ def _compiled_blocks(model: str, target: str, precision: Precision, kernels: Ker
 
     arguments = placed((state, of_block, residuals, cotangent))
     lowered = jax.jit(blocks).trace(*arguments).lower(lowering_platforms=("tpu",))
-    return lowered.compile(compiler_options("tpu", precision))
+    return lowered.compile(compiler_options("tpu"))
 
 
 def measure_scoring(model: str, target: str, precision: Precision, images: int = 1) -> dict[str, Any]:

@@ -51,9 +51,10 @@ class EncoderFunction:
         """Number of transformer blocks."""
         return self.vit.depth
 
-    def tokens(self, inputs: int) -> int:
-        """How many tokens attention mixes of an image, or clip, of so many numbers."""
-        return self.vit.prefix_tokens + inputs // (3 * self.vit.patch_size**2 * (self.vit.tubelet or 1))
+    @property
+    def width(self) -> int:
+        """Numbers of a token."""
+        return self.vit.width
 
     def with_layers(self, layers: Sequence[int]) -> EncoderFunction:
         """The same, with layers (counted from 1, or from -1 back) to be scored as well."""

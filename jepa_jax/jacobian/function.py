@@ -41,8 +41,9 @@ class Differentiable(Protocol):
         """Number of transformer blocks, where it has any."""
         ...
 
-    def tokens(self, inputs: int) -> int | None:
-        """How many tokens attention mixes of an example of so many numbers, where it does."""
+    @property
+    def width(self) -> int | None:
+        """Numbers of a token, where it has any."""
         ...
 
     @property
@@ -95,13 +96,10 @@ class OpaqueFunction:
     layered = False
     averages_tokens = False
     depth: int | None = None
+    width: int | None = None
     gaussian = False
     layer_numbers: tuple[int, ...] = ()
     exit_numbers: tuple[int, ...] = ()
-
-    def tokens(self, inputs: int) -> None:
-        """Not known."""
-        del inputs
 
     def with_layers(self, layers: Sequence[int]) -> Self:
         """It has none that are known.

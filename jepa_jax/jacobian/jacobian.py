@@ -88,7 +88,7 @@ def _jacobians(function: Differentiable, options: JacobianOptions, params: Any, 
 @functools.cache
 def _compiled(platform: Platform = "cpu", precision: Precision = "float32") -> Callable[..., jax.Array]:
     """`_jacobians` as one program."""
-    return jax.jit(_jacobians, static_argnums=(0, 1), compiler_options=compiler_options(platform, precision) or None)
+    return jax.jit(_jacobians, static_argnums=(0, 1), compiler_options=compiler_options(platform) or None)
 
 
 def prepare(

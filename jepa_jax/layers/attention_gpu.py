@@ -25,7 +25,9 @@ import jax.numpy as jnp
 
 from jepa_jax.layers.rotation import Rotation, of_parts
 from jepa_jax.layers.rotation import rotate_back as turn_back
-from jepa_jax.layers.triton import (
+from jepa_jax.numerics.precision import Precision
+from jepa_jax.numerics.products import HALF, Products
+from jepa_jax.numerics.triton import (
     Parts,
     dot,
     has_triton,
@@ -37,8 +39,6 @@ from jepa_jax.layers.triton import (
     rows_of,
     store,
 )
-from jepa_jax.numerics.precision import Precision
-from jepa_jax.numerics.products import HALF, Products
 
 ALIVE: int = 5
 """The cotangents of the outputs, the three results in one array, and what passes by on the residual connection."""

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_jax.layers.triton import has_triton, load, power_of_two, program, rows_of, store
 from jepa_jax.numerics.products import Products
+from jepa_jax.numerics.triton import has_triton, load, power_of_two, program, rows_of, store
 
 _NUMBERS = 8 * 384
 """In a step: a warp of 32 threads holds them in registers, whatever their width."""

@@ -27,6 +27,7 @@ from flax import nnx
 from jepa_jax.layers.layer import Cost, Sizes, TokenLayer, activation_derivative, kernel_pair, linear
 from jepa_jax.layers.layer_norm import LayerNorm, NormResiduals, pullback_folded
 from jepa_jax.numerics.products import Products
+from jepa_jax.numerics.triton import Parts
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 
@@ -44,7 +45,7 @@ class MLPKernels(NamedTuple):
     outward: jax.Array
     inward: jax.Array
     scale: jax.Array | None
-    khatri_rao: jax.Array | None
+    khatri_rao: jax.Array | Parts | None
 
 
 class HiddenLayer(TokenLayer, nnx.Module):
@@ -85,7 +86,7 @@ class HiddenLayer(TokenLayer, nnx.Module):
             return MLPKernels(outward, inward, scale, None)
         wide = [kernel.astype(np.promote_types(kernel.dtype, np.float32)) for kernel in (inward.T, outward)]
         both = wide[0][:, :, None] * wide[1][:, None, :] * _raised(len(outward))
-        return MLPKernels(outward, inward, scale, products.stored(both))
+        return MLPKernels(outward, inward, scale, products.prepared(both))
 
     def pullback_tokens(
         self,

@@ -13,13 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_jax.numerics import products_gpu
 from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.precision import Precision
+from jepa_jax.numerics.triton import Parts, parts_of
 
 Kernels = Literal["auto", "off"]
 """Whether a layer may use a kernel that was written for the platform, where it has one."""
 
-_PRESETS = {
+_PRESETS: dict[Precision, jax.lax.DotAlgorithmPreset] = {
     "tensorfloat32": jax.lax.DotAlgorithmPreset.TF32_TF32_F32,
     "bfloat16_3x": jax.lax.DotAlgorithmPreset.BF16_BF16_F32_X3,
 }
@@ -34,7 +36,8 @@ class Products:
     """How pullbacks multiply, and what they store: called with a `jnp.einsum` formula and two operands.
 
     Sums are in float32 at every level below float64. GPUs and TPUs store and multiply 16 bits at ``bfloat16`` and
-    ``float16``, and get a dot algorithm for TF32 and for ``bfloat16_3x``, which adds up three bfloat16 products. A CPU
+    ``float16``, and get a dot algorithm for TF32 and, on TPUs, for ``bfloat16_3x``, which adds up three bfloat16
+    products. GPUs have a program of ours for these, and multiply in float32 what it does not take. A CPU
     has none of these units: what is stored there is rounded to the level's numbers, and multiplied in float32, which
     has the level's error (its range as well) and not its speed. It is there to study a level, and to test it, without
     the device.
@@ -51,8 +54,10 @@ class Products:
     kernels: Kernels = "auto"
     khatri_rao: bool = False
 
-    def __call__(self, formula: str, left: jax.Array, right: jax.Array) -> jax.Array:
-        """The contraction, `stored`."""
+    def __call__(self, formula: str, left: jax.Array, right: jax.Array | Parts) -> jax.Array:
+        """The contraction, `stored`; what is `prepared` stands on the right."""
+        if isinstance(right, tuple):
+            return self._in_parts(formula, left, right)
         if self.precision not in HALF:
             return self.summed(formula, left, right)
         if self.platform == "cpu":
@@ -69,6 +74,8 @@ class Products:
             return _emulated(self.precision, formula, left, right)
         if self.precision in HALF:
             return self._half(formula, left, right, np.float32)
+        if self.platform == "gpu" and self.precision == "bfloat16_3x":
+            return self._in_parts(formula, left, right)
         if _is_thin(formula, left, right):
             return jnp.einsum(formula, left, right, precision=jax.lax.Precision.HIGHEST)
         preset = _PRESETS[self.precision]
@@ -79,6 +86,12 @@ class Products:
         if self.precision not in HALF:
             return values
         return _rounded(self.precision, values) if self.platform == "cpu" else values.astype(HALF[self.precision])
+
+    def prepared(self, values: jax.Array) -> jax.Array | Parts:
+        """The right operand of a product, `stored`, or taken apart where it would be taken apart each time."""
+        if (self.precision, self.platform, self.kernels) == ("bfloat16_3x", "gpu", "auto"):
+            return parts_of(values, 2, jnp.bfloat16)
+        return self.stored(values)
 
     def of_one_token(self) -> Products:
         """Those of a single token, which cost nothing beside the others', in float32 at every level below float64.
@@ -110,6 +123,17 @@ class Products:
         scale = _power_of_two(size)
         return self.stored(values / scale), scale
 
+    def _in_parts(self, formula: str, left: jax.Array, right: jax.Array | Parts) -> jax.Array:
+        operands = None
+        if self.kernels == "auto" and not _is_thin(formula, left, right[0] if isinstance(right, tuple) else right):
+            operands = products_gpu.matrices(formula, left, right)
+        if operands is not None:
+            return products_gpu.multiply(operands)
+        if isinstance(right, tuple):
+            right = functools.reduce(jnp.add, (part.astype(left.dtype) for part in right))
+        # Nothing that XLA has for the level adds up as exactly as the level promises.
+        return jnp.einsum(formula, left, right, precision=jax.lax.Precision.HIGHEST)
+
     def _half(self, formula: str, left: jax.Array, right: jax.Array, result: Any) -> jax.Array:
         operands = left.astype(HALF[self.precision]), right.astype(HALF[self.precision])
         # Exact products of 16-bit numbers: no level of precision that the caller may have set has a say in them.
@@ -119,8 +143,8 @@ class Products:
 def _is_thin(formula: str, left: jax.Array, right: jax.Array) -> bool:
     """Whether a product has one row, one column, or one term in each sum.
 
-    Such products are no work for matrix units. XLA makes sums of them, and for GPUs (jax 0.11.2) sums of products that
-    are each rounded to bfloat16, as if ``bfloat16_3x`` were ``bfloat16``.
+    Such products are no work for matrix units. XLA makes sums of them, and sums of products that are each rounded to
+    bfloat16, as if ``bfloat16_3x`` were ``bfloat16`` (jax 0.11.2, for GPUs).
     """
     of_left, of_right, result = re.split(",|->", formula.replace("...", "."))
     sizes = dict(zip(of_left.lstrip("."), left.shape[left.ndim - len(of_left.lstrip(".")) :], strict=True))

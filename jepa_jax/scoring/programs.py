@@ -174,7 +174,7 @@ class ProgramFactory:
         apart = self.platform in PREPARED_APART
         prepared = jax.eval_shape(kernels, self.params) if apart else None
         lowered = compute_scores.lower(self.function, numerics, self.params, images, prepared)
-        compiled = lowered.compile(compiler_options(self.platform, numerics.precision))
+        compiled = lowered.compile(compiler_options(self.platform))
         seconds = time.perf_counter() - begun
         (_, sharding, of_kernels), _ = compiled.input_shardings
         memory = compiled.memory_analysis()

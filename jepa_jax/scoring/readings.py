@@ -15,7 +15,8 @@ from jepa_jax.jacobian.function import Differentiable
 from jepa_jax.numerics.bases import complement_basis
 from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.numerics.precision import LEVELS, NOISE, ROUNDING
-from jepa_jax.scoring.forward_error import FORWARD_UNITS, forward_error
+from jepa_jax.scoring.cut_off import cut_off
+from jepa_jax.scoring.forward_error import FORWARD_UNITS, OF_ONE_TOKEN, ON_A_GPU, forward_error
 from jepa_jax.scoring.options import Numerics
 from jepa_jax.scoring.short_table import short_table
 from jepa_jax.spectrum import gaussian_score, jepa_score
@@ -236,19 +237,22 @@ def _score_error(
     working_eps = float(jnp.finfo(embedding.dtype).eps)
     norm = jax.vmap(lambda f: f.norm())(measured.factor)
     spread = spread_of(norm, volume.inverse_squares, rank)
-    forward = jnp.asarray(FORWARD_UNITS, dtype)
+    forward, unit = jnp.asarray(FORWARD_UNITS, dtype), ROUNDING[numerics.precision]
     if function.depth is not None:
         condition = norm * measured.input_rms.astype(dtype) / jnp.linalg.norm(embedding, axis=-1).astype(dtype)
         forward = forward_error(function.depth, function.averages_tokens, condition, spread)
+        unit *= 1.0 if function.averages_tokens else OF_ONE_TOKEN.get(numerics.precision, 1.0)
+    if numerics.platform == "gpu":
+        forward = ON_A_GPU * forward
     error = predicted_error(
         volume.noise_bias,
         volume.inverse_squares,
         noise.within,
         spread,
         rank=rank,
-        unit=ROUNDING[numerics.precision],
+        unit=unit,
         forward=forward * working_eps / 2,
-        tokens=function.tokens(inputs),
+        cut_off=cut_off(numerics.platform, numerics.precision, function.depth, function.width),
     )
     # The result is rounded to the working precision, by up to half a unit in its last place.
     return jnp.hypot(error, 0.5 * jnp.abs(volume.score) * working_eps)

@@ -1,16 +1,14 @@
 """How far a score may be from the exact one: predicted for each image from its own noise and spectrum.
 
-Rounding moves a Jacobian from J to J + E in two ways.
+Rounding moves a Jacobian from J to J + E in three ways.
 
 * What is rounded row by row is noise of the same size in every direction of the embedding. The null directions show
   it: there J is zero, and E^T n, of norm g, is what is left. It lifts every value, sigma^2 -> sigma^2 + g^2, so the
   score is too high by -1/2 sum log(1 - g^2 / sigma^2) with sigma as measured; and it tilts each value at random. That
   is done by what of it lies within the space of the L rows of J, of norm w: by w / (sigma sqrt(L)) each.
 * What all rows share (weights, attention, the point itself) is rounded once, and scales values instead: K independent
-  relative errors of about a rounding unit each, more where the spectrum is spread out. And some of it moves all K
-  alike: all rows go through the attention weights of a few queries, of a class token's above all, and what is rounded
-  in these N numbers does not cancel over the K values. One value's error is small, 0.6 N^-1/2 units, and the sum of
-  all of them is K times as large: with 17 tokens it is most of a ViT-S's error at 16 bits (measured).
+  relative errors of some rounding units each, more where the spectrum is spread out.
+* Matrix units that cut off their sums make all values too small alike: the score by K times as much.
 
 How much lies within is a question of where it arose. Noise of as many independent numbers as there are inputs, D, has
 w^2 = g^2 L / D: next to nothing. But what is rounded before the way back comes to the inputs goes on through the same
@@ -36,14 +34,12 @@ import jax.numpy as jnp
 TYPICAL_SPREAD = 10.0
 """`spread_of` a spectrum whose values are moved by one rounding unit of the products each; more with its root."""
 
-ALIKE = 0.6
-"""Rounding units by which all values are moved alike, times N^1/2: of ViT-S of 3, 6 and 12 blocks with 17 tokens and
-random weights, at ``float16`` and TF32. That it falls with N is reasoned, and held by 6 images with 65 tokens."""
-
 SHARED_DEVIATIONS = 3.0
 SLOPE_DEVIATIONS = 2.0
-ALIKE_DEVIATIONS = 2.0
 """Standard deviations that the prediction allows for."""
+
+CUT_OFF_TIMES = 1.5
+"""How much of what is cut off the prediction allows for: its sign is known, what else errs is not."""
 
 LOST = 0.99
 """Share of a value's square that noise may explain before the value counts as lost: 2.3 nats each."""
@@ -88,7 +84,7 @@ def predicted_error(
     rank: int,
     unit: float,
     forward: jax.Array | float,
-    tokens: int | None = None,
+    cut_off: float = 0.0,
 ) -> jax.Array:
     """Bound of a score's error, nats; about two standard deviations.
 
@@ -98,13 +94,12 @@ def predicted_error(
         noise_within: norm of its share in the space that the rows of the Jacobian span.
         spread: of the values, `spread_of`.
         rank: number of values.
-        unit: rounding unit of the products, relative.
+        unit: relative error of a typical spectrum's values by the products.
         forward: relative error of the values by the forward pass.
-        tokens: N, that attention mixes; None where it is not known to.
+        cut_off: relative amount by which all values are too small.
     """
     slope = noise_within * jnp.sqrt(inverse_squares / rank)
     shared = rank**0.5 * (unit * jnp.sqrt(spread / TYPICAL_SPREAD) + forward)
-    alike = 0.0 if tokens is None else rank * unit * ALIKE * tokens**-0.5
     scattered = jnp.hypot(SLOPE_DEVIATIONS * slope, SHARED_DEVIATIONS * shared)
     # The bias is what noise adds on average; the rest scatters around it.
-    return bias + jnp.hypot(scattered, ALIKE_DEVIATIONS * alike)
+    return bias + jnp.hypot(scattered, CUT_OFF_TIMES * rank * cut_off)

@@ -85,7 +85,7 @@ def test_a_platform_has_its_levels():
 def test_products_that_are_no_work_for_matrix_units_are_sums_in_float32(
     formula: str, left: tuple[int, ...], right: tuple[int, ...], thin: bool
 ):
-    products = Products("bfloat16_3x", "gpu")
+    products = Products("bfloat16_3x", "tpu")
     program = jax.make_jaxpr(lambda a, b: products(formula, a, b))(jnp.ones(left), jnp.ones(right))
     (product,) = [equation for equation in program.eqns if equation.primitive.name == "dot_general"]
     highest = (jax.lax.Precision.HIGHEST,) * 2

@@ -134,4 +134,4 @@ print(sum("__cublas" in line and "bf16[" in line for line in in_parts.splitlines
     wide, rounded, cut_off = map(int, done.stdout.split())
     assert wide <= 2, "the Jacobian itself, and turned: cotangents are stored in 16 bits"
     assert rounded == 0, "three bfloat16 products are summed in float32"
-    assert cut_off == 0, "cuBLAS gets their operands cut off, not rounded"
+    assert cut_off == 0, "what cuBLAS sums up, tensor cores cut off"

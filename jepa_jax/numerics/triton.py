@@ -105,7 +105,8 @@ def parts_of(values: jax.Array, count: int, dtype: Any) -> Parts:
 def dot(left: Parts, right: Parts, left_axis: int, right_axis: int) -> jax.Array:
     """A product summed over an axis of each, in float32; the products of 16-bit numbers are exact.
 
-    Of two parts each, that of what both leave is dropped: it is smaller than what is rounded away.
+    Of two parts each, that of what both leave is dropped: it is smaller than what is rounded away. Small products come
+    first: a tensor core cuts off what it adds beyond a sum's digits, so that a large sum had better grow in few steps.
     """
     contracted = ((left_axis,), (right_axis,)), ((), ())
     multiply = functools.partial(
@@ -114,8 +115,8 @@ def dot(left: Parts, right: Parts, left_axis: int, right_axis: int) -> jax.Array
         precision=jax.lax.Precision.DEFAULT,
         preferred_element_type=jnp.float32,
     )
-    pairs = itertools.product(range(len(left)), range(len(right)))
-    return functools.reduce(jnp.add, (multiply(left[i], right[j]) for i, j in pairs if i + j < len(left)))
+    pairs = [(i, j) for i, j in itertools.product(range(len(left)), range(len(right))) if i + j < len(left)]
+    return functools.reduce(jnp.add, (multiply(left[i], right[j]) for i, j in reversed(pairs)))
 
 
 def power_of_two(count: int) -> int:

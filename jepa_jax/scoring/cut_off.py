@@ -1,0 +1,33 @@
+"""How much the matrix units of a GPU take off all singular values of a ViT: they cut off their sums, and do not round.
+
+Each addition makes a sum smaller by some part of its last digit (`jepa_jax.numerics.products_gpu`): so a product takes
+off in proportion to its terms, over the terms that a unit adds in one step, and an encoder in proportion to its depth.
+"""
+
+from __future__ import annotations
+
+from jepa_jax.numerics.platforms import Platform
+from jepa_jax.numerics.precision import Precision
+from jepa_jax.numerics.products_gpu import TERMS
+
+_AT_ONCE: dict[Precision, int] = {"bfloat16": 16, "float16": 16, "tensorfloat32": 8, "bfloat16_3x": 16}
+"""Terms that a tensor core of an H100 adds to a sum in one step."""
+
+_A_STEP = 3.6e-8
+"""Relative, for each block and each step of a sum over the numbers of a token: of a ViT-S on an H100, its values
+too small by 2.1e-5 at TF32, and by 3.1e-5 with three terms of 16 bits for each number."""
+
+
+def cut_off(platform: Platform, precision: Precision, depth: int | None, width: int | None) -> float:
+    """Relative amount by which all singular values of a ViT are too small.
+
+    Args:
+        platform: that computes it.
+        precision: of the products.
+        depth: number of blocks; None where it is no ViT.
+        width: numbers of a token.
+    """
+    if platform != "gpu" or precision not in _AT_ONCE or depth is None or width is None:
+        return 0.0
+    terms = min(width, TERMS) if precision == "bfloat16_3x" else width
+    return _A_STEP * depth * terms / _AT_ONCE[precision]
