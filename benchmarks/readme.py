@@ -53,7 +53,7 @@ def newest_runs(folder: Path = RESULTS) -> Iterator[tuple[Path, dict[str, Any]]]
 
 def _races(results: dict[str, Any]) -> int:
     """How many encoders were raced."""
-    stages = results["stages"].items()
+    stages = results.get("stages", {}).items()
     return sum(name.startswith("race") and outcome["results"] is not None for name, outcome in stages)
 
 

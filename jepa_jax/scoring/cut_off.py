@@ -14,8 +14,8 @@ _AT_ONCE: dict[Precision, int] = {"bfloat16": 16, "float16": 16, "tensorfloat32"
 """Terms that a tensor core of an H100 adds to a sum in one step."""
 
 _A_STEP = 3.6e-8
-"""Relative, for each block and each step of a sum over the numbers of a token: of a ViT-S on an H100, its values
-too small by 2.1e-5 at TF32, and by 3.1e-5 with three terms of 16 bits for each number."""
+"""Relative, for each block and each step of a sum over a token's numbers: of a ViT-S on an H100, whose values were
+2.1e-5 too small at TF32, and 3.1e-5 with three terms of 16 bits for each number."""
 
 
 def cut_off(platform: Platform, precision: Precision, depth: int | None, width: int | None) -> float:
