@@ -26,7 +26,7 @@ out there. Random ViTs, 192 and 384 wide, of 6 and 12 blocks and 17 to 257 token
 ``float16``), and 1.4 to 3.1 (TF32); these are allowed for three times, so that two deviations of theirs lie within."""
 
 ON_A_GPU = 2.0
-"""How much larger a forward pass' error is there: a ViT-S and a DINOv3 had 1.75 times what the same formula says, on an
+"""How much larger a forward pass' error is there: a ViT-S and a DINOv3 had 1.75 times what the formula says, on an
 H100. Why was not looked into."""
 
 
