@@ -238,6 +238,7 @@ GPU = Suite(
             part=2,
             what="calls",
         ),
+        # In a minute, what the first race comes to last.
         _gpu_race("dinov2-small", 60, _levels(8, "bfloat16_3x", "float32"), part=2, what="parts"),
         Stage("accuracy", Accuracy(images=32, image_size=224, batch=8, peer_batch=2), 120, part=2),
         Stage("breakdown-dinov2-small-224", Breakdown("dinov2-small", 224), 60, part=2),

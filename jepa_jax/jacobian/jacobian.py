@@ -73,7 +73,7 @@ def jacobian(
             return _jacobians(function, chosen, params, x)
         # Within a program of the caller's, the caller's own word to the compiler holds.
         within = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, x)))
-        run = _compiled() if within else _compiled(chosen.platform, chosen.precision)
+        run = _compiled() if within else _compiled(chosen.platform)
         return run(function, chosen, params, x)
 
 
@@ -86,7 +86,7 @@ def _jacobians(function: Differentiable, options: JacobianOptions, params: Any, 
 
 
 @functools.cache
-def _compiled(platform: Platform = "cpu", precision: Precision = "float32") -> Callable[..., jax.Array]:
+def _compiled(platform: Platform = "cpu") -> Callable[..., jax.Array]:
     """`_jacobians` as one program."""
     return jax.jit(_jacobians, static_argnums=(0, 1), compiler_options=compiler_options(platform) or None)
 

@@ -4,7 +4,7 @@ A tensor core cuts off what it adds to a sum beyond the sum's last digit and doe
 Pranesh, Numerical behavior of NVIDIA tensor cores, 2021). The more it adds, the smaller are all results, and all
 singular values alike. By cuBLAS, whose sums stay in tensor cores from the first term to the last, that made a ViT-S's
 score 0.012 nats too low (measured on an H100): as much as TF32 errs. Here a tensor core adds up no more than `TERMS`
-terms, small numbers first, and the ordinary units, which round to nearest, add up its sums.
+terms of each of the three products, the small ones first, and the ordinary units, which round to nearest, add up that.
 """
 
 from __future__ import annotations

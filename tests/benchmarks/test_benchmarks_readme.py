@@ -89,3 +89,7 @@ def test_the_newest_run_of_each_suite_is_shown(tmp_path: Path):
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "results.json").write_text("{}")
     assert [folder.name for folder, _ in readme.newest_runs(tmp_path)] == ["c", "b"]
+    # One that has raced more encoders says more.
+    older = {"suite": "cpu", "environment": {"begun": "2026-01-02"}, "stages": {"race-one": {"results": {}}}}
+    (tmp_path / "a" / "results.json").write_text(json.dumps(older))
+    assert [folder.name for folder, _ in readme.newest_runs(tmp_path)] == ["c", "a"]
