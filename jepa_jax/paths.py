@@ -13,6 +13,7 @@ import errno
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,8 +46,14 @@ _LATER = frozenset(map(str, TRY_LATER)) | frozenset(
 )
 """Codes of stores' answers after which the same request may succeed; their packages try some of them again."""
 
-TEMPORARY = f".{socket.gethostname()}-{os.getpid()}.tmp"
+_TEMPORARY = f".{socket.gethostname()}-{os.getpid()}.tmp"
 """Ending of this process's temporary files, which begin with a dot."""
+
+_being_written: set[str] = set()
+"""This process's own: any other of its number is of an earlier process."""
+
+ABANDONED_AFTER = 86400.0
+"""Seconds after which another machine's temporary file is taken to be of a process that was killed."""
 
 Result = TypeVar("Result")
 
@@ -244,8 +251,9 @@ def _put(path: AnyPath, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _temporary_beside(path: AnyPath, data: bytes) -> Iterator[str]:
-    """A whole file under a temporary name of this process beside ``path``, removed at the end if it is still there."""
-    temporary = f"{path.parent}/.{path.name}{TEMPORARY}"
+    """A whole file under a name of this thread's alone beside ``path``, removed at the end if it is still there."""
+    temporary = f"{path.parent}/.{path.name}.{threading.get_ident()}{_TEMPORARY}"
+    _being_written.add(temporary)
     try:
         with open(temporary, "wb") as stream:
             stream.write(data)
@@ -257,6 +265,45 @@ def _temporary_beside(path: AnyPath, data: bytes) -> Iterator[str]:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        _being_written.discard(temporary)
+
+
+def names_to_clear(folder: AnyPath) -> list[str]:
+    """Names of what lies in a folder, without the temporary files of processes that still write them."""
+    return [name for name in names_in(folder) if not _is_temporary(name) or _is_abandoned(folder / name)]
+
+
+def remove_abandoned(folder: AnyPath) -> None:
+    """Remove the temporary files of processes that were killed while they wrote. A store has none."""
+    for name in [] if is_remote(folder) else names_in(folder):
+        if _is_temporary(name) and _is_abandoned(folder / name):
+            remove(folder / name)
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def _is_abandoned(temporary: AnyPath) -> bool:
+    """Whether the process that wrote a temporary file is gone; of another machine's only the file's age can tell."""
+    machine, _, process = temporary.name.removesuffix(".tmp").rpartition("-")
+    if machine.endswith(f".{socket.gethostname()}") and process.isdecimal():
+        return str(temporary) not in _being_written if int(process) == os.getpid() else not runs(int(process))
+    try:
+        return time.time() - temporary.stat().st_mtime > ABANDONED_AFTER
+    except OSError:
+        return False  # renamed into its place meanwhile
+
+
+def runs(process: int) -> bool:
+    """Whether a process of this machine is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # of another user
+    return True
 
 
 def _cannot_be_written(path: AnyPath, error: Exception) -> JobError:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jepa_jax.errors import ArgumentError, JobError
-from jepa_jax.paths import AnyPath, create, make_folder, names_in, read_bytes, remove, write_whole
+from jepa_jax.paths import AnyPath, create, make_folder, names_to_clear, read_bytes, remove, runs, write_whole
 
 CLAIMS = "_claims"
 """Folder of the claims, in the output directory."""
@@ -161,9 +161,9 @@ class Deal:
         return self._team.count > 1 and len(self._dealt) > self._team.count and self._mine.issuperset(self._dealt)
 
     def clear(self) -> None:
-        """Remove all claims: the job is done. The folder stays: another process may look into it in this moment."""
+        """Remove all claims: the job is done. Another process may look into the folder, or claim, in this moment."""
         with ThreadPoolExecutor(8) as pool:  # a store answers many at once
-            list(pool.map(lambda name: remove(self._folder / name), names_in(self._folder)))
+            list(pool.map(lambda name: remove(self._folder / name), names_to_clear(self._folder)))
 
     def _claim(self, part: int) -> bool:
         path = self._folder / f"part-{part:05d}.json"
@@ -211,17 +211,6 @@ class Deal:
             count += 1
             with contextlib.suppress(JobError):  # a store or disk that is away: whoever writes a part says so
                 write_whole(self._alive(self._holder.token), str(count).encode())
-
-
-def runs(process: int) -> bool:
-    """Whether a process of this machine is there."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # of another user
-    return True
 
 
 def team_of(num_processes: int | None, process_id: int | None, environment: Any = os.environ) -> Team:

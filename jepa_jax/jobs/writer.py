@@ -14,8 +14,6 @@ A directory that an earlier version began (`OLD_LAYOUT`) has its parts beside th
 from __future__ import annotations
 
 import re
-import socket
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,9 +23,8 @@ import pyarrow as pa
 
 from jepa_jax.errors import JobError
 from jepa_jax.jobs.schema import FAILURE_SCHEMA
-from jepa_jax.jobs.team import runs
 from jepa_jax.parquet import parquet_bytes, read_footer, read_parquet
-from jepa_jax.paths import TEMPORARY, AnyPath, is_remote, make_folder, names_in, remove, write_whole
+from jepa_jax.paths import AnyPath, make_folder, names_in, remove, remove_abandoned, write_whole
 
 SCORES = "scores"
 """Folder of the parts, in the output directory."""
@@ -41,9 +38,6 @@ _PART = re.compile(r"part-(\d{5,})(-of-\d{5,})?\.parquet")
 _JOB = b"jepa_jax.job"
 _RUN = b"jepa_jax.run"
 _AT_ONCE = 16
-
-ABANDONED_AFTER = 86400.0
-"""Seconds after which another machine's temporary file is taken to be of a process that was killed."""
 
 
 def parts_folder(directory: AnyPath, format_version: int) -> AnyPath:
@@ -252,20 +246,7 @@ class PartWriter:
     def _remove_leftovers(self) -> None:
         """Temporary files of processes that were killed while they wrote: not of a second job that still writes."""
         for folder in dict.fromkeys((self.directory, self._scores, self._failures)):
-            for name in [] if is_remote(folder) else names_in(folder):
-                if name.startswith(".") and name.endswith(".tmp") and _abandoned(folder / name):
-                    remove(folder / name)
-
-
-def _abandoned(temporary: AnyPath) -> bool:
-    """Whether the process that wrote a temporary file is gone; of another machine's only the file's age can tell."""
-    machine, _, process = temporary.name.removesuffix(".tmp").rpartition("-")
-    if machine.endswith(f".{socket.gethostname()}") and process.isdecimal():
-        return temporary.name.endswith(TEMPORARY) or not runs(int(process))
-    try:
-        return time.time() - temporary.stat().st_mtime > ABANDONED_AFTER
-    except OSError:
-        return False  # renamed into its place meanwhile
+            remove_abandoned(folder)
 
 
 def _column(values: Any, dtype: pa.DataType) -> pa.Array:

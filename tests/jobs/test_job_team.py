@@ -14,6 +14,7 @@ from job_pairs import draw_pictures as pictures_in
 from jobs_shared import Silent, table, tiny_encoder
 
 import jepa_jax as jj
+from jepa_jax import paths
 from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job, team
 from jepa_jax.jobs.team import CLAIMS, Deal, Team, team_of
 
@@ -74,6 +75,26 @@ def test_a_process_that_comes_late_to_a_finished_job_computes_nothing(tmp_path: 
         first.clear()
         assert list(late.now()) == []
         assert not late.anything_left()
+
+
+def test_a_job_that_is_cleared_while_another_process_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    parts, link = Table(3), os.link
+    (tmp_path / CLAIMS).mkdir()
+    (tmp_path / CLAIMS / f".part-00001.json.1.{team.socket.gethostname()}-{2**22 + 5}.tmp").touch()  # it was killed
+    with (
+        Deal(tmp_path, parts.missing(), Team(0, 2), parts.written) as first,
+        Deal(tmp_path, parts.missing(), Team(1, 2), parts.written) as late,
+    ):
+        parts.writer |= dict.fromkeys(first.now(), "first")
+        first.clear()
+
+        def clear_and_link(temporary: str, path: Path) -> None:
+            first.clear()
+            link(temporary, path)
+
+        monkeypatch.setattr(paths.os, "link", clear_and_link)
+        assert list(late.now()) == []  # nor does it fail
+    assert os.listdir(tmp_path / CLAIMS) == []
 
 
 def test_own_parts_come_first_and_the_others_from_the_end():
