@@ -218,8 +218,7 @@ def create(path: AnyPath, data: bytes) -> bool:
             return _write_and_see(path, data)
         except Exception as error:  # every store's package has errors of its own
             raise _cannot_be_written(path, error) from error
-        # An answer may have been lost, and the request sent again: what stands there tells.
-        return read_bytes(path) == data
+        return _holds(path, data)  # an answer may have been lost, and the request sent again: what stands there tells
     with _temporary_beside(path, data) as temporary:
         try:
             os.link(temporary, path)
@@ -238,7 +237,14 @@ def _write_and_see(path: AnyPath, data: bytes) -> bool:
         return False
     write_whole(path, data)
     time.sleep(SETTLED)
-    return read_bytes(path) == data
+    return _holds(path, data)
+
+
+def _holds(path: AnyPath, data: bytes) -> bool:
+    try:
+        return read_bytes(path) == data
+    except FileNotFoundError:
+        return False  # it was removed in this moment
 
 
 def _put(path: AnyPath, data: bytes) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,13 +67,19 @@ def test_every_part_is_dealt_once_whoever_asks_next(count: int, tmp_path: Path, 
     assert list((tmp_path / CLAIMS).iterdir()) == []
 
 
-def test_a_process_that_comes_late_to_a_finished_job_computes_nothing(tmp_path: Path):
-    parts = Table(5)
+@contextlib.contextmanager
+def two_deals(directory: Path, parts: Table) -> Iterator[tuple[Deal, Deal]]:
+    """Two processes' of one job, the first of which has done all when the second one comes to ask."""
     with (
-        Deal(tmp_path, parts.missing(), Team(0, 2), parts.written) as first,
-        Deal(tmp_path, parts.missing(), Team(1, 2), parts.written) as late,
+        Deal(directory, parts.missing(), Team(0, 2), parts.written) as first,
+        Deal(directory, parts.missing(), Team(1, 2), parts.written) as late,
     ):
         parts.writer |= dict.fromkeys(first.now(), "first")
+        yield first, late
+
+
+def test_a_process_that_comes_late_to_a_finished_job_computes_nothing(tmp_path: Path):
+    with two_deals(tmp_path, Table(5)) as (first, late):
         first.clear()
         assert list(late.now()) == []
         assert not late.anything_left()
@@ -81,12 +89,7 @@ def test_a_job_that_is_cleared_while_another_process_claims(tmp_path: Path, monk
     parts, link = Table(3), os.link
     (tmp_path / CLAIMS).mkdir()
     (tmp_path / CLAIMS / f".part-00001.json.1.{team.socket.gethostname()}-{2**22 + 5}.tmp").touch()  # it was killed
-    with (
-        Deal(tmp_path, parts.missing(), Team(0, 2), parts.written) as first,
-        Deal(tmp_path, parts.missing(), Team(1, 2), parts.written) as late,
-    ):
-        parts.writer |= dict.fromkeys(first.now(), "first")
-        first.clear()
+    with two_deals(tmp_path, parts) as (first, late):
 
         def clear_and_link(temporary: str, path: Path) -> None:
             first.clear()
@@ -95,6 +98,27 @@ def test_a_job_that_is_cleared_while_another_process_claims(tmp_path: Path, monk
         monkeypatch.setattr(paths.os, "link", clear_and_link)
         assert list(late.now()) == []  # nor does it fail
     assert os.listdir(tmp_path / CLAIMS) == []
+
+
+@pytest.mark.parametrize("creates", [True, False], ids=["created", "only-renamed"])
+def test_the_same_in_a_store(creates: bool, monkeypatch: pytest.MonkeyPatch):
+    directory, parts = paths.to_path("memory://cleared"), Table(3)
+    store, _ = paths.store_of(directory)
+    put = store.pipe_file
+    monkeypatch.setattr(paths, "SETTLED", 0.0)
+    with two_deals(directory, parts) as (first, late):
+
+        def put_and_clear(name: str, data: bytes, **how: str) -> None:
+            first.clear()
+            if how and not creates:
+                raise NotImplementedError
+            put(name, data, **how)
+            first.clear()
+
+        monkeypatch.setattr(store, "pipe_file", put_and_clear)
+        assert list(late.now()) == []
+        monkeypatch.undo()
+    assert paths.names_in(directory / CLAIMS) == []
 
 
 def test_own_parts_come_first_and_the_others_from_the_end():
