@@ -42,6 +42,11 @@ class EncoderFunction:
     layered = True
 
     @property
+    def head_width(self) -> int:
+        """Of a head of its attention."""
+        return self.vit.head_width
+
+    @property
     def averages_tokens(self) -> bool:
         """Whether the embedding is a mean over tokens."""
         return self.vit.pooling != "attention" and POOLINGS[self.vit.pooling].averages

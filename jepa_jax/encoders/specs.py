@@ -118,9 +118,9 @@ class ViTSpec:
                 raise ArgumentError(
                     f"rotary_base={self.rotary_base} must be greater than 1, and at most {MAX_ROTARY_BASE:g}."
                 )
-            if self.tubelet is None and self.width // self.heads % 4:
+            if self.tubelet is None and self.head_width % 4:
                 raise ArgumentError(
-                    f"width={self.width} and heads={self.heads} make heads of {self.width // self.heads}; a rotary "
+                    f"width={self.width} and heads={self.heads} make heads of {self.head_width}; a rotary "
                     "embedding needs a multiple of 4."
                 )
         if self.tubelet is not None:
@@ -140,12 +140,16 @@ class ViTSpec:
                 f"tubelet={frames}: an encoder of clips has a rotary embedding of exact periods, and neither class "
                 "token nor registers; set rotary_base, and class_token=False."
             )
-        head = self.width // self.heads
-        if head % 2 or head < LEAST_HEAD:
+        if self.head_width % 2 or self.head_width < LEAST_HEAD:
             raise ArgumentError(
-                f"width={self.width} and heads={self.heads} make heads of {head}; a rotary embedding of clips needs "
-                f"an even number from {LEAST_HEAD} on."
+                f"width={self.width} and heads={self.heads} make heads of {self.head_width}; a rotary embedding of "
+                f"clips needs an even number from {LEAST_HEAD} on."
             )
+
+    @property
+    def head_width(self) -> int:
+        """Dimensions of an attention head."""
+        return self.width // self.heads
 
     @property
     def frame_axes(self) -> str:

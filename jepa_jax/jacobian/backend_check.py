@@ -10,6 +10,7 @@ schedule and the kernels that are about to be used.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from jepa_jax.errors import BackendError
 from jepa_jax.jacobian.generic import reverse_jacobian
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.layers import MLP, Attention, Block, LayerNorm
+from jepa_jax.layers.heads import kernel_for
 from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.precision import LEVELS, NOISE, levels_from, working_dtype
@@ -57,20 +59,22 @@ def check_backend(platform: Platform) -> list[Check]:
         return [softmax_check(), attention_check(), *of_layers]
 
 
-def require_sound_backend(options: JacobianOptions, layered: bool) -> None:
+def require_sound_backend(options: JacobianOptions, head_width: int | None) -> None:
     """Refuse a backend that fails what is about to be used of it; each check runs once per process and choice.
 
     Args:
         options: how a Jacobian is to be computed.
-        layered: whether the layers' own pullbacks may do the work.
+        head_width: of the layers whose own pullbacks may do the work; None where there are none.
     """
     platform = options.platform
     failed = list(_failed(platform, (softmax_check, attention_check)))
-    if options.uses_rules(layered):
+    if head_width is not None and options.uses_rules(layered=True):
         used = JacobianOptions(
             precision=options.precision, schedule=options.schedule, kernels=options.kernels, platform=platform
         )
-        failed += _failed_layers(used)
+        # A kernel for attention is another program for each width of heads.
+        checked = head_width if kernel_for(used.products, _TOKENS, (1, _TOKENS, head_width)) else _HEAD_WIDTH
+        failed += _failed_layers(used, checked)
     if failed:
         details = "; ".join(f"{c.name}: relative error {c.error:.1e} > {c.tolerance:.0e}" for c in failed)
         raise BackendError(
@@ -91,8 +95,8 @@ def _failed(platform: Platform, checks: Iterable[Callable[[], Check]]) -> tuple[
 
 
 @functools.cache
-def _failed_layers(options: JacobianOptions) -> tuple[Check, ...]:
-    return _failed(options.platform, (functools.partial(layers_check, options),))
+def _failed_layers(options: JacobianOptions, head_width: int) -> tuple[Check, ...]:
+    return _failed(options.platform, (functools.partial(layers_check, options, head_width),))
 
 
 # Sums of at most 65 products of numbers near 1: float32 rounding stays below 65 * 6e-8 = 4e-6. A miscompiled
@@ -154,31 +158,35 @@ def _compare(name: str, found: jax.Array, expected: np.ndarray) -> Check:
 
 
 # Of the pullback of one block: so many tokens and rows that what a backend does with large arrays is seen, two tiles
-# of tokens and some, heads as wide as those of published encoders, so that a kernel for them is used, and rows enough
-# for the MLP to be folded.
-_TOKENS, _ROWS, _WIDTH, _HEADS, _HIDDEN = 129, 96, 128, 2, 256
+# of tokens and some, heads as wide as those of most published encoders, and rows enough for the MLP to be folded.
+_TOKENS, _ROWS, _HEAD_WIDTH = 129, 96, 64
 _EPSILON = 1e-6
 
-# One block's error is about the noise that is typical of a whole encoder (0.9 to 1.2 times, at every level); the
-# levels lie a factor of eight and more apart: three times the noise refuses what is really the next coarser one.
+_COLUMNS = 64
+"""What the block's width is a multiple of, so that a kernel for products is used."""
+
+# One block's error is about the noise that is typical of a whole encoder (0.8 to 1.3 times below float32, whatever the
+# width of its heads; at float32 and float64 up to 2.4 times with heads of 64). The levels lie a factor of eight and
+# more apart: three times the noise refuses what is really the next coarser one.
 _NOISE_MARGIN = 3.0
 
 _OF_NUMPY = 1e-13
 """NumPy's own rounding in the reference: some hundred units of float64."""
 
 
-def layers_check(options: JacobianOptions) -> Check:
+def layers_check(options: JacobianOptions, head_width: int = _HEAD_WIDTH) -> Check:
     """The pullback of a transformer block by the layers' own rules, along a few directions of its input.
 
     NumPy's derivative is a complex step: f(x + i h v) has the derivative along v as its imaginary part over h, exact
     to the last digit, without a pullback of any kind.
     """
-    dtype = working_dtype(options.precision)
-    graph, state = nnx.split(nnx.eval_shape(_block))
+    dtype, heads = working_dtype(options.precision), max(2, _COLUMNS // math.gcd(_COLUMNS, head_width))
+    width = heads * head_width
+    graph, state = nnx.split(nnx.eval_shape(functools.partial(_block, width, heads)))
     rng = np.random.default_rng(2)
     values = jax.tree.map(functools.partial(_draw, rng), state)
-    x, cotangent = rng.standard_normal((_TOKENS, _WIDTH)), rng.standard_normal((_TOKENS, _ROWS, _WIDTH))
-    directions = rng.standard_normal((4, _TOKENS, _WIDTH))
+    x, cotangent = rng.standard_normal((_TOKENS, width)), rng.standard_normal((_TOKENS, _ROWS, width))
+    directions = rng.standard_normal((4, _TOKENS, width))
 
     def pullback(state: Any, x: jax.Array, cotangent: jax.Array) -> jax.Array:
         block = nnx.merge(graph, state)
@@ -193,7 +201,7 @@ def layers_check(options: JacobianOptions) -> Check:
     # What passes by on the residual connection is exact, and would only dilute the error of the rest.
     found = np.einsum("trd,vtd->vr", pulled - cotangent, directions)
     step = 1e-30
-    moved = np.stack([_block_numpy(nnx.to_pure_dict(values), x + 1j * step * v) for v in directions])
+    moved = np.stack([_block_numpy(nnx.to_pure_dict(values), heads, x + 1j * step * v) for v in directions])
     expected = np.einsum("trd,vtd->vr", cotangent, np.imag(moved) / step - directions)
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     tolerance = max(_NOISE_MARGIN * NOISE[options.precision], _OF_NUMPY)
@@ -207,13 +215,13 @@ def _draw(rng: np.random.Generator, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
     return rng.standard_normal(leaf.shape) / np.sqrt(leaf.shape[0])
 
 
-def _block() -> Block:
-    norms = LayerNorm(_WIDTH, _EPSILON), LayerNorm(_WIDTH, _EPSILON)
-    attention, mlp = Attention(_WIDTH, _HEADS, nnx.Rngs(0)), MLP(_WIDTH, _HIDDEN, "quick_gelu", nnx.Rngs(0))
+def _block(width: int, heads: int) -> Block:
+    norms = LayerNorm(width, _EPSILON), LayerNorm(width, _EPSILON)
+    attention, mlp = Attention(width, heads, nnx.Rngs(0)), MLP(width, 2 * width, "quick_gelu", nnx.Rngs(0))
     return Block(norms, attention, mlp, layer_scale=True)
 
 
-def _block_numpy(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
+def _block_numpy(params: dict[str, Any], heads: int, x: np.ndarray) -> np.ndarray:
     """The block in NumPy, analytic in x, so that a complex x passes through: [N, d] -> [N, d]."""
 
     def norm(x: np.ndarray, of: dict[str, Any]) -> np.ndarray:
@@ -224,9 +232,9 @@ def _block_numpy(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
         return x @ of["kernel"] + of["bias"]
 
     of = params["attention"]
-    qkv = linear(norm(x, params["norm1"]), of["qkv"]).reshape(len(x), 3, _HEADS, -1)
+    qkv = linear(norm(x, params["norm1"]), of["qkv"]).reshape(len(x), 3, heads, -1)
     query, key, value = qkv.transpose(1, 2, 0, 3)
-    weights = np.exp(query @ key.transpose(0, 2, 1) / np.sqrt(_WIDTH // _HEADS))
+    weights = np.exp(query @ key.transpose(0, 2, 1) / np.sqrt(x.shape[1] // heads))
     mixed = (weights / weights.sum(-1, keepdims=True)) @ value
     x = x + linear(mixed.transpose(1, 0, 2).reshape(x.shape), of["out"]) * params["layer_scale1"]
     hidden = linear(norm(x, params["norm2"]), params["mlp"]["fc1"])

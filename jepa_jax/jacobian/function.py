@@ -32,6 +32,11 @@ class Differentiable(Protocol):
         ...
 
     @property
+    def head_width(self) -> int | None:
+        """Of a head of its layers' attention; None where it is not `layered`."""
+        ...
+
+    @property
     def averages_tokens(self) -> bool:
         """Whether its embedding is a mean over tokens."""
         ...
@@ -94,6 +99,7 @@ class OpaqueFunction:
     """What is known of a function that is not composed of our layers: nothing. Its Jacobian has full rank."""
 
     layered = False
+    head_width: int | None = None
     averages_tokens = False
     depth: int | None = None
     width: int | None = None

@@ -19,7 +19,7 @@ def mimetic(spec: ViTSpec, params: Params, seed: int) -> Params:
     and positions are sines and cosines, so that a token first attends to itself and its neighbours.
     """
     rng = np.random.default_rng(seed)
-    width, head_width = spec.width, spec.width // spec.heads
+    width, head_width = spec.width, spec.head_width
     blocks = {}
     for i, block in params["blocks"].items():
         queries, keys = [], []

@@ -50,6 +50,12 @@ def test_each_schedule_is_sound(schedule: ScheduleName):
     assert backend_check.layers_check(JacobianOptions(schedule=schedule)).passed
 
 
+@pytest.mark.parametrize("head_width", [16, 80])
+@pytest.mark.parametrize("level", LEVELS[:-2])
+def test_heads_of_other_widths_are_sound(head_width: int, level: Precision):
+    assert backend_check.layers_check(JacobianOptions(precision=level), head_width).passed
+
+
 def test_a_check_that_gives_nan_fails():
     assert not backend_check.Check("nothing", float("nan"), 1.0).passed
 

@@ -43,10 +43,10 @@ def test_the_jacobian_is_the_same(
     encoder = Encoder(EncoderSpec("small", "dinov2", vit, PreprocessSpec(18, 16)), loud_params(vit, "float32"))
     batch = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
     expected = jj.jacobian(encoder, batch, schedule="batched", kernels="off")
-    of_tokens = []
+    shapes = []
 
     def interpreted(products, cotangent, residuals):
-        of_tokens.append(cotangent.shape[0])
+        shapes.append((cotangent.shape[0], cotangent.shape[3]))
         return kernel.pullback_heads(products, cotangent, residuals, interpret=True)
 
     def fits(products, queries, keys):
@@ -57,5 +57,6 @@ def test_the_jacobian_is_the_same(
     )
     monkeypatch.setitem(heads.KERNELS, "cpu", program)
     assert relative(jj.jacobian(encoder, batch, schedule="batched"), expected) <= 1e-5
-    # The block by which a backend is checked, and one of the encoder's two: the other is pruned to its class token.
-    assert of_tokens == [129, 17]
+    # The block by which a backend is checked, whose heads are as wide as the encoder's, and one of the encoder's two:
+    # the other is pruned to its class token.
+    assert shapes == [(129, width // 2), (17, width // 2)]
