@@ -202,7 +202,7 @@ def table(results: dict[str, Any]) -> str:
         f"Compiled without a TPU, jax {facts['jax']}, commit {facts['commit']}, {facts['date']}.",
         "",
         "One block on the way back, all rows of one image at 224 pixels, one chip: bytes between it and its memory.",
-        "Kernels: `auto` uses ours where there is one: bfloat16, heads that fill 128 lanes (ViT-H's of 80 do not).",
+        "Kernels: `auto` uses ours where there is one: bfloat16, heads that fill registers of 128 lanes together.",
         "",
         "| encoder | chip | precision | kernels | GB moved | by XLA's own count | s to compile |",
         "|---|---|---|---|---|---|---|",
