@@ -243,6 +243,7 @@ GPU = Suite(
         Stage("accuracy", Accuracy(images=32, image_size=224, batch=8, peer_batch=2), 120, part=2),
         Stage("breakdown-dinov2-small-224", Breakdown("dinov2-small", 224), 60, part=2),
         Stage("ceiling", Ceiling(("dinov2-small", "dinov2-large"), 224, 8192, ("float32", *EMULATED)), 60, part=2),
+        _gpu_race("ijepa-vith14-1k", 120, _levels(1, "float16"), part=2),
         _gpu_race("dinov2-giant", 150, _levels(1, "float16"), part=2),
         Stage("memory", Memory((Case("dinov2-small", 224), Case("dinov2-base", 224))), 90, part=2),
         Stage("growth", Growth(devices=(1, 2)), 90, part=2),

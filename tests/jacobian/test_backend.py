@@ -1,5 +1,6 @@
 """Is the backend sound, and is it asked for full precision everywhere?"""
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from jepa_jax.jacobian import backend_check, check_backend
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.layers import heads
 from jepa_jax.layers.schedule import SCHEDULES, ScheduleName
+from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.precision import LEVELS, ROUNDING, Precision
 from jepa_jax.numerics.products import Products
 
@@ -50,10 +52,26 @@ def test_each_schedule_is_sound(schedule: ScheduleName):
     assert backend_check.layers_check(JacobianOptions(schedule=schedule)).passed
 
 
-@pytest.mark.parametrize("head_width", [16, 80])
-@pytest.mark.parametrize("level", LEVELS[:-2])
+@pytest.mark.parametrize(("head_width", "level"), [(80, "float16"), *((16, level) for level in LEVELS[:-2])])
 def test_heads_of_other_widths_are_sound(head_width: int, level: Precision):
-    assert backend_check.layers_check(JacobianOptions(precision=level), head_width).passed
+    found = backend_check.layers_check(JacobianOptions(precision=level), head_width)
+    assert found.passed
+    assert found.name.endswith(f"{level}, heads of {head_width}")
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_a_kernel_is_checked_with_heads_as_wide_as_the_encoders(platform: Platform, monkeypatch):
+    checked = []
+    monkeypatch.setattr(backend_check, "_failed", lambda *_: ())
+    monkeypatch.setattr(backend_check, "_failed_layers", lambda options, head_width: checked.append(head_width) or ())
+    options = JacobianOptions(precision="bfloat16", platform=platform)
+    for head_width in (16, 32, 64, 80, 88, 128, None):
+        backend_check.require_sound_backend(options, head_width)
+    assert checked == ([64] * 6 if platform == "cpu" else [16, 32, 64, 80, 88, 128])
+    checked.clear()
+    for other in (dataclasses.replace(options, kernels="off"), dataclasses.replace(options, precision="float32")):
+        backend_check.require_sound_backend(other, 80)
+    assert checked == [64, 64]
 
 
 def test_a_check_that_gives_nan_fails():
