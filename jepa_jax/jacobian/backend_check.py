@@ -161,7 +161,8 @@ def _compare(name: str, found: jax.Array, expected: np.ndarray) -> Check:
 
 
 # Of the pullback of one block: so many tokens and rows that what a backend does with large arrays is seen, two tiles
-# of tokens and some, heads as wide as those of most published encoders, and rows enough for the MLP to be folded.
+# of tokens and some, heads as wide as those of most published encoders, or as ViT-H's, and rows enough for the MLP to
+# be folded.
 _TOKENS, _ROWS, _HEAD_WIDTH, _OTHER_WIDTH = 129, 96, 64, 80
 _EPSILON = 1e-6
 
