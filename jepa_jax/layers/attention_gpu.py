@@ -5,7 +5,6 @@ The mathematics is that of `jepa_jax.layers.heads`, with P_ij . c_i = A_ij (v_j 
 multiplies many rows of one head and query with a covariance, [dh, dh], which gives the query's cotangents, and leaves
 o_i . c_i. The second takes a tile of keys of one row and head through all queries, to the cotangents of its keys and
 values. Tokens go in tiles of 64 and one for the rest, just as large as it must be: 257 are four tiles and one of 16.
-A tile is as wide as the power of two at or above a head's width: of ViT-H's heads of 80 it holds 48 columns of zeros.
 
 The covariance of keys and values under a query's weights comes as the mean of their products less the product of their
 means: so the means of all products of a head are one product, A times the [N, dh dh] products. Keys and values are
@@ -34,10 +33,10 @@ from jepa_jax.numerics.triton import (
     has_triton,
     load,
     load_parts,
-    mask_of,
     parts_of,
     power_of_two,
     program,
+    rows_of,
     store,
 )
 
@@ -59,14 +58,14 @@ _STAGES = {1: {64: 3, 128: 2}, 2: {64: 2, 128: 1}}
 room for."""
 
 _ALIGNED = 8
-"""Numbers of 16 bits in the 16 bytes that a thread copies at once: rows of the weights are padded to a multiple, and
-heads have one as width, or they would be copied number by number, and wait for it."""
+"""Numbers of 16 bits in the 16 bytes that a thread copies at once: rows of the weights are padded to a multiple, or
+they would be copied number by number, and wait for it."""
 
 _SMALLEST = 16
 """Side of the smallest matrix that a tensor core multiplies."""
 
-_WIDEST = 128
-"""Heads whose tiles stay in registers."""
+_LARGEST = 128
+"""Width of the widest heads whose tiles stay in registers."""
 
 _PARTS: dict[Precision, int] = {**dict.fromkeys(HALF, 1), "bfloat16_3x": 2}
 """16-bit numbers that an operand is taken apart into, by level."""
@@ -76,13 +75,13 @@ _QUERY, _VALUE, _KEY = range(3)
 
 
 def fits(products: Products, queries: int, keys: tuple[int, ...]) -> bool:
-    """Whether there is a program for so many queries and for keys [H, N, dh]: N queries, dh up to 128.
+    """Whether there is a program for so many queries and for keys [H, N, dh]: N queries, dh a power of two.
 
-    The level's operands are 16 bits, or two times 16. Pruned last blocks go the way of XLA.
+    The level's operands are 16 bits, or two times 16. ViT-H's heads of 80 and pruned last blocks go the way of XLA.
     """
     _, tokens, width = keys
-    fills = _SMALLEST <= width <= _WIDEST and width % _ALIGNED == 0
-    return products.precision in _PARTS and queries == tokens and fills and has_triton()
+    whole_tiles = _SMALLEST <= width == power_of_two(width) <= _LARGEST
+    return products.precision in _PARTS and queries == tokens and whole_tiles and has_triton()
 
 
 def pullback_heads(
@@ -192,17 +191,14 @@ def _of_queries(
     _, count, heads, width = cotangent.shape
     rows = pl.ds(tile * at_once, at_once)
     some = None if count % at_once == 0 else tile * at_once + jnp.arange(at_once) < count
-    columns, there = _columns(width, tile)
-    across = power_of_two(width)
-    mask = mask_of(some, there, (at_once, across))
-    of_output = load(cotangent.at[token, rows, head, columns], mask)
+    mask = rows_of(some, width)
+    of_output = load(cotangent.at[token, rows, head], mask)
     wide = of_output.astype(jnp.float32)
-    both = load_parts(mean_of_both, (head, token, columns, columns), mask_of(there, there, (across, across)))
-    of_key, of_value, of_head = (load(each.at[head, token, columns], there) for each in (mean_key, mean_value, output))
-    along_mean = jnp.sum(wide * of_value[None, :], axis=1)
-    of_query = dot(apart(of_output), both, 1, 1) - along_mean[:, None] * of_key[None, :]
-    store(pulled.at[token, rows, _QUERY * heads + head, columns], of_query.astype(pulled.dtype), mask)
-    store(along.at[head, rows, token], jnp.sum(wide * of_head[None, :], axis=1), some)
+    both = tuple(part[head, token] for part in mean_of_both)
+    along_mean = jnp.sum(wide * mean_value[head, token][None, :], axis=1)
+    of_query = dot(apart(of_output), both, 1, 1) - along_mean[:, None] * mean_key[head, token][None, :]
+    store(pulled.at[token, rows, _QUERY * heads + head], of_query.astype(pulled.dtype), mask)
+    store(along.at[head, rows, token], jnp.sum(wide * output[head, token][None, :], axis=1), some)
 
 
 def _of_keys_and_values(
@@ -224,24 +220,21 @@ def _of_keys_and_values(
     tile, head, row = (pl.program_id(axis) for axis in range(3))
     heads, tokens, width = query[0].shape
     full, rest = divmod(tokens, _TILE)
-    last = full * _TILE + _zero(tile)
-    columns, there = _columns(width, tile)
-    across = power_of_two(width)
+    last = full * _TILE + 0 * tile  # not a constant: Pallas refuses a constant slice that ends behind the array
 
     def through_queries(start: Any, size: int, count: int) -> None:
         """Of so many keys from ``start`` on, the first ``count`` of a tile."""
         keys = pl.ds(start, size)
         some = None if count == size else jnp.arange(size) < count
-        of_keys = mask_of(some, there, (size, across))
-        values = load_parts(value, (head, keys, columns), of_keys)
+        values = load_parts(value, (head, keys), rows_of(some, width))
 
         def step(start: Any, size: int, count: int, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             queries = pl.ds(start, size)
             asking = None if count == size else jnp.arange(size) < count
-            of_queries = mask_of(asking, there, (size, across))
-            of_output = apart(load(cotangent.at[queries, row, head, columns], of_queries))
-            asked = load_parts(query, (head, queries, columns), of_queries)
-            share = load_parts(weights, (head, keys, queries), mask_of(some, asking, (values[0].shape[0], size)))
+            rows = rows_of(asking, width)
+            of_output = apart(load(cotangent.at[queries, row, head], rows))
+            asked = load_parts(query, (head, queries), rows)
+            share = load_parts(weights, (head, keys, queries), _pairs_of(some, asking, values[0].shape[0], size))
             by_output = load(along.at[head, row, queries], asking)
             by_value = dot(values, of_output, 1, 1)
             shares = functools.reduce(jnp.add, (part.astype(jnp.float32) for part in share))
@@ -249,14 +242,14 @@ def _of_keys_and_values(
             of_key, of_value = sums
             return of_key + dot(of_logits, asked, 1, 0), of_value + dot(share, of_output, 1, 0)
 
-        nothing = jnp.zeros((size, across), jnp.float32)
+        nothing = jnp.zeros((size, width), jnp.float32)
         sums = jax.lax.fori_loop(
             0, full, lambda number, sums: step(number * _TILE, _TILE, _TILE, sums), (nothing, nothing)
         )
         if rest:
             sums = step(last, _tile_for(rest), rest, sums)
         for place, total in zip((_KEY, _VALUE), sums, strict=True):
-            store(pulled.at[keys, row, place * heads + head, columns], total.astype(pulled.dtype), of_keys)
+            store(pulled.at[keys, row, place * heads + head], total.astype(pulled.dtype), rows_of(some, width))
 
     if full:
         pl.when(tile < full)(lambda: through_queries(tile * _TILE, _TILE, _TILE))
@@ -264,19 +257,13 @@ def _of_keys_and_values(
         pl.when(tile == full)(lambda: through_queries(last, _tile_for(rest), rest))
 
 
-def _columns(width: int, number: jax.Array) -> tuple[Any, jax.Array | None]:
-    """Of a head in a tile: the slice, and which of its columns are there; None if all are."""
-    from jax.experimental import pallas as pl
-
-    tile = power_of_two(width)
-    if tile == width:
-        return pl.ds(0, tile), None
-    return pl.ds(_zero(number), tile), jnp.arange(tile) < width
-
-
-def _zero(number: jax.Array) -> jax.Array:
-    """Zero, and not a constant: Pallas refuses a constant slice that ends behind the array."""
-    return 0 * number
+def _pairs_of(keys: jax.Array | None, queries: jax.Array | None, *sizes: int) -> jax.Array | None:
+    """A mask [keys, queries] of the pairs that are there."""
+    if keys is None and queries is None:
+        return None
+    of_keys = jnp.ones(sizes[0], bool) if keys is None else keys
+    of_queries = jnp.ones(sizes[1], bool) if queries is None else queries
+    return of_keys[:, None] & of_queries[None, :]
 
 
 def _tile_for(count: int) -> int:

@@ -88,14 +88,6 @@ def rows_of(some: jax.Array | None, width: int) -> jax.Array | None:
     return None if some is None else jnp.broadcast_to(some[:, None], (some.shape[0], width))
 
 
-def mask_of(rows: jax.Array | None, columns: jax.Array | None, shape: tuple[int, int]) -> jax.Array | None:
-    """A mask of the rows and columns that are there; None if all are."""
-    if columns is None:
-        return rows_of(rows, shape[1])
-    of_rows = jnp.ones(shape[0], bool) if rows is None else rows
-    return of_rows[:, None] & columns[None, :]
-
-
 Parts = tuple[jax.Array, ...]
 """Of one array, 16-bit arrays that add up to it: the first is its nearest, the next what that leaves."""
 

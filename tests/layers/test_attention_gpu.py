@@ -31,11 +31,9 @@ def cotangent_of(tokens: int, rows: int, count: int, width: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(1).standard_normal((tokens, rows, count, width)), jnp.float32)
 
 
-# Fewer tokens than a tile, a tile, one more, tiles and some; rows in one step, and in two of which one is not full;
-# heads that fill a tile, and that do not.
+# Fewer tokens than a tile, a tile, one more, tiles and some; rows in one step, and in two of which one is not full.
 @pytest.mark.parametrize(
-    ("tokens", "rows", "count", "width"),
-    [(21, 16, 2, 64), (64, 5, 1, 16), (130, 7, 2, 16), (5, 130, 1, 32), (21, 16, 2, 80), (66, 5, 2, 24)],
+    ("tokens", "rows", "count", "width"), [(21, 16, 2, 64), (64, 5, 1, 16), (130, 7, 2, 16), (5, 130, 1, 32)]
 )
 @pytest.mark.parametrize(("level", "tolerance"), [("float32", TOLERANCE), ("bfloat16_3x", IN_PARTS)])
 def test_the_programs_equal_the_products(
@@ -61,16 +59,14 @@ def test_images_side_by_side_are_each_their_own():
     assert relative(both[1], 2 * alone) <= TOLERANCE
 
 
-def test_they_are_for_16_bits_one_or_two_at_a_time_and_heads_of_up_to_128():
+def test_they_are_for_16_bits_one_or_two_at_a_time_and_heads_that_make_a_tile():
     float16 = Products("float16", "gpu")
     assert attention_gpu.fits(float16, 257, (6, 257, 64))
     assert attention_gpu.fits(float16, 1370, (24, 1370, 64))
     assert attention_gpu.fits(Products("bfloat16", "gpu"), 257, (6, 257, 64))
     assert attention_gpu.fits(Products("bfloat16_3x", "gpu"), 257, (6, 257, 64))
     assert not attention_gpu.fits(float16, 1, (6, 257, 64)), "a pruned block"
-    assert attention_gpu.fits(float16, 257, (16, 257, 80)), "ViT-H"
-    assert not attention_gpu.fits(float16, 257, (16, 257, 20)), "no whole 16 bytes"
-    assert not attention_gpu.fits(float16, 257, (16, 257, 136)), "too wide"
+    assert not attention_gpu.fits(float16, 257, (16, 257, 80)), "ViT-H"
     assert not attention_gpu.fits(float16, 257, (16, 257, 8)), "narrower than a tensor core"
     assert not attention_gpu.fits(Products("tensorfloat32", "gpu"), 257, (6, 257, 64))
 
@@ -78,13 +74,13 @@ def test_they_are_for_16_bits_one_or_two_at_a_time_and_heads_of_up_to_128():
 # JAX from 0.11 on warns that it will leave the backend behind one day; the products are there for that day.
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 @pytest.mark.parametrize("images", [1, 4])
-@pytest.mark.parametrize(("tokens", "heads", "width"), [(257, 6, 64), (1370, 6, 64), (257, 16, 80)])
+@pytest.mark.parametrize("tokens", [257, 1370])
 @pytest.mark.parametrize(("level", "dtype"), [("float16", jnp.float16), ("bfloat16_3x", jnp.float32)])
-def test_they_lower_for_a_gpu(tokens: int, heads: int, width: int, images: int, level: Precision, dtype: jnp.dtype):
+def test_they_lower_for_a_gpu(tokens: int, images: int, level: Precision, dtype: jnp.dtype):
     def program(cotangent: jax.Array, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
         return attention_gpu.pullback_heads(Products(level, "gpu"), cotangent, (query, key, value))
 
-    shapes = [((tokens, 384, heads, width), dtype), *[((heads, tokens, width), jnp.float32)] * 3]
+    shapes = [((tokens, 384, 6, 64), dtype), *[((6, tokens, 64), jnp.float32)] * 3]
     arguments = [jax.ShapeDtypeStruct((images, *shape), dtype) for shape, dtype in shapes]
     card = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=None, platform="cuda")
     with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=card)):
