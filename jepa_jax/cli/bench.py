@@ -17,7 +17,7 @@ from jepa_jax.paths import make_folder, to_path
 
 EXPLAINED = (
     "limit: share of the rate of one large matrix product; forward: encoder passes in the time of a score; "
-    "off: largest difference from float64 of two pictures' scores; bound: what score_error predicts."
+    "off: largest difference from float64 of two pictures' scores, in nats; bound: what score_error predicts."
 )
 
 
@@ -124,13 +124,13 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         "limit",
         "forward",
         "memory",
-        "off, nats",
+        "off",
         "bound",
     )
-    table = Table(*columns, box=None)
+    table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         error = "?" if row["error"] is None else f"{row['error']:.1e}"
-        speed = f"{row['images_per_second']:.4g}", f"{row['milliseconds']:.4g}", f"{row['ceiling_share']:.0%}"
+        speed = _digits(row["images_per_second"]), _digits(row["milliseconds"]), f"{row['ceiling_share']:.0%}"
         table.add_row(
             row["precision"] + " (emulated)" * row["emulated"],
             str(row["batch_size"]),
@@ -141,6 +141,11 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             f"{row['score_error']:.1e}",
         )
     return table
+
+
+def _digits(value: float) -> str:
+    """Four of a number, or all before the point: no exponent."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _print_comparison(results: list[dict[str, Any]]) -> None:
@@ -164,6 +169,6 @@ def _print_comparison(results: list[dict[str, Any]]) -> None:
                 cells.append("")
                 continue
             faster = f" ({by_file[0] / by_file[number]:.2f}x)" if number and 0 in by_file else ""
-            cells.append(f"{by_file[number]:.4g}{faster}")
+            cells.append(f"{_digits(by_file[number])}{faster}")
         table.add_row(*map(str, case), *cells)
     console.print(table)

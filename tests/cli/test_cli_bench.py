@@ -1,12 +1,15 @@
 """`jepa-jax bench` as users call it."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from command_line import run
 from makes import TINIEST_VIT
+from rich.console import Console
 
+from jepa_jax.cli.bench import _table
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs.throughput import Throughput, default_levels, measure_throughput
@@ -37,6 +40,24 @@ def test_it_measures_and_compares(tmp_path: Path):
     done = run("bench", "--compare", result, faster)
     assert done.returncode == 0, done.stderr
     assert "(3.00x)" in done.stdout
+
+
+@pytest.mark.parametrize("milliseconds", [13.6, 21386.4])
+def test_the_table_fits_a_narrow_window(milliseconds: float):
+    row = {"batch_size": 8, "emulated": False, "images_per_second": 1000 / milliseconds, "milliseconds": milliseconds}
+    row |= {
+        "ceiling_share": 0.9,
+        "forward_passes": 283.0,
+        "peak_bytes": 8350 * 2**20,
+        "error": None,
+        "score_error": 0.01,
+    }
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(_table([row | {"precision": level} for level in ("bfloat16", "float16", "bfloat16_3x", "float32")]))
+    shown = console.export_text()
+    assert "…" not in shown
+    assert len(shown.splitlines()) == 5
+    assert ("21,386" if milliseconds > 1000 else "13.6") in shown
 
 
 def test_what_makes_no_sense_is_one_sentence(tmp_path: Path):
