@@ -72,7 +72,7 @@ def require_sound_backend(options: JacobianOptions, head_width: int | None) -> N
     """
     platform = options.platform
     failed = list(_failed(platform, (softmax_check, attention_check)))
-    if head_width is not None and options.uses_rules(layered=True):
+    if options.uses_rules(layered=head_width is not None) and head_width is not None:
         used = JacobianOptions(
             precision=options.precision, schedule=options.schedule, kernels=options.kernels, platform=platform
         )

@@ -65,13 +65,17 @@ def test_a_kernel_is_checked_with_heads_as_wide_as_the_encoders(platform: Platfo
     monkeypatch.setattr(backend_check, "_failed", lambda *_: ())
     monkeypatch.setattr(backend_check, "_failed_layers", lambda options, head_width: checked.append(head_width) or ())
     options = JacobianOptions(precision="bfloat16", platform=platform)
-    for head_width in (16, 32, 80, 128, None):
+    for head_width in (16, 32, 80, 128):
         backend_check.require_sound_backend(options, head_width)
     others = {"cpu": [64] * 4, "gpu": [16, 32, 64, 128], "tpu": [16, 32, 80, 128]}
     assert checked == others[platform]
     checked.clear()
     for other in (dataclasses.replace(options, kernels="off"), dataclasses.replace(options, precision="float32")):
         backend_check.require_sound_backend(other, 80)
+    assert checked == [64, 64]
+    with pytest.raises(jj.ArgumentError, match="bfloat16"):  # a function without layers has no such level
+        backend_check.require_sound_backend(options, None)
+    backend_check.require_sound_backend(JacobianOptions(platform=platform), None)
     assert checked == [64, 64]
 
 
