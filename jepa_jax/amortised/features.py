@@ -37,7 +37,7 @@ def examples_in_call(encoder: Encoder, platform: Platform) -> int:
 def feature_count(encoder: Encoder) -> int:
     """F, the number of features of an image."""
     vit = encoder.spec.vit
-    per_block = 2 if encoder.function.averages_tokens else 3
+    per_block = 2 if vit.averages_tokens else 3
     return per_block * vit.depth * vit.width + encoder.spec.embedding_size
 
 
@@ -107,9 +107,9 @@ def _features(function: EncoderFunction, params: Params, images: jax.Array) -> j
     """[B, H, W, 3] -> [B, F]; of clips, [B, T, H, W, 3]."""
     stages = build_module(function.vit, params).intermediates(images)
     found = []
-    for number in range(function.depth):
+    for number in range(function.vit.depth):
         tokens = stages[f"block_{number}"]
         mean = jnp.mean(tokens, axis=1)
         spread = jnp.sqrt(jnp.mean((tokens - mean[:, None]) ** 2, axis=1))
-        found += [mean, spread] if function.averages_tokens else [mean, spread, tokens[:, 0]]
+        found += [mean, spread] if function.vit.averages_tokens else [mean, spread, tokens[:, 0]]
     return jnp.concatenate([*found, stages["embedding"]], axis=-1).astype(jnp.float32)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jepa_jax.encoders.layerwise import cut_params, cut_spec, has_head, layer_numbers
 from jepa_jax.encoders.parameters import Params, build_module, parameter_shapes
 from jepa_jax.encoders.specs import ViTSpec
-from jepa_jax.encoders.vit import POOLINGS, check_axes
+from jepa_jax.encoders.vit import check_axes
 from jepa_jax.errors import ArgumentError
 from jepa_jax.layers import Cost, EntryLayer, Exit, Layer, Schedule, Sizes
 from jepa_jax.layers.layer import no_null_directions
@@ -41,34 +41,14 @@ class EncoderFunction:
 
     layered = True
 
-    @property
-    def head_width(self) -> int:
-        """Of a head of its attention."""
-        return self.vit.head_width
-
-    @property
-    def averages_tokens(self) -> bool:
-        """Whether the embedding is a mean over tokens."""
-        return self.vit.pooling != "attention" and POOLINGS[self.vit.pooling].averages
-
-    @property
-    def depth(self) -> int:
-        """Number of transformer blocks."""
-        return self.vit.depth
-
-    @property
-    def width(self) -> int:
-        """Numbers of a token."""
-        return self.vit.width
-
     def with_layers(self, layers: Sequence[int]) -> EncoderFunction:
         """The same, with layers (counted from 1, or from -1 back) to be scored as well."""
-        return dataclasses.replace(self, layer_numbers=layer_numbers(layers, self.depth))
+        return dataclasses.replace(self, layer_numbers=layer_numbers(layers, self.vit.depth))
 
     @property
     def exit_numbers(self) -> tuple[int, ...]:
         """Those of them that have an exit of their own: all but the last block's, where that is the encoder itself."""
-        own = () if has_head(self.vit) else (self.depth,)
+        own = () if has_head(self.vit) else (self.vit.depth,)
         return tuple(number for number in self.layer_numbers if number not in own)
 
     def cut(self, params: Params, layer: int) -> tuple[EncoderFunction, Params]:
@@ -97,7 +77,7 @@ class EncoderFunction:
         def add_up(params: Params) -> None:
             module, grid = build_module(shallow, params), self.vit.grid(shape)
             own, layers = (module.sizes(grid, count, schedule, products) for count in (rows, of_layer))
-            *others, last = module.exits(grid, schedule, self.exit_numbers, repeated=self.depth)
+            *others, last = module.exits(grid, schedule, self.exit_numbers, repeated=self.vit.depth)
             runs: list[Sizes] = []
             for leave, sizes in [(last, own), *((leave, layers) for leave in reversed(others))]:
                 costs.extend(layer.cost(sizes) for layer in leave.head)

@@ -152,6 +152,11 @@ class ViTSpec:
         return self.width // self.heads
 
     @property
+    def averages_tokens(self) -> bool:
+        """Whether an embedding is a mean over tokens: their rounding errors then partly cancel."""
+        return self.pooling == "mean_patches"
+
+    @property
     def frame_axes(self) -> str:
         """The axes of an example that is embedded, as errors name them."""
         return "H, W, 3" if self.tubelet is None else "T, H, W, 3"

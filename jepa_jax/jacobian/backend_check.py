@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.errors import BackendError
 from jepa_jax.jacobian.generic import reverse_jacobian
 from jepa_jax.jacobian.options import JacobianOptions
@@ -63,21 +64,21 @@ def check_backend(platform: Platform) -> list[Check]:
         return [softmax_check(), attention_check(), *of_layers, *of_others]
 
 
-def require_sound_backend(options: JacobianOptions, head_width: int | None) -> None:
+def require_sound_backend(options: JacobianOptions, vit: ViTSpec | None) -> None:
     """Refuse a backend that fails what is about to be used of it; each check runs once per process and choice.
 
     Args:
         options: how a Jacobian is to be computed.
-        head_width: of the layers whose own pullbacks may do the work; None where there are none.
+        vit: the architecture whose layers' own pullbacks may do the work; None where there is none.
     """
     platform = options.platform
     failed = list(_failed(platform, (softmax_check, attention_check)))
-    if options.uses_rules(layered=head_width is not None) and head_width is not None:
+    if options.uses_rules(layered=vit is not None) and vit is not None:
         used = JacobianOptions(
             precision=options.precision, schedule=options.schedule, kernels=options.kernels, platform=platform
         )
         # A kernel for attention is another program for each width of heads.
-        failed += _failed_layers(used, head_width if _has_kernel(used, head_width) else _HEAD_WIDTH)
+        failed += _failed_layers(used, vit.head_width if _has_kernel(used, vit.head_width) else _HEAD_WIDTH)
     if failed:
         details = "; ".join(f"{c.name}: relative error {c.error:.1e} > {c.tolerance:.0e}" for c in failed)
         raise BackendError(

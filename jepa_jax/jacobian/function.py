@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.own import OwnEncoder
+from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.errors import ArgumentError, JepaJaxError
 from jepa_jax.layers import Cost, Exit, Layer, Schedule
 from jepa_jax.numerics.products import Products
@@ -32,23 +33,8 @@ class Differentiable(Protocol):
         ...
 
     @property
-    def head_width(self) -> int | None:
-        """Of a head of its layers' attention; None where it is not `layered`."""
-        ...
-
-    @property
-    def averages_tokens(self) -> bool:
-        """Whether its embedding is a mean over tokens."""
-        ...
-
-    @property
-    def depth(self) -> int | None:
-        """Number of transformer blocks, where it has any."""
-        ...
-
-    @property
-    def width(self) -> int | None:
-        """Numbers of a token, where it has any."""
+    def vit(self) -> ViTSpec | None:
+        """Its architecture; None where it is not `layered`."""
         ...
 
     @property
@@ -99,10 +85,7 @@ class OpaqueFunction:
     """What is known of a function that is not composed of our layers: nothing. Its Jacobian has full rank."""
 
     layered = False
-    head_width: int | None = None
-    averages_tokens = False
-    depth: int | None = None
-    width: int | None = None
+    vit: ViTSpec | None = None
     gaussian = False
     layer_numbers: tuple[int, ...] = ()
     exit_numbers: tuple[int, ...] = ()

@@ -66,7 +66,7 @@ def jacobian(
     if precision is not None and (precision == "float64") != (own == "float64"):
         raise ArgumentError(f"precision={precision!r} does not fit x of dtype {x.dtype}; cast x.")
     chosen = JacobianOptions(mode, engine, precision or own, **options)
-    require_sound_backend(chosen, function.head_width)
+    require_sound_backend(chosen, function.vit)
     # "highest": full float32 products. JAX's default is TF32 on NVIDIA GPUs and bfloat16 on TPUs.
     with jax.default_matmul_precision("highest"):
         if not function.layered:

@@ -24,9 +24,6 @@ class Pooling(Layer):
     prefix: int
     patches: int
 
-    averages = False
-    """Whether tokens are averaged: their rounding errors then partly cancel."""
-
     def active(self, tokens: int) -> int:
         """How many leading tokens of N have a cotangent."""
         return tokens
@@ -69,8 +66,6 @@ class ClassToken(Pooling):
 @dataclass(frozen=True)
 class MeanPatches(Pooling):
     """The mean over the patches."""
-
-    averages = True
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """[B, N, d] -> [B, 1, d]."""

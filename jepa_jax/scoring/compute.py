@@ -63,7 +63,7 @@ def score_fn(
         if (value := getattr(chosen, name)) is not None:
             raise ArgumentError(f"{name}={value!r} is not for score_fn, a pure function; leave it to jepa_jax.score.")
     numerics = chosen.numerics
-    require_sound_backend(numerics.jacobian, function.head_width)
+    require_sound_backend(numerics.jacobian, function.vit)
     if parallel == "pmap":
         if numerics.mesh is not None:
             raise ArgumentError("parallel='pmap' uses all local devices and takes no mesh; use parallel='shard_map'.")

@@ -6,6 +6,7 @@ off in proportion to its terms, over the terms that a unit adds in one step, and
 
 from __future__ import annotations
 
+from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.numerics.platforms import Platform
 from jepa_jax.numerics.precision import Precision
 from jepa_jax.numerics.products_gpu import TERMS
@@ -18,16 +19,15 @@ _A_STEP = 3.6e-8
 2.1e-5 too small at TF32, and 3.1e-5 with three terms of 16 bits for each number."""
 
 
-def cut_off(platform: Platform, precision: Precision, depth: int | None, width: int | None) -> float:
+def cut_off(platform: Platform, precision: Precision, vit: ViTSpec) -> float:
     """Relative amount by which all singular values of a ViT are too small.
 
     Args:
         platform: that computes it.
         precision: of the products.
-        depth: number of blocks; None where it is no ViT.
-        width: numbers of a token.
+        vit: its architecture.
     """
-    if platform != "gpu" or precision not in _AT_ONCE or depth is None or width is None:
+    if platform != "gpu" or precision not in _AT_ONCE:
         return 0.0
-    terms = min(width, TERMS) if precision == "bfloat16_3x" else width
-    return _A_STEP * depth * terms / _AT_ONCE[precision]
+    terms = min(vit.width, TERMS) if precision == "bfloat16_3x" else vit.width
+    return _A_STEP * vit.depth * terms / _AT_ONCE[precision]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.numerics.precision import Precision
 
 FORWARD_UNITS = 12.0
@@ -29,16 +30,15 @@ ON_A_GPU = 2.0
 H100. Why was not looked into."""
 
 
-def forward_error(depth: int, averaged: bool, condition: jax.Array, spread: jax.Array) -> jax.Array:
+def forward_error(vit: ViTSpec, condition: jax.Array, spread: jax.Array) -> jax.Array:
     """Relative error that a ViT's forward pass brings into singular values, in rounding units.
 
     Layers add up as a random walk does; a rounding error made early grows as much as the encoder is steep, and weighs
     more on small values.
 
     Args:
-        depth: number of blocks.
-        averaged: whether tokens are averaged.
+        vit: its architecture.
         condition: |J| rms(x) / |z|: relative change of the embedding by a relative change of the image.
         spread: of the structural values, `jepa_jax.spectrum.error.spread_of`.
     """
-    return STEEP_UNITS * (AVERAGED if averaged else 1.0) * jnp.sqrt(depth * condition * spread)
+    return STEEP_UNITS * (AVERAGED if vit.averages_tokens else 1.0) * jnp.sqrt(vit.depth * condition * spread)

@@ -79,7 +79,7 @@ def score_gradient(
         raise ArgumentError(f"precision={precision!r} is too coarse for a gradient; use 'float32' or 'float64'.")
     function, params = pure_function(encoder)
     options = ScoreOptions(precision, mode, engine, method=method, eps=eps, block_size=block_size)
-    require_sound_backend(options.numerics.jacobian, function.head_width)
+    require_sound_backend(options.numerics.jacobian, function.vit)
     with float64_scope(precision == "float64"):
         return _gradients(function, options.numerics, params, jnp.asarray(batch))
 

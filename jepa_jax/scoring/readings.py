@@ -238,10 +238,10 @@ def _score_error(
     norm = jax.vmap(lambda f: f.norm())(measured.factor)
     spread = spread_of(norm, volume.inverse_squares, rank)
     forward, unit = jnp.asarray(FORWARD_UNITS, dtype), ROUNDING[numerics.precision]
-    if function.depth is not None:
+    if (vit := function.vit) is not None:
         condition = norm * measured.input_rms.astype(dtype) / jnp.linalg.norm(embedding, axis=-1).astype(dtype)
-        forward = forward_error(function.depth, function.averages_tokens, condition, spread)
-        unit *= 1.0 if function.averages_tokens else OF_ONE_TOKEN.get(numerics.precision, 1.0)
+        forward = forward_error(vit, condition, spread)
+        unit *= 1.0 if vit.averages_tokens else OF_ONE_TOKEN.get(numerics.precision, 1.0)
     if numerics.platform == "gpu":
         forward = ON_A_GPU * forward
     error = predicted_error(
@@ -252,7 +252,7 @@ def _score_error(
         rank=rank,
         unit=unit,
         forward=forward * working_eps / 2,
-        cut_off=cut_off(numerics.platform, numerics.precision, function.depth, function.width),
+        cut_off=cut_off(numerics.platform, numerics.precision, vit) if vit else 0.0,
     )
     # The result is rounded to the working precision, by up to half a unit in its last place.
     return jnp.hypot(error, 0.5 * jnp.abs(volume.score) * working_eps)

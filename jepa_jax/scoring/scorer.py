@@ -97,7 +97,7 @@ class Scorer:
         self.function = function.with_layers(asked.layers)
         self.options = asked.resolved(self.function.layered)
         self._noise = self.options.noise_by_level  # now, so that what is missing is said before anything is computed
-        require_sound_backend(self.options.numerics.jacobian, self.function.head_width)
+        require_sound_backend(self.options.numerics.jacobian, self.function.vit)
         self.report = report
         self._prepared: tuple[Any, dict[Any, Kernels | None]] = None, {}
         self._preparing = threading.Lock()
@@ -128,7 +128,7 @@ class Scorer:
 
     def _program(self, numerics: Numerics, batch: jax.ShapeDtypeStruct) -> Program:
         key = self._key(numerics, batch)
-        require_sound_backend(numerics.jacobian, self.function.head_width)  # each level that is climbed to, as well
+        require_sound_backend(numerics.jacobian, self.function.vit)  # each level that is climbed to, as well
         with _compiling:
             if key not in _programs:
                 with float64_scope(numerics.precision == "float64"):

@@ -97,7 +97,7 @@ class TrainedVectors:
     def scores(self, vectors: jax.Array) -> dict[str, np.ndarray]:
         """``score``, ``log_normal`` = -|f(x)|^2 / 2, and ``gaussian_score``, the sum but for a constant; [B]."""
         numerics = Numerics(JacobianOptions(images_per_step=256))
-        require_sound_backend(numerics.jacobian, head_width=None)
+        require_sound_backend(numerics.jacobian, vit=None)
         result = compute_scores(VectorEncoder(self.encoder), numerics, (self.params, self.units), vectors)
         return {
             "score": np.asarray(result.score),

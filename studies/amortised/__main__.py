@@ -103,7 +103,7 @@ def parts_of(encoder: Encoder) -> dict[str, np.ndarray]:
     """Which features are compared: indices, by name."""
     vit = encoder.spec.vit
     width, depth = vit.width, vit.depth
-    per_block = 2 if encoder.function.averages_tokens else 3
+    per_block = 2 if vit.averages_tokens else 3
     blocks = np.arange(per_block * width * depth).reshape(depth, per_block, width)
     embedding = np.arange(blocks.size, blocks.size + encoder.spec.embedding_size)
     return {

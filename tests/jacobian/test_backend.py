@@ -11,6 +11,7 @@ import pytest
 from jacobian_problems import computing_in, ones, tiny_encoder
 
 import jepa_jax as jj
+from jepa_jax.encoders import ViTSpec, find_spec
 from jepa_jax.jacobian import backend_check, check_backend
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.layers import heads
@@ -61,17 +62,20 @@ def test_heads_of_other_widths_are_sound(head_width: int, level: Precision):
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
 def test_a_kernel_is_checked_with_heads_as_wide_as_the_encoders(platform: Platform, monkeypatch):
+    def with_heads_of(width: int) -> ViTSpec:
+        return dataclasses.replace(find_spec("dinov2-small").vit, width=4 * width, heads=4)
+
     checked = []
     monkeypatch.setattr(backend_check, "_failed", lambda *_: ())
     monkeypatch.setattr(backend_check, "_failed_layers", lambda options, head_width: checked.append(head_width) or ())
     options = JacobianOptions(precision="bfloat16", platform=platform)
     for head_width in (16, 32, 80, 128):
-        backend_check.require_sound_backend(options, head_width)
+        backend_check.require_sound_backend(options, with_heads_of(head_width))
     others = {"cpu": [64] * 4, "gpu": [16, 32, 64, 128], "tpu": [16, 32, 80, 128]}
     assert checked == others[platform]
     checked.clear()
     for other in (dataclasses.replace(options, kernels="off"), dataclasses.replace(options, precision="float32")):
-        backend_check.require_sound_backend(other, 80)
+        backend_check.require_sound_backend(other, with_heads_of(80))
     assert checked == [64, 64]
     with pytest.raises(jj.ArgumentError, match="bfloat16"):  # a function without layers has no such level
         backend_check.require_sound_backend(options, None)
