@@ -23,7 +23,7 @@ import jepa_jax as jj
 from benchmarks.places import RESULTS
 from jepa_jax.amortised import Amortised, AmortisedScores, features
 from jepa_jax.encoders import Encoder
-from jepa_jax.jobs.machine import describe
+from jepa_jax.provenance import describe
 
 PLACE = RESULTS / "amortised-2026-11-27" / "results.json"
 SAMPLE, DRAWS, EACH, BATCH = 2000, 20, 500, 252

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contest import encoder_spec
-from jepa_jax.jobs.machine import version
 from jepa_jax.numerics.precision import Precision
 from jepa_jax.numerics.product_rates import Shape, jax_product, product_rates
+from jepa_jax.provenance import version
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec, fin
 from jepa_jax.encoders.drawn import GAIN, random_encoder
 from jepa_jax.images.natural import natural_pictures
 from jepa_jax.jacobian.jacobian import embed_with_nulls
-from jepa_jax.jobs.machine import version
 from jepa_jax.numerics.bases import complement_basis
+from jepa_jax.provenance import version
 
 TOY = EncoderSpec(
     "toy",

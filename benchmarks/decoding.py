@@ -28,7 +28,7 @@ from jepa_jax.images.pipeline import decode_ahead
 from jepa_jax.images.preprocessing import preprocess_one
 from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.images.sources.records import Records, read_file
-from jepa_jax.jobs.machine import describe
+from jepa_jax.provenance import describe
 
 PLACE = RESULTS / "decoding-2026-11-27" / "decoding.json"
 SIZE = 500, 375

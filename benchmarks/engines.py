@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks.places import RESULTS
 from benchmarks.processes import call
-from jepa_jax.jobs.machine import describe, version
+from jepa_jax.provenance import describe, version
 
 BAR = 1e-5
 """Nats."""

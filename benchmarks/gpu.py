@@ -1,6 +1,6 @@
 """What a GPU would run, by its compiler, without a GPU: ``python -m benchmarks.gpu --model dinov2-small --images 8``.
 
-XLA compiles the whole scoring step for an H100 (see `jepa_jax.scoring.cards`; needs the extra ``cuda``). Printed are
+XLA compiles the whole scoring step for an H100 (see `jepa_jax.costs.cards`; needs the extra ``cuda``). Printed are
 the largest instructions of the program in their order, with the bytes that each reads and writes, and the sum of all;
 programs of our own count once what they read several times, and twice what they write in place.
 """
@@ -15,11 +15,11 @@ from pathlib import Path
 import jax
 
 from benchmarks.program_text import Instruction, instructions
+from jepa_jax.costs.planning import plan_scoring
+from jepa_jax.costs.target import target_memory, target_mesh
 from jepa_jax.encoders import find_spec
 from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.options import ScoreOptions
-from jepa_jax.scoring.planning import plan_scoring
-from jepa_jax.scoring.target import target_memory, target_mesh
 
 _BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "s32": 4, "u32": 4, "s64": 8, "s8": 1, "u8": 1, "pred": 1}
 

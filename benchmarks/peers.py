@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jax
 
-from jepa_jax.jobs.machine import cores
+from jepa_jax.numerics.platforms import cores
 from jepa_jax.numerics.precision import Precision
 
 Way = Literal["listing", "vectorized listing", "jacrev", "compiled jacrev", "generic", "rules"]

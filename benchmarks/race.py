@@ -13,11 +13,11 @@ from benchmarks.contest import Contest, make_contest
 from benchmarks.our_peers import our_contestant
 from benchmarks.peers import Contestant, Entry, Unavailable
 from benchmarks.standings import standings
+from jepa_jax.costs.planning import multiplications
 from jepa_jax.layers import SCHEDULES
 from jepa_jax.numerics.precision import LEVELS, Precision
 from jepa_jax.numerics.product_rates import jax_product, product_rates
 from jepa_jax.numerics.products import Products
-from jepa_jax.scoring.planning import multiplications
 
 
 @dataclass

@@ -24,7 +24,7 @@ from benchmarks.places import RESULTS, ROOT
 from benchmarks.plots import write_plots
 from benchmarks.suites import SUITES, Stage, find_stage
 from benchmarks.tables import write_tables
-from jepa_jax.jobs import machine
+from jepa_jax import provenance
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -52,7 +52,7 @@ def main() -> None:
     ]
     os.environ.update(QUIET | dict(suite.environment))  # before JAX looks for devices
     own = suite.own_processes
-    facts = processes.call("jepa_jax.jobs.machine:describe", {}) if own else machine.describe()
+    facts = processes.call("jepa_jax.provenance:describe", {}) if own else provenance.describe()
     output = (arguments.output or default_output(arguments.suite, facts)).resolve()
     results = run_suite(arguments.suite, chosen, facts, output, own_processes=own)
     failed = [name for name, outcome in results["stages"].items() if outcome["status"] != "done"]

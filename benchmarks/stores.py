@@ -33,7 +33,7 @@ from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.encoders.specs import EncoderSpec, ViTSpec
 from jepa_jax.images.recipe import PreprocessSpec
-from jepa_jax.jobs.machine import describe
+from jepa_jax.provenance import describe
 
 BUCKET = "bucket"
 SHARDS = 10

@@ -24,16 +24,16 @@ from jax.sharding import PartitionSpec as P
 
 from benchmarks.places import RESULTS
 from benchmarks.program_text import instructions
+from jepa_jax import provenance
+from jepa_jax.costs.planning import plan_scoring
+from jepa_jax.costs.target import collectives, target_memory, target_mesh
 from jepa_jax.encoders import find_spec
 from jepa_jax.encoders.vit import transformer_block
-from jepa_jax.jobs import machine
 from jepa_jax.layers import SCHEDULES
 from jepa_jax.numerics.compiler import compiler_options
 from jepa_jax.numerics.precision import Precision
 from jepa_jax.numerics.products import Kernels, Products
 from jepa_jax.scoring.options import ScoreOptions
-from jepa_jax.scoring.planning import plan_scoring
-from jepa_jax.scoring.target import collectives, target_memory, target_mesh
 
 MODELS = ("dinov2-small", "dinov2-base", "dinov2-large", "ijepa-vith14-1k")
 TARGETS = ("v5e:2x2", "v6e:2x2")
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
-    facts = machine.describe()
+    facts = provenance.describe()
     output = arguments.output or RESULTS / f"tpu-compiled-{facts['date']}"
     output.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"facts": facts, "blocks": [], "scoring": []}

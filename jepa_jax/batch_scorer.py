@@ -27,7 +27,7 @@ from jepa_jax.errors import ArgumentError, JobError, OutOfMemoryError
 from jepa_jax.images.cells import picture_locators, read_picture
 from jepa_jax.images.decoding import Decoded, decode_record
 from jepa_jax.images.sources.records import Records, Unusable, read_file
-from jepa_jax.jobs.devices import ExactStep, Step, default_batch_size
+from jepa_jax.jobs.devices import ExactStep, Step
 from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.predicting import PredictingStep
@@ -217,7 +217,7 @@ class _Engine:
         self._options = options
         self._step: Step
         if predictor is None:
-            self._step = ExactStep(encoder, options, options.batch_size or default_batch_size(spec))
+            self._step = ExactStep(encoder, options, options.batch_size)
         else:
             self._step = PredictingStep(encoder, predictor)
 

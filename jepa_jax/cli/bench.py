@@ -51,12 +51,12 @@ def bench(
         return
     if files:
         raise ArgumentError(f"files {', '.join(files)}: give --compare to show them side by side.")
+    from jepa_jax.costs.throughput import Throughput, measure_throughput
     from jepa_jax.encoders import ENCODERS, SHIPPED
     from jepa_jax.encoders.drawn import random_encoder
     from jepa_jax.encoders.layerwise import layer_numbers
-    from jepa_jax.jobs.machine import describe
-    from jepa_jax.jobs.throughput import Throughput, measure_throughput
     from jepa_jax.loading import load_encoder
+    from jepa_jax.provenance import describe
 
     for level in precision or ():
         check_precision(level)

@@ -15,7 +15,7 @@ from jepa_jax.images.sources import accepted
 from jepa_jax.numerics.precision import LEVELS, Precision, check_precision
 
 if TYPE_CHECKING:
-    from jepa_jax.jobs.comparison import Comparison
+    from jepa_jax.costs.comparison import Comparison
 
 
 @app.command()
@@ -37,9 +37,9 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
     """Compare exact scores at every precision with amortised ones, on your images: speed, ranks, errors, recall."""
+    from jepa_jax.costs.comparison import compare_methods
     from jepa_jax.encoders.shipped import DEFAULT
     from jepa_jax.images.sources import open_sources
-    from jepa_jax.jobs.comparison import compare_methods
     from jepa_jax.loading import load_encoder
 
     for level in precision or ():
@@ -58,7 +58,7 @@ def calibrate(
 
 
 def _print(found: Comparison) -> None:
-    from jepa_jax.jobs.comparison import ESCALATED
+    from jepa_jax.costs.comparison import ESCALATED
 
     recalls = [f"at {share:.0%}" for share in ESCALATED]
     table = Table("method", "precision", "img/s", "Spearman", "error, nats", "largest", *recalls, box=None)

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from jepa_jax.cli.progress import duration
+from jepa_jax.costs.dry_run import DryRun, Stages
+from jepa_jax.costs.pilot import Pilot
 from jepa_jax.images.views import Views
-from jepa_jax.jobs.dry_run import DryRun, Stages
-from jepa_jax.jobs.pilot import Pilot
 
 
 def print_dry_run(console: Console, plan: DryRun) -> None:

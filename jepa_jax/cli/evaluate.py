@@ -49,7 +49,7 @@ def evaluate(
     from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.showing import print_evaluation
     from jepa_jax.analysis.table import named_path, read_table
-    from jepa_jax.studies.paper_record import provenance
+    from jepa_jax.provenance import origin
 
     require_packages("analysis", ("sklearn", "scipy"))
 
@@ -74,7 +74,7 @@ def evaluate(
             options=options,
             readers=ImageReader.all_of(tables, images or []),
         )
-    context = provenance() | {
+    context = origin() | {
         "in": in_set,
         "out": outs,
         "reference": reference,

@@ -17,8 +17,8 @@ from jepa_jax.cli.encoder_options import Frames, ImageSize, Layers, Precision
 from jepa_jax.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from jepa_jax.jobs.forecast import Forecast
-    from jepa_jax.scoring.planning import ScoringPlan
+    from jepa_jax.costs.forecast import Forecast
+    from jepa_jax.costs.planning import ScoringPlan
 
 
 class ModeChoice(StrEnum):
@@ -97,16 +97,16 @@ def plan(
     """Print what scoring would take: memory and arithmetic, and with --images hours, bytes and cores of a job."""
     import jax
 
+    from jepa_jax.costs.forecast import DECODED, PICTURE, Forecast, bytes_of_a_row
+    from jepa_jax.costs.planning import plan_scoring
+    from jepa_jax.costs.target import target_memory, target_mesh
     from jepa_jax.encoders import ENCODERS
     from jepa_jax.encoders.function import layer_ranks
-    from jepa_jax.jobs.devices import default_batch_size
-    from jepa_jax.jobs.forecast import DECODED, PICTURE, Forecast, bytes_of_a_row
     from jepa_jax.jobs.schema import amortised_schema, score_schema
     from jepa_jax.loading import load_encoder
+    from jepa_jax.scoring.batches import default_batch_size
     from jepa_jax.scoring.meshes import local_mesh
     from jepa_jax.scoring.options import ScoreOptions
-    from jepa_jax.scoring.planning import plan_scoring
-    from jepa_jax.scoring.target import target_memory, target_mesh
 
     if (images is None) != (rate is None):
         given, missing = ("images", "rate") if rate is None else ("rate", "images")
@@ -201,7 +201,7 @@ def _facts(plan: ScoringPlan, score_only: bool) -> Table:
 
 def _add_target(facts: Table, plan: ScoringPlan, kind: str, devices: int) -> None:
     """What is known of devices that are not here."""
-    from jepa_jax.scoring.target import KERNEL_CALLS, collectives
+    from jepa_jax.costs.target import KERNEL_CALLS, collectives
 
     facts.add_row("target", f"{devices} x {kind}")
     if plan.program is None:

@@ -238,12 +238,12 @@ def score(
     from jepa_jax.cli.dry_run import print_dry_run
     from jepa_jax.cli.progress import ConsoleProgress, JsonProgress, Quiet
     from jepa_jax.cli.reporting import print_summary
+    from jepa_jax.costs.dry_run import dry_run as try_out
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.images.sources import open_sources
     from jepa_jax.images.sources.keys import read_keys
     from jepa_jax.images.sources.records import text_key
     from jepa_jax.jobs import JobInterrupted, JobOptions, run_amortised, run_job
-    from jepa_jax.jobs.dry_run import dry_run as try_out
     from jepa_jax.jobs.launch import launch_here, together
     from jepa_jax.loading import load_encoder
     from jepa_jax.scoring.options import ScoreOptions
@@ -343,8 +343,7 @@ def _workers_here() -> int:
     import jax
 
     from jepa_jax.images.pipeline import default_workers
-    from jepa_jax.jobs.machine import cores
-    from jepa_jax.numerics.platforms import platform_of
+    from jepa_jax.numerics.platforms import cores, platform_of
     from jepa_jax.scoring.memory import processes_here
 
     return default_workers(cores(), processes_here(), platform_of(jax.local_devices()) == "cpu")

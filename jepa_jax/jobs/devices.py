@@ -7,42 +7,24 @@ devices. The compiled step holds no collective, whatever other processes do.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jepa_jax.encoders import Encoder, EncoderFunction, EncoderSpec
+from jepa_jax.encoders import Encoder
 from jepa_jax.images.decoding import InputRecipe
-from jepa_jax.jacobian.options import JacobianOptions, default_images_per_step
 from jepa_jax.jobs.columns import record_columns, why_no_score
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.numerics.batches import multiple
-from jepa_jax.numerics.platforms import platform_of
-from jepa_jax.scoring.concurrency import concurrency_of
-from jepa_jax.scoring.memory import images_to_fill
+from jepa_jax.scoring.batches import default_batch_size
 from jepa_jax.scoring.meshes import local_mesh
 from jepa_jax.scoring.noise import Noise
 from jepa_jax.scoring.programs import Program, placing
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.scoring.scorer import Scorer
-
-LARGEST_BATCH = 64
-"""Images in a step on a CPU, if nothing is said, at most."""
-
-
-def default_batch_size(spec: EncoderSpec, devices: Sequence[Any] | None = None) -> int:
-    """Images that devices, by default all local ones, may compute at the same time; more in one call gains nothing."""
-    devices = devices or jax.local_devices()
-    platform = platform_of(devices)
-    if platform == "cpu":
-        side_by_side = min(LARGEST_BATCH, default_images_per_step(math.prod(spec.input_shape), spec.embedding_size))
-        return max(side_by_side, concurrency_of(LARGEST_BATCH, platform))
-    function, options = EncoderFunction(spec.vit, spec.gaussian_embedding), JacobianOptions(platform=platform)
-    return len(devices) * images_to_fill(function, options, spec.input_shape, spec.embedding_size)
 
 
 class Step(Protocol):
@@ -87,8 +69,8 @@ class ExactStep:
     Args:
         encoder: scores the images.
         options: of the job.
-        batch_size: images in a step, every view counted; it is made a whole number of records, and rounded up to a
-            multiple of the local devices.
+        batch_size: images in a step, every view counted, by default `default_batch_size`; it is made a whole number of
+            records, and rounded up to a multiple of the local devices.
         report: is told in words when memory runs out and the step is made smaller.
         noise: of the encoder's Jacobian, where it was measured.
     """
@@ -97,12 +79,13 @@ class ExactStep:
         self,
         encoder: Encoder,
         options: JobOptions,
-        batch_size: int,
+        batch_size: int | None = None,
         report: Callable[[str], None] = lambda message: None,
         noise: Noise | None = None,
     ):
         devices = jax.local_devices()
         self.recipe = options.input_recipe(encoder.spec)
+        batch_size = batch_size or default_batch_size(encoder.spec)
         self.records = max(1, multiple(batch_size, len(devices)) // self.recipe.count)
         self.batch_size = multiple(self.records * self.recipe.count, len(devices))
         self.image_shape: tuple[int, ...] = encoder.spec.input_shape

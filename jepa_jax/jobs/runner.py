@@ -12,7 +12,7 @@ from typing import Any
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.claim import Claim, output_place
-from jepa_jax.jobs.devices import ExactStep, Step, default_batch_size
+from jepa_jax.jobs.devices import ExactStep, Step
 from jepa_jax.jobs.manifest import read_manifest, write_manifest
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.plan import Plan, make_plan
@@ -115,7 +115,7 @@ def make_step(encoder: Encoder, options: JobOptions, progress: Progress, noise: 
     """What scores a batch of a job."""
     if options.predictor is not None:
         return PredictingStep(encoder, options.predictor)
-    return ExactStep(encoder, options, options.batch_size or default_batch_size(encoder.spec), progress.note, noise)
+    return ExactStep(encoder, options, options.batch_size, progress.note, noise)
 
 
 def finish(

@@ -22,7 +22,7 @@ from jepa_jax.errors import JobError, OutOfMemoryError
 from jepa_jax.images.decoding import Decoded
 from jepa_jax.jobs.columns import RecordScores
 from jepa_jax.jobs.devices import Step
-from jepa_jax.jobs.machine import cores
+from jepa_jax.numerics.platforms import cores
 
 LONG_ENOUGH = 10.0
 """Seconds of a run that tell something of its bottleneck: in shorter ones the workers' start is much of it."""

@@ -17,7 +17,7 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import JobError
 from jepa_jax.images.decoding import decode_record
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.devices import ExactStep, default_batch_size
+from jepa_jax.jobs.devices import ExactStep
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.jobs.stream import DeviceClock, get_ready, score_stream
 from jepa_jax.jobs.writer import PartWriter
@@ -55,7 +55,7 @@ def require_same_scores(
     found = {index_of[key]: row for key, row in rows.items() if key in index_of}
     largest = 0.0
     if found:
-        step = ExactStep(encoder, options, options.batch_size or default_batch_size(encoder.spec), noise=noise)
+        step = ExactStep(encoder, options, options.batch_size, noise=noise)
         get_ready(step)
         records = (
             decode_record(i, source.keys[i], source.locators[i], source.reader, step.recipe) for i in sorted(found)

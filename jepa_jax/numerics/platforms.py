@@ -6,6 +6,7 @@ devices must get a CPU's choices.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -28,6 +29,11 @@ def platform_of(devices: Iterable[Any] | None = None) -> Platform:
     """
     device = _default_device() if devices is None else next(iter(devices))
     return _PLATFORMS.get(device.platform, "tpu")
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _default_device() -> Any:

@@ -9,7 +9,6 @@ runs slower.
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_jax.numerics.platforms import Platform
+from jepa_jax.numerics.platforms import Platform, cores
 from jepa_jax.scoring.memory import processes_here
 from jepa_jax.scoring.readings import ScoreResult
 
@@ -30,8 +29,7 @@ def concurrency_of(batch_size: int, platform: Platform) -> int:
     """Parts at the same time where memory allows: one per core on a CPU; accelerators have but one queue."""
     if platform != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(batch_size, cores // processes_here()))
+    return max(1, min(batch_size, cores() // processes_here()))
 
 
 def part_size(batch_size: int, at_once: int) -> int:

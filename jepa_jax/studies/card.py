@@ -9,11 +9,11 @@ import numpy as np
 from rich.console import Console
 
 from jepa_jax.analysis.baselines import DETECTORS
-from jepa_jax.analysis.batches import score_steps
 from jepa_jax.analysis.metrics import auroc
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.loading import load_encoder
+from jepa_jax.scoring.batches import score_steps
 from jepa_jax.studies.outputs import markdown_table, rich_table, write_json
 from jepa_jax.studies.quality import NEIGHBOURS, Split, linear_probe, nearest_neighbours, spread
 from jepa_jax.training.data import load_labelled_images

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from rich.table import Table
 
 from jepa_jax._version import __version__
 from jepa_jax.analysis.markdown import markdown_lines
+from jepa_jax.provenance import commit
 
 
 def write_json(path: Path, command: str, figures: dict[str, Any]) -> None:
-    """Figures beside what made them: the command, versions, and the commit (``+`` marks a changed tree)."""
+    """Figures beside what made them: the command, versions, and the commit."""
     path.parent.mkdir(parents=True, exist_ok=True)
     versions = {"python": platform.python_version(), "jax": jax.__version__, "jepa_jax": __version__}
     document = {"command": command, "commit": commit(), "versions": versions} | figures
@@ -67,22 +67,6 @@ def study_progress(console: Console) -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
-
-
-def commit() -> str | None:
-    """The commit of the tree that this package runs from, or None where it is none."""
-
-    def git(*arguments: str) -> str:
-        folder = Path(__file__).resolve().parent
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
-        ).stdout
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no").strip()
-        return git("rev-parse", "HEAD").strip() + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:

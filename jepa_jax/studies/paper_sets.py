@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jepa_jax.analysis.batches import score_steps
 from jepa_jax.analysis.images import UNREADABLE, ImageReader, open_picture
 from jepa_jax.analysis.table import ScoreTable, drawn_rows, named_path
 from jepa_jax.encoders import Encoder
@@ -21,6 +20,7 @@ from jepa_jax.images.sources import open_source
 from jepa_jax.images.sources.tfds import PREFIX, rows_of_class
 from jepa_jax.jobs.columns import SCORES
 from jepa_jax.paths import to_path
+from jepa_jax.scoring.batches import score_steps
 
 
 @dataclass(frozen=True)

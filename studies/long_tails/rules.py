@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from jepa_jax.analysis.batches import score_steps
 from jepa_jax.analysis.dual import coordinates, fit_points, two_sided
 from jepa_jax.analysis.views import score_views
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.drawn import random_encoder
 from jepa_jax.images.views import ViewRecipe
+from jepa_jax.scoring.batches import score_steps
 from jepa_jax.studies.controlled import encoder_spec, recipe, trained_encoder
 from jepa_jax.training.whitening import standardized
 from studies.long_tails.kinds import Kinds

@@ -11,11 +11,11 @@ from PIL import Image
 
 from jepa_jax.amortised import fit_amortised
 from jepa_jax.analysis.baselines import DETECTORS
-from jepa_jax.analysis.batches import score_steps
 from jepa_jax.analysis.complexity import bits_per_pixel
 from jepa_jax.analysis.dual import DUAL_TESTS, coordinates, fit_points
 from jepa_jax.analysis.statistics import effective_rank, tail_score
 from jepa_jax.encoders import Encoder
+from jepa_jax.scoring.batches import score_steps
 from jepa_jax.training.whitening import standardized
 
 EXACT_SHARE = 0.4

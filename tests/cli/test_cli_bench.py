@@ -10,9 +10,9 @@ from makes import TINIEST_VIT
 from rich.console import Console
 
 from jepa_jax.cli.bench import _table
+from jepa_jax.costs.throughput import Throughput, default_levels, measure_throughput
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
-from jepa_jax.jobs.throughput import Throughput, default_levels, measure_throughput
 from jepa_jax.numerics.precision import LEVELS, Precision
 
 SPEC = EncoderSpec("tiny", "dinov2", TINIEST_VIT, PreprocessSpec(resize_shortest=32, crop=28))

@@ -16,20 +16,20 @@ from PIL import Image
 
 import jepa_jax as jj
 from jepa_jax.amortised.features import examples_in_call, feature_count, features
+from jepa_jax.costs.planning import multiplications as planned
+from jepa_jax.costs.planning import plan_scoring
+from jepa_jax.costs.throughput import _inputs
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderFunction, EncoderSpec, PreprocessSpec, ViTSpec, find_spec
 from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.jacobian.jacobian import jacobian_rows, prepare
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.jobs.predicting import FeatureStep
-from jepa_jax.jobs.throughput import _inputs
 from jepa_jax.layers import SCHEDULES, query_blocks
 from jepa_jax.layers.schedule import ScheduleName
 from jepa_jax.numerics.products import Products
 from jepa_jax.scoring.compute import compute_scores
 from jepa_jax.scoring.memory import estimate_memory
 from jepa_jax.scoring.options import Numerics, ScoreOptions
-from jepa_jax.scoring.planning import multiplications as planned
-from jepa_jax.scoring.planning import plan_scoring
 
 VIT = ViTSpec(
     width=24,

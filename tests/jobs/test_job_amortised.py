@@ -17,10 +17,10 @@ from rich.console import Console
 import jepa_jax as jj
 from jepa_jax.amortised import Amortised
 from jepa_jax.cli.dry_run import print_dry_run
+from jepa_jax.costs.dry_run import Stages, dry_run
+from jepa_jax.costs.pilot import Pilot
 from jepa_jax.encoders import save_encoder
 from jepa_jax.jobs import Amortise, JobOptions, open_source, run_amortised, run_job
-from jepa_jax.jobs.dry_run import Stages, dry_run
-from jepa_jax.jobs.pilot import Pilot
 from jepa_jax.scoring.options import ScoreOptions
 
 SAMPLE, RECORDS, ESCALATED = 80, 120, 0.1

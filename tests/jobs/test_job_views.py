@@ -15,6 +15,7 @@ from rich.console import Console
 import jepa_jax as jj
 from jepa_jax.analysis import evaluate, read_table
 from jepa_jax.cli.dry_run import print_dry_run
+from jepa_jax.costs.dry_run import dry_run
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.images.decoding import InputRecipe
@@ -22,7 +23,6 @@ from jepa_jax.images.views import RECIPES, ViewRecipe, Views, combine_views, dra
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.columns import record_columns
 from jepa_jax.jobs.devices import ExactStep
-from jepa_jax.jobs.dry_run import dry_run
 from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.readings import ScoreResult
 

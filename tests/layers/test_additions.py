@@ -12,6 +12,7 @@ from counting import counted
 from makes import TOLERANCE, change, loud_params, relative
 
 import jepa_jax as jj
+from jepa_jax.costs.planning import multiplications
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec
 from jepa_jax.encoders.function import EncoderFunction
 from jepa_jax.encoders.vit import POOLINGS
@@ -19,7 +20,6 @@ from jepa_jax.jacobian import backend_check
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.layers import SCHEDULES, NullDirections, Pooling, attention_tpu, heads
 from jepa_jax.numerics.products import Products
-from jepa_jax.scoring.planning import multiplications
 
 
 # The new head's file: the mean over all tokens, weighted by their place.

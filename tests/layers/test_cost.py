@@ -8,13 +8,13 @@ import pytest
 from counting import counted, counted_naive, multiplications
 from makes import MAKES
 
+from jepa_jax.costs.planning import multiplications as planned
 from jepa_jax.encoders import find_spec
 from jepa_jax.encoders.function import EncoderFunction
 from jepa_jax.encoders.layerwise import cut_spec
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.layers.schedule import SCHEDULES, ScheduleName
 from jepa_jax.numerics.products import Products
-from jepa_jax.scoring.planning import multiplications as planned
 
 SHAPE = (12, 20, 3)
 

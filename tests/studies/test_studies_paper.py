@@ -189,7 +189,8 @@ def test_committed_results_say_how_they_were_made(path: Path):
     origin = document.get("context", document)
     assert origin["command"].startswith(("jepa-jax ", "python -m studies."))
     pages = [page.read_text() for page in path.parent.glob("*.md")]
-    assert re.fullmatch(r"[0-9a-f]{7,40}\+?", origin["commit"])
-    assert not origin["commit"].endswith("+") or any("the `+` in" in page for page in pages)
+    assert re.fullmatch(r"[0-9a-f]{7,40}(\+|-dirty)?", origin["commit"])
+    mark = re.sub("^[0-9a-f]+", "", origin["commit"])
+    assert not mark or any(f"the `{mark}` in" in page for page in pages)
     assert {"jax", "jepa_jax", "python"} <= origin.get("versions", origin).keys()
     assert pages

@@ -13,9 +13,9 @@ from job_pairs import draw_pictures
 from jobs_shared import tiny_encoder
 
 import jepa_jax as jj
+from jepa_jax.costs.comparison import _require_enough, compare_methods
 from jepa_jax.encoders import save_encoder
 from jepa_jax.jobs import open_source
-from jepa_jax.jobs.comparison import _require_enough, compare_methods
 
 RECORDS = 90
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import jepa_jax as jj
-from jepa_jax.scoring.target import collectives, target_memory, target_mesh
+from jepa_jax.costs.target import collectives, target_memory, target_mesh
 
 LIBTPU, CUDA = Path(sys.prefix) / "tpu", Path(sys.prefix) / "cuda"
 needs_libtpu = pytest.mark.skipif(not LIBTPU.is_dir(), reason="no libtpu here; make test-all installs it")
@@ -116,8 +116,8 @@ import math, re, jax
 from benchmarks.program_text import instructions
 from jepa_jax.encoders import find_spec
 from jepa_jax.scoring.options import ScoreOptions
-from jepa_jax.scoring.planning import plan_scoring
-from jepa_jax.scoring.target import target_mesh
+from jepa_jax.costs.planning import plan_scoring
+from jepa_jax.costs.target import target_mesh
 spec, mesh = find_spec("dinov2-small").at_image_size(56), target_mesh("h100")
 def compiled(precision):
     options = ScoreOptions(precision, mesh=mesh, spectrum=False, images_per_step=8, memory=2**36)

@@ -1,4 +1,4 @@
-"""Where a figure was measured: device, processor, versions, commit, date and load."""
+"""Where a figure comes from: command, commit, versions, device, date."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jepa_jax._version import __version__
+from jepa_jax.numerics.platforms import cores
 
-HOME = Path(__file__).resolve().parents[2]
+HOME = Path(__file__).resolve().parents[1]
 """The folder that holds this package."""
 
 COMMIT_VARIABLE = "BENCHMARK_COMMIT"
@@ -23,7 +26,7 @@ COMMIT_VARIABLE = "BENCHMARK_COMMIT"
 
 
 def describe() -> dict[str, Any]:
-    """Device, versions and commit, so that a figure can be repeated."""
+    """Of a measurement: the machine and its load, versions and commit, so that it can be repeated."""
     now = datetime.now(UTC)
     return {
         "device": jax.devices()[0].device_kind,
@@ -41,9 +44,18 @@ def describe() -> dict[str, Any]:
     }
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def origin() -> dict[str, str]:
+    """What a table or a page says of where it comes from, beside its figures."""
+    return {
+        "command": " ".join(["jepa-jax", *sys.argv[1:]]),
+        "commit": commit() or "no checkout",
+        "jepa_jax": __version__,
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": jax.devices()[0].device_kind,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
 
 
 def version(package: str) -> str | None:

@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_jax.costs.planning import multiplications
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.natural import natural_pictures
-from jepa_jax.jobs.devices import ExactStep, default_batch_size
+from jepa_jax.jobs.devices import ExactStep
 from jepa_jax.jobs.options import JobOptions
 from jepa_jax.numerics.platforms import Platform, platform_of
 from jepa_jax.numerics.precision import FASTEST, LEVELS, Precision, levels_from
 from jepa_jax.numerics.product_rates import jax_product, product_rates
+from jepa_jax.scoring.batches import default_batch_size
 from jepa_jax.scoring.options import ScoreOptions
-from jepa_jax.scoring.planning import multiplications
 from jepa_jax.scoring.scorer import Scorer
 
 COMPARED = 2

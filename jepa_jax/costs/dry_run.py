@@ -9,22 +9,21 @@ from dataclasses import dataclass
 
 import jax
 
+from jepa_jax.costs.forecast import bytes_of_a_row
+from jepa_jax.costs.pilot import SECONDS, Pilot, run_pilot
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.pipeline import records_in_memory
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.amortising import require_others
 from jepa_jax.jobs.claim import output_place
-from jepa_jax.jobs.devices import ExactStep, default_batch_size
-from jepa_jax.jobs.forecast import bytes_of_a_row
-from jepa_jax.jobs.machine import cores
+from jepa_jax.jobs.devices import ExactStep
 from jepa_jax.jobs.options import Amortise, JobOptions
-from jepa_jax.jobs.pilot import SECONDS, Pilot, run_pilot
 from jepa_jax.jobs.plan import make_plan
 from jepa_jax.jobs.predicting import FeatureStep
 from jepa_jax.jobs.stream import get_ready
 from jepa_jax.jobs.team import Team
-from jepa_jax.numerics.platforms import platform_of
+from jepa_jax.numerics.platforms import cores, platform_of
 from jepa_jax.paths import PathLike
 
 
@@ -161,7 +160,7 @@ def dry_run(
         options = dataclasses.replace(
             options, amortise=None, columns=(), score=dataclasses.replace(options.score, spectrum=False)
         )
-    step = ExactStep(encoder, options, options.batch_size or default_batch_size(encoder.spec))
+    step = ExactStep(encoder, options, options.batch_size)
     doing(f"compiling for batches of {step.batch_size}")
     get_ready(step)
     program = step.compile()

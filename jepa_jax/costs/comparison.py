@@ -15,17 +15,17 @@ import numpy as np
 
 from jepa_jax.amortised import features, fit_amortised
 from jepa_jax.amortised.amortised import require_enough
+from jepa_jax.costs.throughput import default_levels
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.pipeline import decode_ahead
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.devices import default_batch_size
 from jepa_jax.jobs.faults import Faults
-from jepa_jax.jobs.throughput import default_levels
 from jepa_jax.numerics.batches import cut, filled
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.numerics.precision import Precision
+from jepa_jax.scoring.batches import default_batch_size
 from jepa_jax.scoring.scorer import Scorer
 
 FOLDS = 5

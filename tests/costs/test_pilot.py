@@ -13,11 +13,11 @@ from PIL import Image
 from rich.console import Console
 
 from jepa_jax.cli.dry_run import print_dry_run, what_would_help
+from jepa_jax.costs.dry_run import DryRun, dry_run
+from jepa_jax.costs.pilot import Pilot, spread
 from jepa_jax.images import InputRecipe
 from jepa_jax.images.pipeline import MOST_WORKERS, default_workers
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.dry_run import DryRun, dry_run
-from jepa_jax.jobs.pilot import Pilot, spread
 
 PILOT = Pilot(100, 0.0, 1.0, 50.0, 100.0, 40.0, 2000.0, 10, 2)
 

@@ -1,7 +1,7 @@
 """Devices that are not here: the real compiler makes programs for them, and says what these would take.
 
 For TPUs it needs libtpu, which `pip install 'jepa-jax[tpu]'` brings, and neither a TPU nor a network; for GPUs see
-`jepa_jax.scoring.cards`.
+`jepa_jax.costs.cards`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
+from jepa_jax.costs.cards import CARD_MEMORY, cards
 from jepa_jax.errors import ArgumentError
-from jepa_jax.scoring.cards import CARD_MEMORY, cards
 from jepa_jax.scoring.meshes import AXES
 
 CHIP_MEMORY = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}

@@ -9,8 +9,8 @@ from PIL import Image
 
 import jepa_jax as jj
 from benchmarks.pipeline import small_encoder
+from jepa_jax.costs.forecast import Forecast, bytes_of_a_row
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.forecast import Forecast, bytes_of_a_row
 from jepa_jax.jobs.schema import score_schema
 from jepa_jax.scoring.options import ScoreOptions
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import jepa_jax as jj
+from jepa_jax.costs.planning import plan_scoring
 from jepa_jax.encoders import EncoderFunction, find_spec
 from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.jacobian.options import JacobianOptions
 from jepa_jax.numerics.compiler import compiler_options
 from jepa_jax.scoring.memory import halved, plan_passes
 from jepa_jax.scoring.options import ScoreOptions
-from jepa_jax.scoring.planning import plan_scoring
 
 GiB = 2**30
 
