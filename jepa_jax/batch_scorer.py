@@ -212,7 +212,7 @@ class _Engine:
                 "jepa-jax score, or clips by jepa_jax.score."
             )
         options = dataclasses.replace(options, predictor=predictor)
-        table = options.schema(encoder, placed=False)
+        table = options.schema(encoder)
         self.schema = pa.schema([field for field in table if field.name not in _OF_INPUTS] + [FAILURE])
         self._options = options
         self._step: Step

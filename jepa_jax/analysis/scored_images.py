@@ -57,7 +57,7 @@ class ScoredImages:
             raise JobError(f"{directory} has no manifest.json: it is no output of jepa-jax score or score_folder.")
         if not manifest.get("complete"):
             raise JobError(f"the job in {directory} is unfinished; give the call or command that began it again.")
-        table, failures = read_rows(place, manifest)
+        table, failures = read_rows(place)
         return cls(table, pa.Table.from_pylist(list(failures), FAILURE_SCHEMA), manifest, source)
 
     def __len__(self) -> int:

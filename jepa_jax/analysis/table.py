@@ -188,19 +188,19 @@ def _read_job(directory: AnyPath, name: str, partial: bool) -> ScoreTable:
     manifest = read_manifest(directory)
     if manifest is None:
         raise JobError(f"{directory} has no manifest.json: it is no output of jepa-jax score.")
-    parts = job_parts(directory, manifest)
+    parts = job_parts(directory)
     if not manifest.get("complete") and not (partial and parts):
         raise JobError(
             f"the job in {directory} is unfinished ({len(parts)} parts are there); give its jepa-jax score command "
             "again to finish it, or ask for what is there with --partial."
         )
-    table, failures = read_rows(directory, manifest)
+    table, failures = read_rows(directory)
     return table_of_job(table, manifest, failures, name, str(directory.resolve()))
 
 
-def read_rows(directory: AnyPath, manifest: Mapping[str, Any]) -> tuple[pa.Table, tuple[dict[str, str], ...]]:
+def read_rows(directory: AnyPath) -> tuple[pa.Table, tuple[dict[str, str], ...]]:
     """All parts of a job as one table, without the rows of what has gone from its input; what has none, and why."""
-    parts = pa.concat_tables([read_parquet(part) for part in job_parts(directory, manifest)])
+    parts = pa.concat_tables([read_parquet(part) for part in job_parts(directory)])
     table, gone = _without_gone(parts, directory / GONE)
     return table, read_failures(directory) + gone
 
@@ -220,7 +220,6 @@ def table_of_job(
     Raises:
         JobError: no image is scored.
     """
-    table, unsure = _without_infinite_errors(table)
     if not table.num_rows:
         raise JobError(f"the job in {directory} has no scored image; failures.parquet says why.")
     spectra, embedding = (_matrix(table, column) for column in SAVABLE)
@@ -240,7 +239,7 @@ def table_of_job(
         singular_values=spectra,
         embedding=embedding,
         manifest=manifest,
-        failures=failures + unsure,
+        failures=failures,
         groups={
             column.name: _texts(table[column.name])
             for column in table.schema
@@ -256,16 +255,6 @@ def _without_gone(table: pa.Table, path: AnyPath) -> tuple[pa.Table, tuple[dict[
     lost = np.array([key in gone for key in keys], bool)
     reason = "it is no longer in the input (gone.parquet)"
     return table.filter(pa.array(~lost)), tuple({"key": key, "reason": reason} for key in keys[lost])
-
-
-def _without_infinite_errors(table: pa.Table) -> tuple[pa.Table, tuple[dict[str, str], ...]]:
-    """A table without the rows whose score is none, which earlier versions took for scores; and these, as failures."""
-    known = np.isfinite(table["score"].to_numpy())
-    if "score_error" in table.column_names:
-        predicted = np.array(table["method"].to_pylist()) == "amortised" if "method" in table.column_names else False
-        known &= np.isfinite(table["score_error"].to_numpy()) | predicted  # whose error is its interval
-    keys = _texts(table["key"])[~known]
-    return table.filter(known), tuple({"key": key, "reason": "the error of its score is not finite"} for key in keys)
 
 
 def read_failures(directory: AnyPath) -> tuple[dict[str, str], ...]:

@@ -46,7 +46,7 @@ def print_summary(console: Console, summary: Summary, output: PathLike) -> None:
         return
     layers = {f"layer {n}": layer_columns(n)[0] for n in manifest.get("pinned", {}).get("layers", ())}
     wanted = ["key", "score", *layers.values()]
-    found = [read_parquet(part, wanted) for part in job_parts(directory, manifest)]
+    found = [read_parquet(part, wanted) for part in job_parts(directory)]
     ordered = pa.concat_tables(found).sort_by("score")
     scores = ordered["score"].to_numpy()
     low, middle, high = np.quantile(scores, [0.05, 0.5, 0.95])

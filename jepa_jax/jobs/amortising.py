@@ -193,7 +193,7 @@ class _Stages:
     def predicted_parts(self) -> list[AnyPath]:
         """The parts of the predictions."""
         folder = self.directory / PREDICTED
-        return job_parts(folder, read_manifest(folder) or {})
+        return job_parts(folder)
 
     def escalate(self, head: Amortised, exact: Mapping[str, _Exact]) -> dict[str, _Exact]:
         """Exact scores of those whose predictions call for it, by key."""
@@ -227,7 +227,7 @@ class _Stages:
 def read_exact(folder: AnyPath) -> dict[str, _Exact]:
     """What a stage of exact scores found, by key."""
     found: dict[str, _Exact] = {}
-    for part in job_parts(folder, read_manifest(folder) or {}):
+    for part in job_parts(folder):
         rows = read_parquet(part, ["key", *FROM_EXACT]).to_pylist()
         found.update((row["key"], _Exact(row)) for row in rows)
     failures = read_parquet(folder / "failures.parquet").to_pylist()

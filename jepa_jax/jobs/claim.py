@@ -17,7 +17,7 @@ from typing import Any
 
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs.manifest import NAME, encoded, read_manifest, require_same
-from jepa_jax.jobs.writer import first_part
+from jepa_jax.jobs.writer import job_parts
 from jepa_jax.paths import AnyPath, PathLike, create, is_remote, make_folder, to_path
 
 WATCHED_EVERY = 5.0
@@ -56,11 +56,11 @@ def begin(directory: AnyPath, manifest: dict[str, Any]) -> dict[str, Any]:
         raise JobError(
             f"output {directory} cannot be made a directory ({error.strerror or error}); name another."
         ) from error
-    if (part := first_part(directory)) is not None:
+    if parts := job_parts(directory):
         if (found := read_manifest(directory)) is not None:  # of a job that began a moment ago
             return found
         raise JobError(
-            f"output {directory} holds {part} and no manifest.json that says what it is; "
+            f"output {directory} holds {parts[0].name} and no manifest.json that says what it is; "
             "name a new output directory, or remove its parts."
         )
     if create(directory / NAME, encoded(manifest)):
@@ -99,7 +99,7 @@ class Claim:
 
 
 def _gone(directory: AnyPath) -> str:
-    if first_part(directory) is not None:
+    if job_parts(directory):
         return (
             f"output {directory} has lost its manifest.json, and nothing tells what its parts are: name a new output "
             "directory, or remove its parts and give the same command."

@@ -32,7 +32,6 @@ def build_manifest(
     options: JobOptions,
     shard_size: int,
     noise: dict[Precision, float] | None,
-    format_version: int = FORMAT_VERSION,
 ) -> dict[str, Any]:
     """The manifest of a job.
 
@@ -41,7 +40,7 @@ def build_manifest(
     """
     views = options.input_recipe(encoder.spec).views
     manifest = {
-        "format_version": format_version,
+        "format_version": FORMAT_VERSION,
         "pinned": {
             "encoder": encoder.spec.name,
             "encoder_digest": encoder.digest,
@@ -90,7 +89,7 @@ def read_manifest(directory: AnyPath) -> dict[str, Any] | None:
     """The manifest of a directory, or None where no job has begun.
 
     Raises:
-        JobError: there is one, but it cannot be read.
+        JobError: there is one, but it cannot be read, or is of another format than this version's.
     """
     path = directory / NAME
     try:
@@ -105,6 +104,11 @@ def read_manifest(directory: AnyPath) -> dict[str, Any] | None:
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise JobError(f"{path} cannot be read ({error}); use a new output directory.") from error
+    if (found := manifest.get("format_version")) != FORMAT_VERSION:
+        raise JobError(
+            f"{path} has format version {found!r}; jepa_jax {__version__} reads and writes version {FORMAT_VERSION}. "
+            "Use the version of jepa_jax that began the job, or a new output directory."
+        )
     return manifest
 
 

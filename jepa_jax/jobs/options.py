@@ -162,8 +162,8 @@ class JobOptions:
             return {"method": "predicted", "predictor": self.predictor.digest}
         return {} if self.amortise is None else {"method": "amortised", "amortise": self.amortise.pinned}
 
-    def schema(self, encoder: Encoder, placed: bool = True) -> pa.Schema:
-        """Of the table of an encoder's scores; earlier versions' rows did not say where their pictures were."""
+    def schema(self, encoder: Encoder) -> pa.Schema:
+        """Of the table of an encoder's scores."""
         spec, columns = encoder.spec, sorted(self.columns)
         size = spec.embedding_size
         if self.amortises:
@@ -175,7 +175,6 @@ class JobOptions:
             self.save_dtype,
             not self.score.spectrum,
             self.views,
-            placed=placed,
             layers=encoder.layer_ranks(self.score.layers),
         )
 

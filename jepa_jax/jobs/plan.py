@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jepa_jax.encoders import Encoder
-from jepa_jax.errors import ArgumentError, JobError
+from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.claim import begin
 from jepa_jax.jobs.extension import GONE, described, extended, gone_table, what_is_new
@@ -17,7 +17,7 @@ from jepa_jax.jobs.pinned import Pinned, pin_records, write_records
 from jepa_jax.jobs.shards import default_shard_size
 from jepa_jax.jobs.team import Team
 from jepa_jax.jobs.upgrade import require_same_scores, upgrades
-from jepa_jax.jobs.writer import OLD_LAYOUT, PartWriter
+from jepa_jax.jobs.writer import PartWriter
 from jepa_jax.parquet import parquet_bytes
 from jepa_jax.paths import AnyPath, write_whole
 
@@ -125,34 +125,19 @@ class _Job:
     ):
         self.pinned, self.size, self.notes = pinned, size, []
         first = replace(pinned.source, keys=pinned.source.keys[: pinned.generations[0]])
-        if old is None:
-            self.manifest = build_manifest(encoder, first, options, size, noise)
-        else:
-            version = old.get("format_version", OLD_LAYOUT)
-            self.manifest = build_manifest(encoder, first, options, size, noise, version)
-            self.manifest["job"] = old.get("job")
-            self.manifest |= {name: old[name] for name in ("extensions", "upgrades") if name in old}
-        version = self.manifest["format_version"]
-        self._schema = options.schema(encoder, placed=version != OLD_LAYOUT)
-        self._directory, self._team, self._version = directory, team, version
+        self.manifest = build_manifest(encoder, first, options, size, noise)
+        if old is not None:
+            self.manifest |= {name: old[name] for name in ("job", "extensions", "upgrades") if name in old}
+        self._schema = options.schema(encoder)
+        self._directory, self._team = directory, team
         self.writer = self._writer()
 
     def _writer(self) -> PartWriter:
         parts = len(self.pinned.shards(self.size))
-        job = self.manifest["job"]
-        return PartWriter(self._directory, parts, self._schema, job, self._version, self._team.run)
+        return PartWriter(self._directory, parts, self._schema, self.manifest["job"], self._team.run)
 
     def extend(self, source: Records) -> None:
-        """Take in what is new.
-
-        Raises:
-            JobError: an earlier version began the job.
-        """
-        if self._version == OLD_LAYOUT:
-            raise JobError(
-                f"output {self._directory} was begun by an earlier version, whose parts say how many there are: it "
-                "cannot be extended. Score the new records in a new output directory."
-            )
+        """Take in what is new."""
         grown = extended(self.pinned, source, self.writer)
         self.notes.append(what_is_new(self.pinned, grown))
         self.pinned, self.manifest["extensions"] = grown, described(grown)

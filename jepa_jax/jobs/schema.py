@@ -36,7 +36,6 @@ def score_schema(
     save_dtype: SaveDtype = "float32",
     score_only: bool = False,
     views: int = 1,
-    placed: bool = True,
     layers: Mapping[int, int] | None = None,
 ) -> pa.Schema:
     """The score table of an encoder of this embedding size.
@@ -48,7 +47,6 @@ def score_schema(
         save_dtype: of the optional columns' values.
         score_only: whether ``listing_score`` is left out.
         views: random views whose scores are combined; 1 for the image itself.
-        placed: whether a row says where its picture is; tables that earlier versions began do not.
         layers: that are scored as well, by number: of how many singular values each score is the sum.
     """
     vector = pa.list_(pa.float16() if save_dtype == "float16" else pa.float32(), embedding_size)
@@ -63,6 +61,8 @@ def score_schema(
     }
     fields = [
         _field("key", pa.string(), "record key: path below the input, or position in it", nullable=False),
+        _field("place", pa.string(), "where the picture is: a path, or an archive or a table, and what of it"),
+        _field("bytes", pa.int64(), "of the encoded picture"),
         _field(
             "score",
             pa.float64(),
@@ -72,7 +72,7 @@ def score_schema(
         _field("precision", pa.string(), "of the Jacobian's products, finer where a tolerance asked for it"),
     ]
     if several:
-        fields[2:2] = [
+        fields[4:4] = [
             _field(
                 "views_standard_error",
                 pa.float64(),
@@ -106,11 +106,6 @@ def score_schema(
                 f"final LayerNorm and pooled as the encoder does, nats{combined}; {none}",
             ),
             _field(error, pa.float64(), f"predicted bound of the rounding error of {score}, nats"),
-        ]
-    if placed:
-        fields[1:1] = [
-            _field("place", pa.string(), "where the picture is: a path, or an archive or a table, and what of it"),
-            _field("bytes", pa.int64(), "of the encoded picture"),
         ]
     return pa.schema([*fields, *(optional[name] for name in columns)])
 

@@ -6,9 +6,6 @@ DIR/failures.parquet              all failures, once every shard is done
 
 Each of the first two carries the digest of its job in its metadata, under ``jepa_jax.job``, and counts in that job
 alone. Two processes that write the same part, as a job given twice would, write the same records: the last one stays.
-
-A directory that an earlier version began (`OLD_LAYOUT`) has its parts beside the manifest, as
-``part-00003-of-00012.parquet``, and keeps them there; where its manifest has no digest, its parts have none either.
 """
 
 from __future__ import annotations
@@ -31,38 +28,17 @@ SCORES = "scores"
 
 FAILURES = "failures.parquet"
 
-OLD_LAYOUT = 1
-"""Format version of directories whose parts lie beside the manifest."""
-
-_PART = re.compile(r"part-(\d{5,})(-of-\d{5,})?\.parquet")
+_PART = re.compile(r"part-(\d{5,})\.parquet")
 _JOB = b"jepa_jax.job"
 _RUN = b"jepa_jax.run"
 _AT_ONCE = 16
 
 
-def parts_folder(directory: AnyPath, format_version: int) -> AnyPath:
-    """Where a job's parts lie."""
-    return directory if format_version == OLD_LAYOUT else directory / SCORES
-
-
-def part_files(directory: AnyPath, format_version: int) -> list[AnyPath]:
+def job_parts(directory: AnyPath) -> list[AnyPath]:
     """The parts of a job that are there, in order."""
-    folder = parts_folder(directory, format_version)
+    folder = directory / SCORES
     found = ((int(match[1]), name) for name in names_in(folder) if (match := _PART.fullmatch(name)))
     return [folder / name for _, name in sorted(found)]
-
-
-def job_parts(directory: AnyPath, manifest: Mapping[str, Any]) -> list[AnyPath]:
-    """The parts of the job with this manifest, in order."""
-    return part_files(directory, manifest.get("format_version", OLD_LAYOUT))
-
-
-def first_part(directory: AnyPath) -> str | None:
-    """The name of a part in a directory of either layout, if there is any."""
-    for version in (OLD_LAYOUT, OLD_LAYOUT + 1):
-        if found := part_files(directory, version):
-            return found[0].name
-    return None
 
 
 class PartWriter:
@@ -72,8 +48,7 @@ class PartWriter:
         directory: the job's output directory.
         shards: how many parts the whole table has.
         schema: columns of the score table.
-        job: digest of the job, or None where an earlier version began it.
-        format_version: of the job's manifest.
+        job: digest of the job.
         run: of the processes that were started together; the parts carry it.
     """
 
@@ -82,27 +57,23 @@ class PartWriter:
         directory: AnyPath,
         shards: int,
         schema: pa.Schema,
-        job: str | None = None,
-        format_version: int = OLD_LAYOUT + 1,
+        job: str,
         run: str | None = None,
     ):
         self.directory = directory
         self.shards = shards
-        self.format_version = format_version
-        self._scores = parts_folder(directory, format_version)
+        self._scores = directory / SCORES
         self._failures = directory / "_failures"
         self.foreign: list[int] = []
-        self._job = None if job is None else job.encode()
+        self._job = job.encode()
         self._run = None if run is None else run.encode()
-        marks = {key: value for key, value in ((_JOB, self._job), (_RUN, self._run)) if value is not None}
-        self.schema = schema.with_metadata(marks or None)
-        self._failure_schema = FAILURE_SCHEMA.with_metadata(marks or None)
-        if format_version == OLD_LAYOUT:
-            self._failure_schema = self._failure_schema.remove(self._failure_schema.get_field_index("bytes"))
+        marks = {_JOB: self._job} | ({} if self._run is None else {_RUN: self._run})
+        self.schema = schema.with_metadata(marks)
+        self._failure_schema = FAILURE_SCHEMA.with_metadata(marks)
 
     def name(self, shard: int) -> str:
         """File name of a shard's part."""
-        return f"part-{shard:05d}" + (f"-of-{self.shards:05d}" * (self.format_version == OLD_LAYOUT)) + ".parquet"
+        return f"part-{shard:05d}.parquet"
 
     def written(self) -> set[int]:
         """Shards with a part, whoever wrote it."""

@@ -45,7 +45,7 @@ def write_encoder(config: TrainingConfig, state: State, examples: np.ndarray, di
     step, origin = int(state["step"]), _origin(directory)
     if origin.get("step") == step:
         return
-    if directory.exists() and origin.get("format") != FORMAT and not _interrupted(directory):
+    if directory.exists() and origin.get("format") != FORMAT and any(directory.iterdir()):
         raise ArgumentError(f"output: {directory} is no encoder of this run; move it, and give the same command.")
 
     spec = dataclasses.replace(config.encoder, name=config.name, gaussian_embedding=config.objective.gaussian)
@@ -66,8 +66,3 @@ def _origin(directory: AnyPath) -> dict[str, Any]:
         return read_description(directory).get("origin", {})
     except CheckpointError:
         return {}
-
-
-def _interrupted(directory: AnyPath) -> bool:
-    """Whether a directory holds nothing but parameters: versions that saved in place left that when killed."""
-    return all(path.name.startswith("params") for path in directory.iterdir())

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from job_pairs import ONE_PROGRAM, Pairs, draw_pictures
-from jobs_shared import Silent, as_an_earlier_version_wrote_it, table, tiny_encoder
+from jobs_shared import Silent, table, tiny_encoder
 
 import jepa_jax as jj
 from jepa_jax import paths
@@ -115,19 +115,18 @@ def test_a_part_of_another_job_is_not_counted(tmp_path: Path, source):
     assert table(output).equals(expected)
 
 
-def test_a_directory_that_an_earlier_version_began_is_resumed(tmp_path: Path, source):
+@pytest.mark.parametrize("version", [1, 3, None])
+def test_a_directory_of_another_format_is_left_alone(version: int | None, tmp_path: Path, source):
     output = tmp_path / "out"
     run_job(tiny_encoder(), source, output, Silent(), OPTIONS)
+    manifest = json.loads((output / "manifest.json").read_text())
+    (output / "manifest.json").write_text(json.dumps(manifest | {"format_version": version}))
     expected = table(output)
-    as_an_earlier_version_wrote_it(output)
-    (output / "part-00004-of-00006.parquet").unlink()
-    assert run_job(tiny_encoder(), source, output, Silent(), OPTIONS).resumed == 10
-    assert len(list(output.glob("part-*-of-00006.parquet"))) == 6
-    assert not (output / "scores").exists()
-    assert table(output).equals(expected.drop_columns(["place", "bytes"]))
-    assert read_table(output).keys.tolist() == expected["key"].to_pylist()
-    with pytest.raises(jj.JobError, match=r"begun by an earlier version.*cannot be extended"):
-        run_job(tiny_encoder(), source, output, Silent(), dataclasses.replace(OPTIONS, extend=True))
+    refusal = rf"manifest\.json has format version {version}; jepa_jax .* reads and writes version 2\. Use the version"
+    for use in (lambda: run_job(tiny_encoder(), source, output, Silent(), OPTIONS), lambda: read_table(output)):
+        with pytest.raises(jj.JobError, match=refusal):
+            use()
+    assert table(output).equals(expected)
 
 
 def test_a_job_that_was_killed_before_its_records_were_written_goes_on(tmp_path: Path, source):

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from job_pairs import draw_pictures
 from jobs_shared import Silent, failures, table, tiny_encoder
@@ -90,18 +88,6 @@ def test_each_reason_says_what_happened():
     assert "is nan: the encoder's output" in str(why_no_score(row | {"score": np.float32("nan")}, 1e-6))
     assert "7 of 64 singular values" in str(why_no_score(row | {"clipped": np.int32(7)}, 1e-6))
     assert "off by inf nats" in str(why_no_score(row | {"score_error": np.float32("inf")}, 1e-6))
-
-
-def test_a_table_with_rows_that_are_no_scores_is_read_without_them(tmp_path: Path):
-    source = open_source(draw_pictures(tmp_path / "in", 3))
-    run_job(tiny_encoder(), source, tmp_path / "out", Silent(), JobOptions(batch_size=4))
-    part = tmp_path / "out" / "scores" / "part-00000.parquet"
-    whole = pq.read_table(part)
-    errors = pa.array([0.01, float("nan"), 0.01])
-    pq.write_table(whole.set_column(whole.schema.get_field_index("score_error"), "score_error", errors), part)
-    found = read_table(tmp_path / "out")
-    assert list(found.keys) == ["000.png", "002.png"]
-    assert found.failures == ({"key": "001.png", "reason": "the error of its score is not finite"},)
 
 
 def test_spectra_that_the_clip_would_decide_are_left_out(tmp_path: Path):

@@ -1,7 +1,6 @@
 """What the tests of scoring jobs share: a tiny encoder, a quiet progress, a way to read the table."""
 
 import functools
-import json
 import os
 import subprocess
 import sys
@@ -51,22 +50,8 @@ def tiny_encoder() -> Encoder:
 
 def table(output: Path) -> pa.Table:
     """The score table as one, as the README reads it."""
-    folder = output / "scores" if (output / "scores").is_dir() else output  # where an earlier version had them
-    files = sorted(str(path) for path in folder.glob("part-*.parquet"))
+    files = sorted(str(path) for path in (output / "scores").glob("part-*.parquet"))
     return ds.dataset(files).to_table()
-
-
-def as_an_earlier_version_wrote_it(output: Path) -> None:
-    """A directory whose parts lie beside the manifest, without marks, and do not say where a picture is."""
-    parts = sorted((output / "scores").glob("part-*.parquet"))
-    for number, part in enumerate(parts):
-        table = pq.read_table(part).drop_columns(["place", "bytes"]).replace_schema_metadata(None)
-        pq.write_table(table, output / f"part-{number:05d}-of-{len(parts):05d}.parquet")
-        part.unlink()
-    (output / "scores").rmdir()
-    manifest = json.loads((output / "manifest.json").read_text())
-    del manifest["job"]
-    (output / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1, "complete": False}))
 
 
 def failures(output: Path) -> dict[str, str]:
