@@ -20,12 +20,12 @@ from PIL import Image
 import jepa_jax as jj
 from benchmarks.places import RESULTS
 from benchmarks.processes import call
-from jepa_jax.cli.progress import Quiet
 from jepa_jax.costs.dry_run import dry_run
 from jepa_jax.encoders import Encoder, find_spec
 from jepa_jax.encoders.drawn import random_encoder
 from jepa_jax.images.natural import natural_pictures
 from jepa_jax.jobs import JobOptions, open_source, run_job
+from jepa_jax.jobs.progress.console import Quiet
 from jepa_jax.provenance import describe
 from jepa_jax.scoring.options import ScoreOptions
 

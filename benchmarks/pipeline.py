@@ -29,7 +29,7 @@ from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec, fin
 from jepa_jax.encoders.drawn import random_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
-from jepa_jax.jobs.devices import ExactStep
+from jepa_jax.jobs.rows.exact import ExactStep
 from jepa_jax.provenance import describe
 from jepa_jax.scoring.batches import default_batch_size
 from jepa_jax.scoring.options import ScoreOptions

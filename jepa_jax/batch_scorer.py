@@ -27,12 +27,13 @@ from jepa_jax.errors import ArgumentError, JobError, OutOfMemoryError
 from jepa_jax.images.cells import picture_locators, read_picture
 from jepa_jax.images.decoding import Decoded, decode_record
 from jepa_jax.images.sources.records import Records, Unusable, read_file
-from jepa_jax.jobs.devices import ExactStep, Step
-from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.predicting import PredictingStep
-from jepa_jax.jobs.schema import SaveDtype
-from jepa_jax.jobs.stream import DeviceClock, Outcome, get_ready, score_stream
+from jepa_jax.jobs.output.schema import SaveDtype
+from jepa_jax.jobs.rows.exact import ExactStep
+from jepa_jax.jobs.rows.faults import Faults
+from jepa_jax.jobs.rows.predicted import PredictingStep
+from jepa_jax.jobs.rows.step import Step, get_ready
+from jepa_jax.jobs.rows.stream import DeviceClock, Outcome, score_stream
 from jepa_jax.loading import load_encoder
 from jepa_jax.numerics.precision import AskedPrecision
 from jepa_jax.scoring.options import ScoreOptions

@@ -36,6 +36,19 @@ HOUSE = [
     {"__main__"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(HOUSE) for room in rooms}
+WINGS = {
+    "jobs": [
+        {"output", "processes", "progress", "failure_limit", "stopping"},
+        {"options"},
+        {"rows"},
+        {"extension", "measured_noise", "open_shard", "pins", "upgrade"},
+        {"plan"},
+        {"work"},
+        {"runner"},
+        {"amortising"},
+    ],
+}
+"""Of a large room its own order, from the top: a wing, or a module, imports what stands above it."""
 LAZILY = {"loading", "cli"}
 """Rooms that may import `convert_weights`, which stands on the encoders, and only within a function."""
 
@@ -82,6 +95,17 @@ def test_rooms_import_only_rooms_above_them(module: str):
 
 def test_every_room_has_its_floor():
     assert {room(name) for name in modules() if name != "jepa_jax"} == set(FLOOR)
+
+
+@pytest.mark.parametrize("name", WINGS)
+def test_wings_import_only_wings_above_them(name: str):
+    floor = {wing: number for number, wings in enumerate(WINGS[name]) for wing in wings}
+    inside = {module: module.split(".")[2] for module in modules() if module.startswith(f"jepa_jax.{name}.")}
+    assert set(inside.values()) == set(floor)
+    for module, here in inside.items():
+        for imported in imports(modules()[module], everywhere=True):
+            there = inside.get(imported, here)
+            assert there == here or floor[there] < floor[here], f"{module} imports {imported}"
 
 
 def test_no_module_imports_itself_in_a_circle():

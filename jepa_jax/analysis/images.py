@@ -17,7 +17,7 @@ from jepa_jax.images.preprocessing import preprocess_one, to_rgb
 from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.images.sources import Records, open_source
 from jepa_jax.images.videos import VideoFile, frames_of
-from jepa_jax.jobs.manifest import input_place
+from jepa_jax.jobs.output.manifest import input_place
 from jepa_jax.paths import PathLike
 
 UNREADABLE = (ImageError, OSError, Image.DecompressionBombError)

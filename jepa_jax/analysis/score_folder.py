@@ -16,8 +16,8 @@ from jepa_jax.encoders.specs import PositionResize
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources import open_sources
 from jepa_jax.jobs import JobInterrupted, JobOptions, run_job
-from jepa_jax.jobs.console import ConsoleProgress, Quiet
-from jepa_jax.jobs.schema import SaveDtype
+from jepa_jax.jobs.output.schema import SaveDtype
+from jepa_jax.jobs.progress.console import ConsoleProgress, Quiet
 from jepa_jax.loading import load_encoder
 from jepa_jax.numerics.precision import AskedPrecision
 from jepa_jax.paths import PathLike

@@ -14,8 +14,8 @@ from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.table import ScoreTable, noun_of, read_rows, table_of_job
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.manifest import read_manifest
-from jepa_jax.jobs.schema import FAILURE_SCHEMA
+from jepa_jax.jobs.output.manifest import read_manifest
+from jepa_jax.jobs.output.schema import FAILURE_SCHEMA
 from jepa_jax.paths import PathLike, to_path
 from jepa_jax.scoring.short_table import short_table
 

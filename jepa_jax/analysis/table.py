@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from jepa_jax.errors import ArgumentError, JobError
-from jepa_jax.jobs.columns import SCORES, is_layer_score
-from jepa_jax.jobs.extension import GONE
-from jepa_jax.jobs.manifest import input_place, read_manifest
-from jepa_jax.jobs.schema import SAVABLE
-from jepa_jax.jobs.writer import FAILURES, job_parts
+from jepa_jax.jobs.output.columns import SCORES, is_layer_score
+from jepa_jax.jobs.output.manifest import input_place, read_manifest
+from jepa_jax.jobs.output.parts import FAILURES, GONE, job_parts
+from jepa_jax.jobs.output.schema import SAVABLE
 from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.parquet import read_parquet
 from jepa_jax.paths import AnyPath, to_path

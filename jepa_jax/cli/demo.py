@@ -19,13 +19,13 @@ def demo(
 ) -> None:
     """Score scikit-image's bundled photographs and show them in a report, offline."""
     from jepa_jax.analysis.packages import require_packages
-    from jepa_jax.cli.progress import ConsoleProgress
     from jepa_jax.cli.report import report
     from jepa_jax.cli.reporting import print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.errors import ArgumentError
     from jepa_jax.images.sources import open_source
     from jepa_jax.jobs import JobOptions, run_job
+    from jepa_jax.jobs.progress.console import ConsoleProgress
     from jepa_jax.loading import load_encoder
 
     require_packages("demo", ("skimage", "jinja2", "scipy"))

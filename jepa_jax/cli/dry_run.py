@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from jepa_jax.cli.progress import duration
 from jepa_jax.costs.dry_run import DryRun, Stages
 from jepa_jax.costs.pilot import Pilot
 from jepa_jax.images.views import Views
+from jepa_jax.jobs.progress.console import duration
 
 
 def print_dry_run(console: Console, plan: DryRun) -> None:

@@ -102,7 +102,7 @@ def plan(
     from jepa_jax.costs.target import target_memory, target_mesh
     from jepa_jax.encoders import ENCODERS
     from jepa_jax.encoders.function import layer_ranks
-    from jepa_jax.jobs.schema import amortised_schema, score_schema
+    from jepa_jax.jobs.output.schema import amortised_schema, score_schema
     from jepa_jax.loading import load_encoder
     from jepa_jax.scoring.batches import default_batch_size
     from jepa_jax.scoring.meshes import local_mesh

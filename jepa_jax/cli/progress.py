@@ -1,4 +1,4 @@
-"""What the command line shows of a job while it runs: as anywhere (`jobs.console`), and JSON lines where asked for."""
+"""A job's progress as the command line shows it: as anywhere (`jobs.progress.console`), and as JSON where asked for."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ from typing import TextIO
 from jepa_jax.cli.streams import lose
 from jepa_jax.jobs import Progress as JobProgress
 from jepa_jax.jobs import ShardReport
-from jepa_jax.jobs.console import PACE as PACE
-from jepa_jax.jobs.console import SILENCE as SILENCE
-from jepa_jax.jobs.console import ConsoleProgress as ConsoleProgress
-from jepa_jax.jobs.console import Quiet as Quiet
-from jepa_jax.jobs.console import duration as duration
 
 
 class JsonProgress:

@@ -21,9 +21,9 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import printable
 from jepa_jax.jacobian import check_backend
 from jepa_jax.jobs import Summary
-from jepa_jax.jobs.columns import layer_columns
-from jepa_jax.jobs.manifest import read_manifest
-from jepa_jax.jobs.writer import job_parts
+from jepa_jax.jobs.output.columns import layer_columns
+from jepa_jax.jobs.output.manifest import read_manifest
+from jepa_jax.jobs.output.parts import job_parts
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.parquet import read_parquet
 from jepa_jax.paths import PathLike, to_path

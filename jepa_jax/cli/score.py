@@ -236,7 +236,7 @@ def score(
     Under srun and on every worker of a TPU pod slice the same command shares the work out.
     """
     from jepa_jax.cli.dry_run import print_dry_run
-    from jepa_jax.cli.progress import ConsoleProgress, JsonProgress, Quiet
+    from jepa_jax.cli.progress import JsonProgress
     from jepa_jax.cli.reporting import print_summary
     from jepa_jax.costs.dry_run import dry_run as try_out
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
@@ -244,7 +244,8 @@ def score(
     from jepa_jax.images.sources.keys import read_keys
     from jepa_jax.images.sources.records import text_key
     from jepa_jax.jobs import JobInterrupted, JobOptions, run_amortised, run_job
-    from jepa_jax.jobs.launch import launch_here, together
+    from jepa_jax.jobs.processes.launch import launch_here, together
+    from jepa_jax.jobs.progress.console import ConsoleProgress, Quiet
     from jepa_jax.loading import load_encoder
     from jepa_jax.scoring.options import ScoreOptions
 

@@ -21,7 +21,7 @@ from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.pipeline import decode_ahead
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.faults import Faults
+from jepa_jax.jobs.rows.faults import Faults
 from jepa_jax.numerics.batches import cut, filled
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.numerics.precision import Precision

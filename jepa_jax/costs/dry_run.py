@@ -16,13 +16,13 @@ from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.pipeline import records_in_memory
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.amortising import require_others
-from jepa_jax.jobs.claim import output_place
-from jepa_jax.jobs.devices import ExactStep
 from jepa_jax.jobs.options import Amortise, JobOptions
+from jepa_jax.jobs.output.ownership import output_place
 from jepa_jax.jobs.plan import make_plan
-from jepa_jax.jobs.predicting import FeatureStep
-from jepa_jax.jobs.stream import get_ready
-from jepa_jax.jobs.team import Team
+from jepa_jax.jobs.processes.team import Team
+from jepa_jax.jobs.rows.exact import ExactStep
+from jepa_jax.jobs.rows.predicted import FeatureStep
+from jepa_jax.jobs.rows.step import get_ready
 from jepa_jax.numerics.platforms import cores, platform_of
 from jepa_jax.paths import PathLike
 

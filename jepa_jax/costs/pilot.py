@@ -21,10 +21,10 @@ from jepa_jax.images.decoding import Decoded
 from jepa_jax.images.pipeline import CHUNK, decode_ahead
 from jepa_jax.images.sources import Records
 from jepa_jax.images.videos import VideoFile
-from jepa_jax.jobs.devices import Step
-from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.stream import DeviceClock, score_stream
+from jepa_jax.jobs.rows.faults import Faults
+from jepa_jax.jobs.rows.step import Step
+from jepa_jax.jobs.rows.stream import DeviceClock, score_stream
 
 SECONDS = 5.0
 """For which each of the three is measured; longer where a few batches take longer, less where the job itself does."""

@@ -15,8 +15,8 @@ import numpy as np
 from jepa_jax.costs.planning import multiplications
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.natural import natural_pictures
-from jepa_jax.jobs.devices import ExactStep
 from jepa_jax.jobs.options import JobOptions
+from jepa_jax.jobs.rows.exact import ExactStep
 from jepa_jax.numerics.platforms import Platform, platform_of
 from jepa_jax.numerics.precision import FASTEST, LEVELS, Precision, levels_from
 from jepa_jax.numerics.product_rates import jax_product, product_rates

@@ -27,19 +27,20 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.pipeline import decode_ahead
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.claim import Claim, output_place
-from jepa_jax.jobs.faults import Faults
-from jepa_jax.jobs.manifest import read_manifest
 from jepa_jax.jobs.options import Amortise, JobOptions
+from jepa_jax.jobs.output.manifest import read_manifest
+from jepa_jax.jobs.output.ownership import Ownership, output_place
+from jepa_jax.jobs.output.parts import job_parts
+from jepa_jax.jobs.output.schema import EXACT
 from jepa_jax.jobs.plan import Plan, make_plan
-from jepa_jax.jobs.predicting import FeatureStep
-from jepa_jax.jobs.progress import Progress, Summary
+from jepa_jax.jobs.processes.team import Deal, Team
+from jepa_jax.jobs.progress.protocol import Progress, Summary
+from jepa_jax.jobs.rows.faults import Faults
+from jepa_jax.jobs.rows.predicted import FeatureStep
+from jepa_jax.jobs.rows.step import get_ready
+from jepa_jax.jobs.rows.stream import DeviceClock, score_stream
 from jepa_jax.jobs.runner import finish, run_job
-from jepa_jax.jobs.schema import EXACT
 from jepa_jax.jobs.stopping import StopSignals, pause
-from jepa_jax.jobs.stream import DeviceClock, get_ready, score_stream
-from jepa_jax.jobs.team import Deal, Team
-from jepa_jax.jobs.writer import job_parts
 from jepa_jax.parquet import read_parquet
 from jepa_jax.paths import AnyPath, PathLike
 
@@ -268,7 +269,7 @@ def _merge(plan: Plan, stages: _Stages, exact: Mapping[str, _Exact], head: Amort
         StopSignals(stages.progress.note) as signals,
         Deal(directory, plan.missing, team, writer.written, writer.is_written) as deal,
     ):
-        claim = Claim(directory, plan.manifest)
+        claim = Ownership(directory, plan.manifest)
         predicted = {part.name: part for part in stages.predicted_parts()}
         while True:
             for part in deal.now():

@@ -13,14 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.pinned import Pinned, keys_digest
-from jepa_jax.jobs.writer import PartWriter
-
-GONE = "gone.parquet"
-"""Keys of the tables that are no longer in the input, where a job was extended."""
+from jepa_jax.jobs.output.parts import PartWriter
+from jepa_jax.jobs.output.records import JobRecords, keys_digest
 
 
-def extended(pinned: Pinned, source: Records, writer: PartWriter) -> Pinned:
+def extended(pinned: JobRecords, source: Records, writer: PartWriter) -> JobRecords:
     """The records with a generation more, of what is new; the same where nothing is.
 
     Args:
@@ -35,16 +32,16 @@ def extended(pinned: Pinned, source: Records, writer: PartWriter) -> Pinned:
     fresh = [key for key in source.keys if key not in known or key in changed]
     if not fresh:
         return pinned
-    return Pinned(source.arranged([*pinned.source.keys, *fresh]), (*pinned.generations, len(fresh)), pinned.gone)
+    return JobRecords(source.arranged([*pinned.source.keys, *fresh]), (*pinned.generations, len(fresh)), pinned.gone)
 
 
-def described(pinned: Pinned) -> list[dict[str, Any]]:
+def described(pinned: JobRecords) -> list[dict[str, Any]]:
     """What the manifest says of the generations after the first."""
     _, *later = pinned.files()
     return [{"records": len(keys), "keys_sha256": keys_digest(keys)} for _, keys in later]
 
 
-def what_is_new(before: Pinned, after: Pinned) -> str:
+def what_is_new(before: JobRecords, after: JobRecords) -> str:
     """In words: how many records are new, changed and gone."""
     known = set(before.source.keys)
     fresh = after.source.keys[len(before.source.keys) :]
@@ -55,12 +52,12 @@ def what_is_new(before: Pinned, after: Pinned) -> str:
     )
 
 
-def gone_table(pinned: Pinned) -> pa.Table:
+def gone_table(pinned: JobRecords) -> pa.Table:
     """The content of `GONE`."""
     return pa.table({"key": pa.array(pinned.gone, pa.large_string())})
 
 
-def _sizes_then(pinned: Pinned, writer: PartWriter) -> dict[str, int]:
+def _sizes_then(pinned: JobRecords, writer: PartWriter) -> dict[str, int]:
     """Bytes of every picture that is in the tables, by key; the last one's of several."""
     found: dict[str, int] = {}
     for shard in sorted(writer.written()):

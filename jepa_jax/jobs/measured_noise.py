@@ -10,8 +10,8 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.decoding import InputRecipe, decode_record
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.faults import Faults
 from jepa_jax.jobs.options import JobOptions
+from jepa_jax.jobs.rows.faults import Faults
 from jepa_jax.numerics.precision import Precision
 from jepa_jax.scoring.noise import measure_noise, measured_levels
 

@@ -13,8 +13,8 @@ from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.views import ViewRecipe, Views, view_recipe
-from jepa_jax.jobs.schema import SAVABLE, SAVE_DTYPES, SaveDtype, amortised_schema, score_schema
-from jepa_jax.jobs.stopping import FailureLimit
+from jepa_jax.jobs.failure_limit import FailureLimit
+from jepa_jax.jobs.output.schema import SAVABLE, SAVE_DTYPES, SaveDtype, amortised_schema, score_schema
 from jepa_jax.scoring.options import ScoreOptions
 
 

@@ -8,16 +8,16 @@ from typing import Any
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.claim import begin
-from jepa_jax.jobs.extension import GONE, described, extended, gone_table, what_is_new
-from jepa_jax.jobs.manifest import build_manifest, read_manifest, require_same, write_manifest
+from jepa_jax.jobs.extension import described, extended, gone_table, what_is_new
 from jepa_jax.jobs.measured_noise import noise_of_first_images, require_measurable
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.pinned import Pinned, pin_records, write_records
-from jepa_jax.jobs.shards import default_shard_size
-from jepa_jax.jobs.team import Team
+from jepa_jax.jobs.output.manifest import read_manifest, require_same, write_manifest
+from jepa_jax.jobs.output.ownership import begin
+from jepa_jax.jobs.output.parts import GONE, PartWriter
+from jepa_jax.jobs.output.records import JobRecords, default_shard_size, pin_records, write_records
+from jepa_jax.jobs.pins import build_manifest
+from jepa_jax.jobs.processes.team import Team
 from jepa_jax.jobs.upgrade import require_same_scores, upgrades
-from jepa_jax.jobs.writer import PartWriter
 from jepa_jax.parquet import parquet_bytes
 from jepa_jax.paths import AnyPath, write_whole
 
@@ -35,7 +35,7 @@ class Plan:
         notes: worth saying, in words.
     """
 
-    pinned: Pinned
+    pinned: JobRecords
     shards: list[list[int] | range]
     missing: list[int]
     writer: PartWriter
@@ -80,7 +80,7 @@ def make_plan(
         measured = write and options.noise_images and options.amortise is None  # a stage that computes scores measures
         noise = noise_of_first_images(encoder, source, options) if measured else None
         size = options.shard_size or default_shard_size(len(source.keys))
-        job = _Job(encoder, options, directory, team, Pinned(source, (len(source.keys),)), noise=noise, size=size)
+        job = _Job(encoder, options, directory, team, JobRecords(source, (len(source.keys),)), noise=noise, size=size)
         if write:
             old = begin(directory, job.manifest)  # another job's, if it was faster
     if old is not None:
@@ -117,7 +117,7 @@ class _Job:
         options: JobOptions,
         directory: AnyPath,
         team: Team,
-        pinned: Pinned,
+        pinned: JobRecords,
         *,
         noise: Any,
         size: int,

@@ -11,16 +11,16 @@ from typing import Any
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.claim import Claim, output_place
-from jepa_jax.jobs.devices import ExactStep, Step
-from jepa_jax.jobs.manifest import read_manifest, write_manifest
 from jepa_jax.jobs.options import JobOptions
+from jepa_jax.jobs.output.manifest import read_manifest, write_manifest
+from jepa_jax.jobs.output.ownership import Ownership, output_place
 from jepa_jax.jobs.plan import Plan, make_plan
-from jepa_jax.jobs.predicting import PredictingStep
-from jepa_jax.jobs.progress import Progress, Summary
+from jepa_jax.jobs.processes.team import Deal, Team
+from jepa_jax.jobs.progress.protocol import Progress, Summary
+from jepa_jax.jobs.rows.exact import ExactStep
+from jepa_jax.jobs.rows.predicted import PredictingStep
+from jepa_jax.jobs.rows.step import Step, get_ready
 from jepa_jax.jobs.stopping import StopSignals
-from jepa_jax.jobs.stream import get_ready
-from jepa_jax.jobs.team import Deal, Team
 from jepa_jax.jobs.work import Work
 from jepa_jax.paths import AnyPath, PathLike
 from jepa_jax.scoring.noise import Noise
@@ -99,7 +99,7 @@ def _score_missing(
         levels = ", ".join(f"{value:.2g} in {level}" for level, value in noise.items())
         progress.note(f"Rounding noise of the Jacobian, measured on {options.noise_images} images: {levels}.")
     progress.doing("decoding and computing the first batch")
-    work = Work(plan, step, options, progress, team, Claim(plan.writer.directory, plan.manifest), deal, signals)
+    work = Work(plan, step, options, progress, team, Ownership(plan.writer.directory, plan.manifest), deal, signals)
     while True:
         work.compute(deal.now())
         if not deal.anything_left():
@@ -139,7 +139,7 @@ def finish(
             return Summary(plan.records, found["scored"], found["failed"], resumed)
         signals.raise_if_received()
         time.sleep(0.2)
-    claim = Claim(directory, plan.manifest)
+    claim = Ownership(directory, plan.manifest)
     claim.require()
     failed = plan.writer.finish([len(indices) for indices in plan.shards])
     claim.require()

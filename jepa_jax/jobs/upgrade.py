@@ -17,14 +17,15 @@ from jepa_jax.encoders import Encoder
 from jepa_jax.errors import JobError
 from jepa_jax.images.decoding import decode_record
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.devices import ExactStep
 from jepa_jax.jobs.options import JobOptions
-from jepa_jax.jobs.stream import DeviceClock, get_ready, score_stream
-from jepa_jax.jobs.writer import PartWriter
+from jepa_jax.jobs.output.parts import PartWriter
+from jepa_jax.jobs.rows.exact import ExactStep
+from jepa_jax.jobs.rows.step import get_ready
+from jepa_jax.jobs.rows.stream import DeviceClock, score_stream
 from jepa_jax.numerics.precision import Precision
 
 LIBRARIES = {"jax": "jax", "pillow": "Pillow", "av": "PyAV"}
-"""Pinned versions that may change, and how messages call the library."""
+"""JobRecords versions that may change, and how messages call the library."""
 
 SAMPLE = 16
 """Finished rows that are computed again."""

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 
 from jepa_jax.errors import JobError
 from jepa_jax.images.pipeline import decode_ahead
-from jepa_jax.jobs.claim import Claim
-from jepa_jax.jobs.devices import Step
-from jepa_jax.jobs.faults import Faults
+from jepa_jax.jobs.open_shard import OpenShard
 from jepa_jax.jobs.options import JobOptions
+from jepa_jax.jobs.output.ownership import Ownership
 from jepa_jax.jobs.plan import Plan
-from jepa_jax.jobs.progress import Progress, ShardReport
-from jepa_jax.jobs.shards import OpenShard
+from jepa_jax.jobs.processes.team import Deal, Team
+from jepa_jax.jobs.progress.protocol import Progress, ShardReport
+from jepa_jax.jobs.rows.faults import Faults
+from jepa_jax.jobs.rows.step import Step
+from jepa_jax.jobs.rows.stream import DeviceClock, score_stream
 from jepa_jax.jobs.stopping import StopSignals, pause
-from jepa_jax.jobs.stream import DeviceClock, score_stream
-from jepa_jax.jobs.team import Deal, Team
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at what other processes have finished."""
@@ -33,7 +33,7 @@ class Work:
         options: JobOptions,
         progress: Progress,
         team: Team,
-        claim: Claim,
+        claim: Ownership,
         deal: Deal,
         signals: StopSignals,
     ):

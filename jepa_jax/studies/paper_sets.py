@@ -18,7 +18,7 @@ from jepa_jax.errors import ArgumentError, ImageError
 from jepa_jax.images.preprocessing import to_rgb
 from jepa_jax.images.sources import open_source
 from jepa_jax.images.sources.tfds import PREFIX, rows_of_class
-from jepa_jax.jobs.columns import SCORES
+from jepa_jax.jobs.output.columns import SCORES
 from jepa_jax.paths import to_path
 from jepa_jax.scoring.batches import score_steps
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jepa_jax.encoders import EncoderSpec
-from jepa_jax.jobs.console import duration
+from jepa_jax.jobs.progress.console import duration
 from jepa_jax.paths import AnyPath
 from jepa_jax.training.config import load_config
 from jepa_jax.training.data import load_examples

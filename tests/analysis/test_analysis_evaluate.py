@@ -312,7 +312,7 @@ def test_a_mistake_is_one_clear_message(
 ):
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
-    (unfinished / "manifest.json").write_text('{"pinned": {}, "complete": false}')
+    (unfinished / "manifest.json").write_text('{"format_version": 2, "pinned": {}, "complete": false}')
     paths = {"SMOOTH": scored_sets["smooth"], "OTHER": scored_sets["smooth-other"], "UNFINISHED": unfinished}
     for word, path in paths.items():
         arguments = tuple(argument.replace(word, str(path)) for argument in arguments)

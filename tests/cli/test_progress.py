@@ -17,10 +17,11 @@ from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
 
-from jepa_jax.cli.progress import PACE, SILENCE, ConsoleProgress, JsonProgress, Quiet, duration
+from jepa_jax.cli.progress import JsonProgress
 from jepa_jax.jobs import ShardReport
+from jepa_jax.jobs.progress.console import PACE, SILENCE, ConsoleProgress, Quiet, duration
+from jepa_jax.jobs.rows.stream import DeviceClock
 from jepa_jax.jobs.stopping import JobInterrupted, StopSignals
-from jepa_jax.jobs.stream import DeviceClock
 
 REPORT = ShardReport("part-00000-of-00001.parquet", 0, 1, 0, 0, 1, 0, 1.0, 0.5)
 
@@ -178,7 +179,7 @@ def test_what_is_on_the_device_is_known():
 
 def test_decoding_is_named_where_the_device_waited_for_it(monkeypatch: pytest.MonkeyPatch):
     clock = DeviceClock()
-    monkeypatch.setattr("jepa_jax.jobs.stream.cores", lambda: 4)
+    monkeypatch.setattr("jepa_jax.jobs.rows.stream.cores", lambda: 4)
     clock._begun, clock._busy = time.monotonic() - 100, 50.0
     assert "busy 50% of the time; more --workers than 2 would help, of 4 cores" in clock.verdict(2)
     assert "all 4 cores of this machine may decode already, with --workers 4" in clock.verdict(4)

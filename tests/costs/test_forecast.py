@@ -11,7 +11,7 @@ import jepa_jax as jj
 from benchmarks.pipeline import small_encoder
 from jepa_jax.costs.forecast import Forecast, bytes_of_a_row
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.schema import score_schema
+from jepa_jax.jobs.output.schema import score_schema
 from jepa_jax.scoring.options import ScoreOptions
 
 

@@ -23,7 +23,7 @@ from jepa_jax.encoders import ENCODERS, Encoder, EncoderFunction, EncoderSpec, P
 from jepa_jax.encoders.parameters import parameter_shapes
 from jepa_jax.jacobian.jacobian import jacobian_rows, prepare
 from jepa_jax.jacobian.options import JacobianOptions
-from jepa_jax.jobs.predicting import FeatureStep
+from jepa_jax.jobs.rows.predicted import FeatureStep
 from jepa_jax.layers import SCHEDULES, query_blocks
 from jepa_jax.layers.schedule import ScheduleName
 from jepa_jax.numerics.products import Products

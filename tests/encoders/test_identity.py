@@ -26,7 +26,7 @@ from jepa_jax.encoders.parameters import named_arrays
 from jepa_jax.encoders.shipped import shipped_directory
 from jepa_jax.images.views import RECIPES, ViewRecipe
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.manifest import build_manifest
+from jepa_jax.jobs.pins import build_manifest
 from jepa_jax.training.config import Optimizer, TrainingConfig
 from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.mlp import MLP

@@ -13,7 +13,7 @@ import jepa_jax as jj
 from jepa_jax.errors import ImageError, JobError
 from jepa_jax.images import open_source
 from jepa_jax.images.sources.records import Unusable
-from jepa_jax.jobs.pinned import Pinned, keys_digest, pin_records, write_records
+from jepa_jax.jobs.output.records import JobRecords, keys_digest, pin_records, write_records
 from jepa_jax.paths import to_path
 
 
@@ -99,7 +99,7 @@ def test_a_job_begun_when_slices_were_counted_from_0_is_not_resumed_as_another(t
     directory = tfds_directory(tmp_path, {"image": tfds.features.Image()}, {"image": picture()}, 8)
     source = open_source(f"tfds:{directory}/train[3:6]")
     begun = dataclasses.replace(source, keys=["0", "1", "2"])
-    write_records(to_path(tmp_path), Pinned(begun, (3,)))
+    write_records(to_path(tmp_path), JobRecords(begun, (3,)))
     manifest = {"pinned": {"keys_sha256": keys_digest(begun.keys)}}
     with pytest.raises(JobError, match=r"belongs to another job .*new output directory"):
         pin_records(to_path(tmp_path), source, manifest, write=False, extend=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import jepa_jax as jj
-from jepa_jax.jobs import gpus
+from jepa_jax.jobs.processes import gpus
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import jepa_jax as jj
 from jepa_jax.analysis.table import read_table
 from jepa_jax.encoders import Encoder
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.columns import why_no_score
+from jepa_jax.jobs.output.columns import why_no_score
 from jepa_jax.numerics.precision import Precision
 
 BATCH = np.random.default_rng(0).normal(size=(2, 7)).astype(np.float32)

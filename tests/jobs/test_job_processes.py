@@ -106,7 +106,7 @@ def test_the_step_holds_no_collective(tmp_path: Path):
     program = """if True:
         from jobs_shared import tiny_encoder
         from jepa_jax.jobs import JobOptions
-        from jepa_jax.jobs.devices import ExactStep
+        from jepa_jax.jobs.rows.exact import ExactStep
         import jax
         assert len(jax.local_devices()) == 2
         step = ExactStep(tiny_encoder(), JobOptions(), 8)

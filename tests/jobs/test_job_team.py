@@ -17,8 +17,9 @@ from jobs_shared import Silent, table, tiny_encoder
 
 import jepa_jax as jj
 from jepa_jax import paths
-from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job, team
-from jepa_jax.jobs.team import CLAIMS, Deal, Team, team_of
+from jepa_jax.jobs import JobInterrupted, JobOptions, open_source, run_job
+from jepa_jax.jobs.processes import team
+from jepa_jax.jobs.processes.team import CLAIMS, Deal, Team, team_of
 
 OPTIONS = JobOptions(batch_size=2, shard_size=2)
 

@@ -21,8 +21,8 @@ from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.images.decoding import InputRecipe
 from jepa_jax.images.views import RECIPES, ViewRecipe, Views, combine_views, draw_views
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.columns import record_columns
-from jepa_jax.jobs.devices import ExactStep
+from jepa_jax.jobs.output.columns import record_columns
+from jepa_jax.jobs.rows.exact import ExactStep
 from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.readings import ScoreResult
 

@@ -22,7 +22,7 @@ import jepa_jax as jj
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobOptions, open_source, run_job
-from jepa_jax.jobs.shards import default_shard_size
+from jepa_jax.jobs.output.records import default_shard_size
 from jepa_jax.paths import to_path
 from jepa_jax.scoring.options import ScoreOptions
 

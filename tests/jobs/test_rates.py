@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from jepa_jax.jobs.rates import KEPT, Rates
+from jepa_jax.jobs.progress.rates import KEPT, Rates
 
 Event = tuple[float, int, int]
 """When so many records were scored and so many failed."""

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jepa_jax.encoders import Encoder
-from jepa_jax.images.decoding import InputRecipe
-from jepa_jax.jobs.columns import record_columns, why_no_score
 from jepa_jax.jobs.options import JobOptions
+from jepa_jax.jobs.output.columns import record_columns, why_no_score
 from jepa_jax.numerics.batches import multiple
 from jepa_jax.scoring.batches import default_batch_size
 from jepa_jax.scoring.meshes import local_mesh
@@ -25,42 +24,6 @@ from jepa_jax.scoring.noise import Noise
 from jepa_jax.scoring.programs import Program, placing
 from jepa_jax.scoring.readings import ScoreResult
 from jepa_jax.scoring.scorer import Scorer
-
-
-class Step(Protocol):
-    """Scores batches of one size on all local devices.
-
-    Attributes:
-        recipe: what is scored of each record.
-        records: in a batch.
-        batch_size: images in a batch: of its records, and what fills it up.
-        image_shape: (H, W, 3), or (T, H, W, 3) of clips.
-    """
-
-    recipe: InputRecipe
-    records: int
-    batch_size: int
-    image_shape: tuple[int, ...]
-
-    def __call__(self, images: np.ndarray) -> Any:
-        """Score float32 [batch_size, *image_shape]; waits for the device. Threads may call it at the same time."""
-        ...
-
-    def columns(self, result: Any, records: int, optional: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """The table's columns, an array [records, ...] each, from what a call returned."""
-        ...
-
-    def why_no_score(self, row: Mapping[str, Any]) -> str | None:
-        """Why a row of `columns` has no score; None where it has one."""
-        ...
-
-    def batches_at_once(self) -> int:
-        """How many to compute at the same time."""
-        ...
-
-    def get_ready(self) -> str:
-        """Compile; what was compiled, in words."""
-        ...
 
 
 class ExactStep:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
-from jepa_jax.jobs.columns import layer_columns
+from jepa_jax.jobs.output.columns import layer_columns
 
 SaveDtype = Literal["float32", "float16"]
 """Dtypes in which the optional columns are saved."""

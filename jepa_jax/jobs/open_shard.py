@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jepa_jax.images.sources import Records
-from jepa_jax.jobs.stream import Outcome, RecordScores
+from jepa_jax.jobs.rows.stream import Outcome, RecordScores
 
 
 @dataclass
@@ -61,13 +60,3 @@ class OpenShard:
             {"key": source.keys[i], "reason": reason, "bytes": self.bytes.get(i)}
             for i, reason in sorted(self.failures.items())
         ]
-
-
-def shard_ranges(records: int, shard_size: int) -> list[range]:
-    """The record indices of every shard."""
-    return [range(start, min(start + shard_size, records)) for start in range(0, records, shard_size)]
-
-
-def default_shard_size(records: int) -> int:
-    """About 64 shards: a killed job loses little, a large one does not drown in files."""
-    return min(1024, max(8, math.ceil(records / 64)))

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from jepa_jax.errors import JobError
-from jepa_jax.jobs.schema import FAILURE_SCHEMA
+from jepa_jax.jobs.output.schema import FAILURE_SCHEMA
 from jepa_jax.parquet import parquet_bytes, read_footer, read_parquet
 from jepa_jax.paths import AnyPath, make_folder, names_in, remove, remove_abandoned, write_whole
 
@@ -27,6 +27,9 @@ SCORES = "scores"
 """Folder of the parts, in the output directory."""
 
 FAILURES = "failures.parquet"
+
+GONE = "gone.parquet"
+"""Keys of the tables that are no longer in the input, where a job was extended."""
 
 _PART = re.compile(r"part-(\d{5,})\.parquet")
 _JOB = b"jepa_jax.job"

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from jepa_jax.errors import JobError, OutOfMemoryError
+from jepa_jax.errors import OutOfMemoryError
 from jepa_jax.images.decoding import Decoded
-from jepa_jax.jobs.columns import RecordScores
-from jepa_jax.jobs.devices import Step
+from jepa_jax.jobs.output.columns import RecordScores
+from jepa_jax.jobs.rows.step import Step, out_of_memory
 from jepa_jax.numerics.platforms import cores
 
 LONG_ENOUGH = 10.0
@@ -179,31 +179,6 @@ def score_stream(
                 yield from _outcomes(*in_flight.popleft(), step)
         except (OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(step, error) from error
-
-
-def get_ready(step: Step) -> str:
-    """Compile a step; what was compiled, in words.
-
-    Raises:
-        JobError: it does not fit into memory.
-    """
-    try:
-        return step.get_ready()
-    except (OutOfMemoryError, MemoryError) as error:
-        raise out_of_memory(step, error) from error
-
-
-def out_of_memory(step: Step, error: Exception) -> JobError:
-    """What to tell a user whose batch does not fit."""
-    details = (str(error).splitlines() or ["no details"])[0][:200]
-    if step.records > 1:
-        remedy = f"with --batch-size {max(step.recipe.count, step.batch_size // 2)}"
-    else:
-        remedy = "with fewer --views" if step.recipe.views else "on a device with more memory"
-    return JobError(
-        f"memory ran out in a batch of {step.batch_size} images ({details}). Whole parts are kept: give the same "
-        f"command {remedy}."
-    )
 
 
 def _outcomes(records: list[Decoded], future: Future[dict[str, np.ndarray]], step: Step) -> Iterator[Outcome]:

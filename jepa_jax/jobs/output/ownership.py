@@ -6,8 +6,8 @@ there.
 
 Where a store cannot create what is not there yet, a process that is held up between its look and its writing may still
 take a directory over, as may somebody who removes it. So every process compares the manifest, while it works, before
-each of its parts and at the end; and each part says in its metadata of which job it is (`jepa_jax.jobs.writer`), and
-counts in that job alone.
+each of its parts and at the end; and each part says in its metadata of which job it is (`jepa_jax.jobs.output.parts`),
+and counts in that job alone.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import time
 from typing import Any
 
 from jepa_jax.errors import ArgumentError, JobError
-from jepa_jax.jobs.manifest import NAME, encoded, read_manifest, require_same
-from jepa_jax.jobs.writer import job_parts
+from jepa_jax.jobs.output.manifest import NAME, encoded, read_manifest, require_same
+from jepa_jax.jobs.output.parts import job_parts
 from jepa_jax.paths import AnyPath, PathLike, create, is_remote, make_folder, to_path
 
 WATCHED_EVERY = 5.0
@@ -69,7 +69,7 @@ def begin(directory: AnyPath, manifest: dict[str, Any]) -> dict[str, Any]:
     return begin(directory, manifest) if found is None else found  # it was removed in this moment
 
 
-class Claim:
+class Ownership:
     """A job's hold on its directory.
 
     Args:

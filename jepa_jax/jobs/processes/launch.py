@@ -17,8 +17,8 @@ from pathlib import Path
 import jax
 
 from jepa_jax.errors import JobError
-from jepa_jax.jobs.gpus import gpus_here, shares
-from jepa_jax.jobs.team import RUN, Team, team_of
+from jepa_jax.jobs.processes.gpus import gpus_here, shares
+from jepa_jax.jobs.processes.team import RUN, Team, team_of
 from jepa_jax.scoring.memory import PROCESSES
 
 LAUNCHED = "JEPA_JAX_LAUNCHED"

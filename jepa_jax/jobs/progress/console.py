@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jepa_jax.jobs.progress import ShardReport
-from jepa_jax.jobs.rates import Rates
+from jepa_jax.jobs.progress.protocol import ShardReport
+from jepa_jax.jobs.progress.rates import Rates
 
 SILENCE = 30.0
 """Seconds after which a log is told how things stand, whatever has happened."""

@@ -15,7 +15,7 @@ from jepa_jax.amortised import Amortised, AmortisedScores
 from jepa_jax.amortised.features import THREADS, compute_features, examples_in_call
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.decoding import InputRecipe
-from jepa_jax.jobs.schema import PREDICTED
+from jepa_jax.jobs.output.schema import PREDICTED
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.scoring.meshes import local_mesh
 from jepa_jax.scoring.programs import placing

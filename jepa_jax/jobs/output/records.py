@@ -8,6 +8,7 @@ earlier one.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +17,12 @@ import pyarrow as pa
 
 from jepa_jax.errors import JobError
 from jepa_jax.images.sources.records import Records
-from jepa_jax.jobs.shards import shard_ranges
 from jepa_jax.parquet import parquet_bytes, read_parquet
 from jepa_jax.paths import AnyPath, write_whole
 
 
 @dataclass(frozen=True)
-class Pinned:
+class JobRecords:
     """The records of a job.
 
     Attributes:
@@ -69,19 +69,31 @@ class Pinned:
             start += records
 
 
+def shard_ranges(records: int, shard_size: int) -> list[range]:
+    """The record indices of every shard."""
+    return [range(start, min(start + shard_size, records)) for start in range(0, records, shard_size)]
+
+
+def default_shard_size(records: int) -> int:
+    """About 64 shards: a killed job loses little, a large one does not drown in files."""
+    return min(1024, max(8, math.ceil(records / 64)))
+
+
 def records_file(generation: int) -> str:
     """Name of a generation's file; readers of data sets pass over what begins with an underscore."""
     return f"_records-{generation}.parquet" if generation else "_records.parquet"
 
 
-def write_records(directory: AnyPath, pinned: Pinned, only: int | None = None) -> None:
+def write_records(directory: AnyPath, pinned: JobRecords, only: int | None = None) -> None:
     """Write the keys down: of all generations, or of one."""
     for number, (name, keys) in enumerate(pinned.files()):
         if only is None or number == only:
             write_whole(directory / name, parquet_bytes(pa.table({"key": pa.array(keys, pa.large_string())})))
 
 
-def pin_records(directory: AnyPath, source: Records, manifest: dict[str, Any], write: bool, extend: bool) -> Pinned:
+def pin_records(
+    directory: AnyPath, source: Records, manifest: dict[str, Any], write: bool, extend: bool
+) -> JobRecords:
     """The records as they were when the job began, or was extended last.
 
     Records that have vanished since are there and unusable, so that a job can still be resumed.
@@ -102,7 +114,7 @@ def pin_records(directory: AnyPath, source: Records, manifest: dict[str, Any], w
         known = [_read_keys(directory, number, digest) for number, digest in enumerate(digests)]
     except (OSError, pa.ArrowException, KeyError) as error:
         if len(digests) == 1 and keys_digest(source.keys) == digests[0]:
-            pinned = Pinned(source, (len(source.keys),))
+            pinned = JobRecords(source, (len(source.keys),))
             if write:
                 write_records(directory, pinned)
             return pinned
@@ -115,7 +127,7 @@ def pin_records(directory: AnyPath, source: Records, manifest: dict[str, Any], w
     keys = [key for generation in known for key in generation]
     counts = tuple(map(len, known))
     if len(keys) == len(source.keys) and all(map(str.__eq__, keys, source.keys)):
-        return Pinned(source, counts)
+        return JobRecords(source, counts)
     ever = set(keys)
     new = [key for key in source.keys if key not in ever]
     vanished = ever.difference(source.keys)
@@ -130,7 +142,7 @@ def pin_records(directory: AnyPath, source: Records, manifest: dict[str, Any], w
             f"{_some(new)} new, {_some(sorted(vanished))} vanished). Score new records in a new output directory, or "
             "among the others with --extend."
         )
-    return Pinned(source.arranged(keys), counts, tuple(sorted(vanished)))
+    return JobRecords(source.arranged(keys), counts, tuple(sorted(vanished)))
 
 
 def _read_keys(directory: AnyPath, generation: int, digest: str) -> list[str]:

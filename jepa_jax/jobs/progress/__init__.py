@@ -1,0 +1,1 @@
+"""What a job tells whoever watches it, and how a console shows it."""

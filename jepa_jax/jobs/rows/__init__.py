@@ -1,0 +1,1 @@
+"""From decoded records to rows of the table: what jobs share with `jepa_jax.batch_scorer`."""
