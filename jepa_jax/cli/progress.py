@@ -1,4 +1,4 @@
-"""A job's progress as the command line shows it: as anywhere (`jobs.progress.console`), and as JSON where asked for."""
+"""What the command line shows of a running job: what any console does (`jobs.progress.console`), and JSON lines."""
 
 from __future__ import annotations
 

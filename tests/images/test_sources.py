@@ -15,7 +15,8 @@ from PIL import Image
 from small_inputs import write_tar
 
 import jepa_jax as jj
-from jepa_jax.images import Records, open_source, sources
+from jepa_jax.images import Records, open_source
+from jepa_jax.images.sources import opening
 from jepa_jax.images.sources.kind import SourceKind
 from jepa_jax.images.sources.records import identity
 from jepa_jax.jobs import JobOptions, run_job
@@ -202,10 +203,10 @@ def test_a_new_kind_is_one_object_and_one_line(tmp_path: Path, monkeypatch: pyte
         return Records(name, ["0"], [b""], identity, tuple(files))
 
     kind = SourceKind("a .zip of nothing", read, prefix="nothing:", is_file=lambda name: name.endswith(".zip"))
-    monkeypatch.setattr(sources, "KINDS", (*sources.KINDS, kind))
+    monkeypatch.setattr(opening, "KINDS", (*opening.KINDS, kind))
     (tmp_path / "a.zip").touch()
     assert open_source(tmp_path / "a.zip").files == (str(tmp_path / "a.zip"),)
-    assert open_source("nothing:else").name == sources.name_in_full("nothing:else") == "nothing:else"
+    assert open_source("nothing:else").name == opening.name_in_full("nothing:else") == "nothing:else"
     with pytest.raises(
         jj.ArgumentError,
         match=r"give an image or a pattern of images, .*/\.npz arrays, .* of videos, or a \.zip of nothing",
