@@ -19,14 +19,14 @@ from jepa_jax.errors import OutOfMemoryError as OutOfMemoryError
 if TYPE_CHECKING:  # the table below, for editors and type checkers
     from jepa_jax.amortised import Amortised as Amortised
     from jepa_jax.amortised import fit_amortised as fit_amortised
-    from jepa_jax.analysis.score_folder import score_folder as score_folder
-    from jepa_jax.analysis.scored_images import ScoredImages as ScoredImages
     from jepa_jax.batch_scorer import BatchScorer as BatchScorer
     from jepa_jax.encoders import Encoder as Encoder
     from jepa_jax.encoders.own import OwnEncoder as OwnEncoder
     from jepa_jax.jacobian import jacobian as jacobian
     from jepa_jax.layers.layer_norm import layer_norm_null_directions as layer_norm_null_directions
     from jepa_jax.loading import load_encoder as load_encoder
+    from jepa_jax.scored.score_folder import score_folder as score_folder
+    from jepa_jax.scored.scored_images import ScoredImages as ScoredImages
     from jepa_jax.scoring.compute import score_fn as score_fn
     from jepa_jax.scoring.gradient import score_gradient as score_gradient
     from jepa_jax.scoring.noise import measure_noise as measure_noise
@@ -39,8 +39,8 @@ if TYPE_CHECKING:  # the table below, for editors and type checkers
 _import_lazily(
     __name__,
     {
-        "score_folder": "jepa_jax.analysis.score_folder",
-        "ScoredImages": "jepa_jax.analysis.scored_images",
+        "score_folder": "jepa_jax.scored.score_folder",
+        "ScoredImages": "jepa_jax.scored.scored_images",
         "BatchScorer": "jepa_jax.batch_scorer",
         "Amortised": "jepa_jax.amortised",
         "fit_amortised": "jepa_jax.amortised",

@@ -20,7 +20,7 @@ WITH_EXAMPLES = sorted(
 
 
 def test_what_a_newcomer_calls_first_has_an_example():
-    homes = {"loading", "encoders.encoder", "scoring.scorer", "analysis.score_folder", "batch_scorer"}
+    homes = {"loading", "encoders.encoder", "scoring.scorer", "scored.score_folder", "batch_scorer"}
     assert {f"jepa_jax.{home}" for home in homes} <= set(WITH_EXAMPLES)
 
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "jepa_jax"
 HOUSE = [
     {"errors", "_version", "_log_level", "_lazy"},
     {"paths"},
-    {"parquet", "batch_kinds"},
+    {"parquet", "batch_kinds", "short_table", "extras", "markdown"},
     {"images"},
     {"numerics"},
     {"provenance"},
@@ -29,6 +29,7 @@ HOUSE = [
     {"jobs"},
     {"costs"},
     {"batch_scorer"},
+    {"scored"},
     {"training"},
     {"analysis"},
     {"studies"},

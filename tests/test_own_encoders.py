@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import jepa_jax as jj
-from jepa_jax.analysis.table import read_table
+from jepa_jax.scored.reading import read_table
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "own-encoders.md").read_text()
 EXAMPLES = dict(re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL))

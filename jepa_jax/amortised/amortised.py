@@ -18,7 +18,7 @@ from jepa_jax.amortised.predictor import Ridge, Standard, fit_ridge, fit_standar
 from jepa_jax.amortised.unfamiliar import Distance, familiarity, fit_distance
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError, CheckpointError
-from jepa_jax.scoring.short_table import short_table
+from jepa_jax.short_table import short_table
 
 FIT_SHARE = 0.7
 """Of the scored images the predictor is fitted on; the others calibrate."""

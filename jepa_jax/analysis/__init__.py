@@ -10,7 +10,7 @@ from jepa_jax.analysis.reference import ReferenceSplit as ReferenceSplit
 from jepa_jax.analysis.reference import hold_out as hold_out
 from jepa_jax.analysis.report import ReportOptions as ReportOptions
 from jepa_jax.analysis.report import build_report as build_report
-from jepa_jax.analysis.table import ScoreTable as ScoreTable
-from jepa_jax.analysis.table import read_table as read_table
 from jepa_jax.analysis.views import score_views as score_views
 from jepa_jax.images.views import ViewsResult as ViewsResult
+from jepa_jax.scored.reading import read_table as read_table
+from jepa_jax.scored.table import ScoreTable as ScoreTable

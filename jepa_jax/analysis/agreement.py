@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jepa_jax.analysis.metrics import spearman
-from jepa_jax.analysis.table import ScoreTable, shared_noun
+from jepa_jax.scored.table import ScoreTable, shared_noun
 
 EXTREME_SHARE = 0.05
 """Share of the images that counts as an extreme."""

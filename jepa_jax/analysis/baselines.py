@@ -10,8 +10,8 @@ import numpy as np
 
 from jepa_jax.analysis.reference import ReferenceSplit
 from jepa_jax.analysis.statistics import TINY
-from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import ArgumentError
+from jepa_jax.scored.table import ScoreTable
 
 Features = Literal["embedding", "singular_values"]
 Judge = Callable[[np.ndarray], np.ndarray]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.metrics import auroc, spearman
 from jepa_jax.errors import ArgumentError
+from jepa_jax.scored.image_reader import ImageReader
 
 JPEG_QUALITY = 75
 """Pillow's own default; chroma is subsampled 4:2:0."""

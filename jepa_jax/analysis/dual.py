@@ -39,8 +39,8 @@ from scipy.special import log_ndtr
 from jepa_jax.analysis import conformal
 from jepa_jax.analysis.reference import ReferenceSplit
 from jepa_jax.analysis.statistics import effective_rank
-from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import ArgumentError
+from jepa_jax.scored.table import ScoreTable
 
 SMALLEST_REFERENCE = 20
 """Medians and quartiles of fewer images are no standard to measure by."""

@@ -10,12 +10,12 @@ import numpy as np
 from jepa_jax.analysis import baselines, complexity
 from jepa_jax.analysis.complexity import ComplexityControl
 from jepa_jax.analysis.dual import DUAL_TESTS, DualTest, fit_dual
-from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.metrics import Separation, separations
 from jepa_jax.analysis.reference import ReferenceSplit, hold_out
 from jepa_jax.analysis.statistics import SPECTRAL_STATISTICS
-from jepa_jax.analysis.table import ScoreTable, drawn_rows
 from jepa_jax.errors import ArgumentError
+from jepa_jax.scored.image_reader import ImageReader
+from jepa_jax.scored.table import ScoreTable, drawn_rows
 
 SIGN = (
     "positive class = the in-set; higher = more typical; AUROC under 0.5 = the sign is inverted: the out-set looks "

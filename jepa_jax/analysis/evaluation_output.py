@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from jepa_jax._version import __version__
 from jepa_jax.analysis.evaluation import SIGN, DetectorResult, Evaluation
-from jepa_jax.analysis.markdown import markdown_lines
 from jepa_jax.analysis.metrics import LEVEL, METRICS, Interval
+from jepa_jax.markdown import markdown_lines
 from jepa_jax.paths import AnyPath, PathLike, make_folder, to_path
 
 MARKDOWN = "evaluation.md"

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import ArgumentError
+from jepa_jax.scored.table import ScoreTable
 
 UNGROUPED = "(no group)"
 

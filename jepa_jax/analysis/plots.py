@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jepa_jax.analysis.agreement import agreement as compare
-from jepa_jax.analysis.packages import require_packages
-from jepa_jax.analysis.scored_images import ScoredImages
-from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import ArgumentError, printable
+from jepa_jax.extras import require_packages
+from jepa_jax.scored.scored_images import ScoredImages
+from jepa_jax.scored.table import ScoreTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

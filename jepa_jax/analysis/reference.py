@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jobs.output.columns import SCORES
+from jepa_jax.scored.table import ScoreTable
 
 SAME = 1e-5
 """Relative distance up to which two embeddings, or two spectra, are one image's: some hundred float32 roundings."""

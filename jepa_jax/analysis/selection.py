@@ -11,8 +11,8 @@ from jepa_jax.analysis import conformal
 from jepa_jax.analysis.dual import DUAL_TESTS, fit_dual
 from jepa_jax.analysis.groups import rows_by_group
 from jepa_jax.analysis.reference import ReferenceSplit
-from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import ArgumentError
+from jepa_jax.scored.table import ScoreTable
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jepa_jax._version import __version__
-from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.selection import Selection, unsure, what_may_be_missed
-from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import ArgumentError
 from jepa_jax.jobs import Records
 from jepa_jax.paths import AnyPath, PathLike, make_folder, to_path
+from jepa_jax.scored.image_reader import ImageReader
+from jepa_jax.scored.table import ScoreTable
 
 UNSURE = "unsure.txt"
 FILES = ("keys.txt", "selection.parquet", "selection.json", UNSURE)

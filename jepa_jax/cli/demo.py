@@ -18,11 +18,11 @@ def demo(
     model: Annotated[str, typer.Option(help="Which encoder scores; jepa-tiny ships with this package.")] = "jepa-tiny",
 ) -> None:
     """Score scikit-image's bundled photographs and show them in a report, offline."""
-    from jepa_jax.analysis.packages import require_packages
     from jepa_jax.cli.report import report
     from jepa_jax.cli.reporting import print_summary
     from jepa_jax.encoders.shipped import ABOUT_DEFAULT, DEFAULT
     from jepa_jax.errors import ArgumentError
+    from jepa_jax.extras import require_packages
     from jepa_jax.images.sources import open_source
     from jepa_jax.jobs import JobOptions, run_job
     from jepa_jax.jobs.progress.console import ConsoleProgress

@@ -45,11 +45,11 @@ def evaluate(
     from jepa_jax.analysis.evaluation import Options
     from jepa_jax.analysis.evaluation import evaluate as judge
     from jepa_jax.analysis.evaluation_output import to_dict, write
-    from jepa_jax.analysis.images import ImageReader
-    from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.showing import print_evaluation
-    from jepa_jax.analysis.table import named_path, read_table
+    from jepa_jax.extras import require_packages
     from jepa_jax.provenance import origin
+    from jepa_jax.scored.image_reader import ImageReader
+    from jepa_jax.scored.reading import named_path, read_table
 
     require_packages("analysis", ("sklearn", "scipy"))
 

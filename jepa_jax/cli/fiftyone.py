@@ -20,8 +20,8 @@ def fiftyone(
 
     FiftyOne need not be installed here. Images that are no file of their own, as in archives, are left out.
     """
-    from jepa_jax.analysis.scored_images import ScoredImages
     from jepa_jax.images.sources import open_source
+    from jepa_jax.scored.scored_images import ScoredImages
 
     scored = ScoredImages.read(directory, None if images is None else open_source(images))
     written = scored.to_fiftyone(output, name)

@@ -49,11 +49,12 @@ def report(
     partial: Annotated[bool, typer.Option(help="Take unfinished jobs as they are.")] = False,
 ) -> None:
     """Show scored sets in one self-contained HTML file: distribution, gallery, spectra, complexity, agreement."""
-    from jepa_jax.analysis.images import ImageReader
-    from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.report import ReportOptions, build_report
-    from jepa_jax.analysis.table import named_path, only, read_table
+    from jepa_jax.extras import require_packages
     from jepa_jax.images.sources.keys import read_keys
+    from jepa_jax.scored.image_reader import ImageReader
+    from jepa_jax.scored.reading import named_path, read_table
+    from jepa_jax.scored.table import only
 
     require_packages("analysis", ("jinja2", "scipy"))
     tables = [

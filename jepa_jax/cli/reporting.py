@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jepa_jax.analysis.table import noun_of
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import printable
 from jepa_jax.jacobian import check_backend
@@ -27,6 +26,7 @@ from jepa_jax.jobs.output.parts import job_parts
 from jepa_jax.numerics.platforms import platform_of
 from jepa_jax.parquet import read_parquet
 from jepa_jax.paths import PathLike, to_path
+from jepa_jax.scored.table import noun_of
 
 
 def print_summary(console: Console, summary: Summary, output: PathLike) -> None:

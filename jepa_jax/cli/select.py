@@ -77,12 +77,12 @@ def select(
     from jepa_jax.analysis import selection
     from jepa_jax.analysis.dual import DUAL_TESTS
     from jepa_jax.analysis.groups import default_grouping, group_names, grouping
-    from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.reference import ReferenceSplit
     from jepa_jax.analysis.selection_output import UNSURE, notes_of, require_new, write
-    from jepa_jax.analysis.table import read_table
     from jepa_jax.errors import ArgumentError
+    from jepa_jax.extras import require_packages
     from jepa_jax.paths import to_path
+    from jepa_jax.scored.reading import read_table
 
     given = [between is not None, against is not None, sample is not None, bool(rarest or typical)]
     if sum(given) != 1:

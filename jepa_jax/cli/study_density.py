@@ -19,7 +19,7 @@ def synthetic(
     quick: Annotated[bool, typer.Option(help="Few steps, one seed: does it run?")] = False,
 ) -> None:
     """Densities in closed form: rank correlation of scores and log p."""
-    from jepa_jax.analysis.packages import require_packages
+    from jepa_jax.extras import require_packages
 
     require_packages("study")
     from jepa_jax.studies.synthetic import run_synthetic
@@ -34,7 +34,7 @@ def controlled(
     cifar10: Annotated[Path | None, typer.Option(help="An .npz of CIFAR-10, for the long-tail part.")] = None,
 ) -> None:
     """Images whose generating probabilities are set: does the score rank them by frequency?"""
-    from jepa_jax.analysis.packages import require_packages
+    from jepa_jax.extras import require_packages
 
     require_packages("study")
     from jepa_jax.studies.controlled import run_controlled
@@ -50,7 +50,7 @@ def card(
     output: Output = Path("benchmarks/results/card-jepa-tiny"),
 ) -> None:
     """The model card's figures: probes, spread of the embeddings, scores, outlier detection."""
-    from jepa_jax.analysis.packages import require_packages
+    from jepa_jax.extras import require_packages
 
     require_packages("study")
     from jepa_jax.studies.card import run_card

@@ -33,8 +33,8 @@ def imagenet(
     seed: Seed = 0,
 ) -> None:
     """Least and most likely images of a class, a row per model, and whether the models agree."""
-    from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.report import ReportOptions, build_report
+    from jepa_jax.extras import require_packages
     from jepa_jax.loading import load_encoder
     from jepa_jax.studies.paper_imagenet import class_extremes, summarize
     from jepa_jax.studies.paper_record import write_record
@@ -65,8 +65,8 @@ def ood(
 ) -> None:
     """Scores of an in-set against other sets, with baselines and the complexity control."""
     from jepa_jax.analysis.evaluation import Options
-    from jepa_jax.analysis.packages import require_packages
     from jepa_jax.analysis.report import ReportOptions, build_report
+    from jepa_jax.extras import require_packages
     from jepa_jax.loading import load_encoder
     from jepa_jax.studies.paper_ood import in_and_out
     from jepa_jax.studies.paper_record import write_record
@@ -96,8 +96,8 @@ def eps(
     null_directions: NullDirections = 0,
 ) -> None:
     """How the paper's clip changes scores, with the null directions in and out."""
-    from jepa_jax.analysis.packages import require_packages
-    from jepa_jax.analysis.table import named_path, read_table
+    from jepa_jax.extras import require_packages
+    from jepa_jax.scored.reading import named_path, read_table
     from jepa_jax.studies.paper_eps import sensitivity
     from jepa_jax.studies.paper_record import write_record
 
@@ -122,7 +122,7 @@ def views(
     seed: Seed = 0,
 ) -> None:
     """How much scores depend on the view, and what averaging over views gains."""
-    from jepa_jax.analysis.packages import require_packages
+    from jepa_jax.extras import require_packages
     from jepa_jax.loading import load_encoder
     from jepa_jax.studies.paper_record import write_record
     from jepa_jax.studies.paper_sets import read_set

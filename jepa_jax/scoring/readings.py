@@ -18,7 +18,7 @@ from jepa_jax.numerics.precision import LEVELS, NOISE, ROUNDING
 from jepa_jax.scoring.cut_off import cut_off
 from jepa_jax.scoring.forward_error import FORWARD_UNITS, OF_ONE_TOKEN, ON_A_GPU, forward_error
 from jepa_jax.scoring.options import Numerics
-from jepa_jax.scoring.short_table import short_table
+from jepa_jax.short_table import short_table
 from jepa_jax.spectrum import gaussian_score, jepa_score
 from jepa_jax.spectrum.error import LITTLE, most_noise_bias, noise_bias, predicted_error, spread_of
 from jepa_jax.spectrum.factor import Factor

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jepa_jax._version import __version__
-from jepa_jax.analysis.markdown import markdown_lines
+from jepa_jax.markdown import markdown_lines
 from jepa_jax.provenance import commit
 
 

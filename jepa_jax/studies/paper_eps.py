@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from jepa_jax.analysis.markdown import markdown_lines
 from jepa_jax.analysis.metrics import auroc, spearman
-from jepa_jax.analysis.table import ScoreTable, log_volume
 from jepa_jax.errors import ArgumentError
+from jepa_jax.markdown import markdown_lines
+from jepa_jax.scored.spectra_file import log_volume
+from jepa_jax.scored.table import ScoreTable
 
 VALUES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10)
 """Clips to try; the paper's listing has 1e-6."""

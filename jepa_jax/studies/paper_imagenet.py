@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jepa_jax.analysis.agreement import agreements
-from jepa_jax.analysis.markdown import markdown_lines
-from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.encoders import Encoder
+from jepa_jax.markdown import markdown_lines
+from jepa_jax.scored.table import ScoreTable
 from jepa_jax.studies.paper_sets import ImageSet, score_set
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from jepa_jax.analysis.evaluation import Options, evaluate
 from jepa_jax.analysis.evaluation_output import to_dict, to_markdown
-from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.encoders import Encoder
+from jepa_jax.scored.table import ScoreTable
 from jepa_jax.studies.paper_sets import ImageSet, score_set
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jepa_jax.analysis.images import UNREADABLE, ImageReader, open_picture
-from jepa_jax.analysis.table import ScoreTable, drawn_rows, named_path
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.identity import pinned_form
 from jepa_jax.errors import ArgumentError, ImageError
@@ -20,6 +18,9 @@ from jepa_jax.images.sources import open_source
 from jepa_jax.images.sources.tfds import PREFIX, rows_of_class
 from jepa_jax.jobs.output.columns import SCORES
 from jepa_jax.paths import to_path
+from jepa_jax.scored.image_reader import UNREADABLE, ImageReader, open_picture
+from jepa_jax.scored.reading import named_path
+from jepa_jax.scored.table import ScoreTable, drawn_rows
 from jepa_jax.scoring.batches import score_steps
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from jepa_jax.analysis.markdown import markdown_lines
 from jepa_jax.analysis.metrics import spearman
 from jepa_jax.analysis.views import score_views
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.views import ViewRecipe, combine_views, view_recipe
+from jepa_jax.markdown import markdown_lines
 from jepa_jax.studies.paper_sets import ImageSet, score_set
 
 

@@ -15,10 +15,10 @@ from PIL import Image
 import jepa_jax as jj
 from jepa_jax.amortised import features
 from jepa_jax.amortised.predictor import fit_ridge, fit_standard
-from jepa_jax.analysis.markdown import markdown_lines
 from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.encoders.drawn import random_encoder
 from jepa_jax.images.preprocessing import to_rgb
+from jepa_jax.markdown import markdown_lines
 from jepa_jax.paths import to_path
 from jepa_jax.studies.correlations import rank_correlation
 from jepa_jax.studies.outputs import Ledger, write_json

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jepa_jax.analysis.markdown import markdown_lines
-from jepa_jax.analysis.table import read_table
 from jepa_jax.encoders.drawn import random_encoder
 from jepa_jax.loading import load_encoder
+from jepa_jax.markdown import markdown_lines
+from jepa_jax.scored.reading import read_table
 from jepa_jax.studies.outputs import write_json
 from studies.dual.sets import CIFAR10, DAMAGED, SETS, scored
 from studies.dual.trial import BAR, PARTS, STATISTICS, controls, false_alarms, holds, pair, points_of

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from jepa_jax.analysis.table import ScoreTable, read_table
 from jepa_jax.encoders import Encoder
 from jepa_jax.images.preprocessing import to_rgb
+from jepa_jax.scored.reading import read_table
+from jepa_jax.scored.table import ScoreTable
 from jepa_jax.scoring.batches import score_steps
 
 COUNT = 300

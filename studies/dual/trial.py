@@ -11,7 +11,7 @@ from scipy.stats import binom, norm
 from jepa_jax.analysis.dual import DUAL_TESTS, DualTest, Fit, fit_points, table_coordinates
 from jepa_jax.analysis.metrics import auroc, separations
 from jepa_jax.analysis.reference import ReferenceSplit
-from jepa_jax.analysis.table import ScoreTable
+from jepa_jax.scored.table import ScoreTable
 
 SPLITS = 10
 DRAWS = 200

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_jax.analysis.markdown import markdown_lines
+from jepa_jax.markdown import markdown_lines
 from jepa_jax.studies.correlations import rank_correlation
 from jepa_jax.studies.outputs import Ledger, write_json
 from jepa_jax.training.objectives import VICReg

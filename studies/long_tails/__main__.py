@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_jax.analysis.markdown import markdown_lines
+from jepa_jax.markdown import markdown_lines
 from jepa_jax.studies.controlled import interval, mean_interval
 from jepa_jax.studies.outputs import Ledger, write_json
 from studies.long_tails.kinds import classes, combinations

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from jepa_jax.analysis.markdown import markdown_lines
 from jepa_jax.analysis.metrics import auroc
 from jepa_jax.encoders import Encoder, EncoderSpec
 from jepa_jax.loading import load_encoder
+from jepa_jax.markdown import markdown_lines
 from jepa_jax.paths import to_path
 from jepa_jax.studies.outputs import Ledger, write_json
 from jepa_jax.studies.quality import Split

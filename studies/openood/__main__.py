@@ -12,13 +12,14 @@ import numpy as np
 
 from jepa_jax.analysis.evaluation import Evaluation, evaluate
 from jepa_jax.analysis.evaluation_output import to_dict, to_markdown
-from jepa_jax.analysis.markdown import markdown_lines
-from jepa_jax.analysis.table import ScoreTable, read_table
 from jepa_jax.encoders import Encoder
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.progress.console import Quiet
 from jepa_jax.loading import load_encoder
+from jepa_jax.markdown import markdown_lines
+from jepa_jax.scored.reading import read_table
+from jepa_jax.scored.table import ScoreTable
 from jepa_jax.studies.outputs import write_json
 from studies.openood.presets import BENCHMARKS, Benchmark, ImageList
 

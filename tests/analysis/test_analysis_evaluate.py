@@ -18,11 +18,12 @@ import jepa_jax as jj
 from jepa_jax.analysis import baselines
 from jepa_jax.analysis.complexity import bits_per_pixel, control
 from jepa_jax.analysis.evaluation import Options, evaluate
-from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.metrics import bootstrap, separations
 from jepa_jax.analysis.reference import SAME, ReferenceSplit, hold_out, near
 from jepa_jax.analysis.showing import print_evaluation
-from jepa_jax.analysis.table import ScoreTable, read_table
+from jepa_jax.scored.image_reader import ImageReader
+from jepa_jax.scored.reading import read_table
+from jepa_jax.scored.table import ScoreTable
 
 FAST = Options(resamples=50)
 

@@ -30,11 +30,12 @@ from jepa_jax.analysis.selection import (
     what_may_be_missed,
 )
 from jepa_jax.analysis.selection_output import write
-from jepa_jax.analysis.table import ScoreTable, read_table
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import open_source, run_job
 from jepa_jax.paths import names_in, to_path
+from jepa_jax.scored.reading import read_table
+from jepa_jax.scored.table import ScoreTable
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

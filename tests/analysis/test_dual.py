@@ -25,7 +25,8 @@ from jepa_jax.analysis.evaluation import ALARM_RATE, Options, evaluate
 from jepa_jax.analysis.metrics import auroc
 from jepa_jax.analysis.reference import ReferenceSplit, hold_out
 from jepa_jax.analysis.selection import by_p_value
-from jepa_jax.analysis.table import ScoreTable, read_table
+from jepa_jax.scored.reading import read_table
+from jepa_jax.scored.table import ScoreTable
 
 NONE = ReferenceSplit(ScoreTable("none", "/none", np.array([], object), {}), frozenset())
 

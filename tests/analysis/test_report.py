@@ -21,16 +21,17 @@ from scored_sets import SPEC, VIT, Quiet
 
 import jepa_jax as jj
 from jepa_jax.analysis.agreement import agreement
-from jepa_jax.analysis.images import ImageReader
 from jepa_jax.analysis.report import ReportOptions, build_report
 from jepa_jax.analysis.report.charts import Axis, number, round_values
 from jepa_jax.analysis.report.figures import histogram
 from jepa_jax.analysis.report.pictures import SIDE
-from jepa_jax.analysis.table import ScoreTable, only, read_table
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.images.videos import VideoFile
 from jepa_jax.jobs import JobOptions, open_source, run_job
+from jepa_jax.scored.image_reader import ImageReader
+from jepa_jax.scored.reading import read_table
+from jepa_jax.scored.table import ScoreTable, only
 
 PARTS = {"gallery": "#gallery .tile img", "histogram": "#histogram-0 .plot svg", "spectrum": "#spectrum-0 .plot svg"}
 

@@ -10,15 +10,16 @@ from PIL import Image, ImageFilter
 from report_pages import click, enter, open_list, texts, unpacked
 from scored_sets import SPEC
 
-from jepa_jax.analysis.images import ImageReader
-from jepa_jax.analysis.looks import faults_of
-from jepa_jax.analysis.near_duplicates import near_duplicates
 from jepa_jax.analysis.report import ReportOptions, build_report
 from jepa_jax.analysis.report.charts import MINUS
 from jepa_jax.analysis.report.explorer import listing
-from jepa_jax.analysis.table import ScoreTable, read_table
+from jepa_jax.analysis.report.looks import faults_of
+from jepa_jax.analysis.report.near_duplicates import near_duplicates
 from jepa_jax.images import open_source
 from jepa_jax.images.natural import natural_pictures
+from jepa_jax.scored.image_reader import ImageReader
+from jepa_jax.scored.reading import read_table
+from jepa_jax.scored.table import ScoreTable
 
 COUNT = 120
 

@@ -18,9 +18,9 @@ from command_line import run
 from PIL import Image
 
 import jepa_jax as jj
-from jepa_jax.analysis.scored_images import ScoredImages
 from jepa_jax.images.videos import VideoFile, read_clip
 from jepa_jax.jobs import open_source
+from jepa_jax.scored.scored_images import ScoredImages
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,6 @@ from makes import TINY as SPEC
 from PIL import Image
 
 import jepa_jax as jj
-from jepa_jax.analysis.images import ImageReader
-from jepa_jax.analysis.table import read_table
 from jepa_jax.encoders import ENCODERS, Encoder, EncoderSpec, PreprocessSpec, ViTSpec, restore_encoder, save_encoder
 from jepa_jax.encoders.identity import FORMAT_1, digest, from_plain, pinned_form, stored_form
 from jepa_jax.encoders.parameters import named_arrays
@@ -27,6 +25,8 @@ from jepa_jax.encoders.shipped import shipped_directory
 from jepa_jax.images.views import RECIPES, ViewRecipe
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.pins import build_manifest
+from jepa_jax.scored.image_reader import ImageReader
+from jepa_jax.scored.reading import read_table
 from jepa_jax.training.config import Optimizer, TrainingConfig
 from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.mlp import MLP

@@ -15,9 +15,9 @@ from jobs_shared import Silent, table, tiny_encoder
 
 import jepa_jax as jj
 from jepa_jax import paths
-from jepa_jax.analysis.table import read_table
 from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
 from jepa_jax.paths import to_path
+from jepa_jax.scored.reading import read_table
 
 OPTIONS = JobOptions(batch_size=2, shard_size=2)
 

@@ -10,11 +10,11 @@ from job_pairs import draw_pictures
 from jobs_shared import Silent, failures, table, tiny_encoder
 
 import jepa_jax as jj
-from jepa_jax.analysis.table import read_table
 from jepa_jax.encoders import Encoder
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.output.columns import why_no_score
 from jepa_jax.numerics.precision import Precision
+from jepa_jax.scored.reading import read_table
 
 BATCH = np.random.default_rng(0).normal(size=(2, 7)).astype(np.float32)
 ROTATION = np.linalg.qr(np.random.default_rng(1).normal(size=(7, 7)))[0][:, :5].astype(np.float32)

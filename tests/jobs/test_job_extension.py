@@ -15,9 +15,9 @@ from jobs_shared import Silent, failures, table, tiny_encoder
 from PIL import Image
 
 import jepa_jax as jj
-from jepa_jax.analysis.table import read_table
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.output.manifest import read_manifest
+from jepa_jax.scored.reading import read_table
 
 OPTIONS = JobOptions(batch_size=4, shard_size=4)
 EXTEND = dataclasses.replace(OPTIONS, extend=True)

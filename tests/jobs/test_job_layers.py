@@ -16,10 +16,10 @@ from rich.console import Console
 import jepa_jax as jj
 from jepa_jax.analysis.evaluation import Options, evaluate
 from jepa_jax.analysis.selection import require_column
-from jepa_jax.analysis.table import read_table
 from jepa_jax.cli.reporting import print_summary
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.jobs import JobOptions, Summary, open_source, run_job
+from jepa_jax.scored.reading import read_table
 from jepa_jax.scoring.options import ScoreOptions
 
 NATS = 1e-4

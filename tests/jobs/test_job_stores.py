@@ -25,10 +25,10 @@ from s3_server import BUCKET, KEYS, counted_requests, s3_server
 
 import jepa_jax as jj
 from jepa_jax import paths
-from jepa_jax.analysis.table import read_table
 from jepa_jax.images.sources.remote import AHEAD
 from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.paths import to_path
+from jepa_jax.scored.reading import read_table
 
 SHARD = 4
 OPTIONS = JobOptions(batch_size=4, shard_size=SHARD)

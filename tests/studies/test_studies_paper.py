@@ -14,10 +14,10 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 import jepa_jax as jj
-from jepa_jax.analysis.table import read_table
 from jepa_jax.cli import app
 from jepa_jax.encoders import Encoder, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
+from jepa_jax.scored.reading import read_table
 from jepa_jax.studies.paper_eps import sensitivity
 from jepa_jax.studies.paper_sets import read_set, score_set
 

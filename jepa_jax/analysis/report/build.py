@@ -15,17 +15,17 @@ import numpy as np
 from jepa_jax._version import __version__
 from jepa_jax.analysis.agreement import EXTREME_SHARE, agreements
 from jepa_jax.analysis.groups import group_names
-from jepa_jax.analysis.images import ImageReader
-from jepa_jax.analysis.looks import RULES, Look, look_at
-from jepa_jax.analysis.near_duplicates import compared_rows, near_duplicates
 from jepa_jax.analysis.report import figures
 from jepa_jax.analysis.report.charts import Chart, number
 from jepa_jax.analysis.report.explorer import Listing, listing
 from jepa_jax.analysis.report.gallery import choose, galleries
+from jepa_jax.analysis.report.looks import RULES, Look, look_at
 from jepa_jax.analysis.report.names import bdi, isolated
+from jepa_jax.analysis.report.near_duplicates import compared_rows, near_duplicates
 from jepa_jax.analysis.report.pictures import MOST_BYTES, read_pictures
-from jepa_jax.analysis.table import ScoreTable, drawn_rows, shared_noun
 from jepa_jax.errors import ArgumentError
+from jepa_jax.scored.image_reader import ImageReader
+from jepa_jax.scored.table import ScoreTable, drawn_rows, shared_noun
 
 MOST_FAILURES = 50
 """Failures that are listed one by one; the rest are counted by reason."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from jepa_jax.analysis.report.pictures import Shown
-from jepa_jax.analysis.table import ScoreTable
 from jepa_jax.errors import printable
+from jepa_jax.scored.table import ScoreTable
 
 MOST_LISTED = 300_000
 """Rows in the list; of more the rarest and the most typical, half of each."""

@@ -25,7 +25,7 @@ from jepa_jax.analysis.report.charts import (
     steps,
 )
 from jepa_jax.analysis.report.names import isolated
-from jepa_jax.analysis.table import ScoreTable, drawn_rows, shared_noun
+from jepa_jax.scored.table import ScoreTable, drawn_rows, shared_noun
 
 MOST_BINS = 72
 MOST_DOTS = 1500

@@ -12,7 +12,7 @@ from jepa_jax.analysis.groups import rows_by_group
 from jepa_jax.analysis.report.charts import number
 from jepa_jax.analysis.report.names import isolated
 from jepa_jax.analysis.report.pictures import Shown
-from jepa_jax.analysis.table import ScoreTable
+from jepa_jax.scored.table import ScoreTable
 
 
 @dataclass(frozen=True)

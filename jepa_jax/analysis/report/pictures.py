@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from jepa_jax.analysis.images import ImageReader
-from jepa_jax.analysis.looks import faults_of
-from jepa_jax.analysis.notebook_gallery import data_uri
-from jepa_jax.analysis.table import ScoreTable
+from jepa_jax.analysis.report.looks import faults_of
+from jepa_jax.scored.image_reader import ImageReader
+from jepa_jax.scored.notebook_gallery import data_uri
+from jepa_jax.scored.table import ScoreTable
 
 SIDE = 240
 """Pixels of a picture, at most: it is shown at half of that in rows, and whole when it is enlarged."""

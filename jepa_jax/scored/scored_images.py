@@ -10,19 +10,20 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from jepa_jax.analysis.images import ImageReader
-from jepa_jax.analysis.table import ScoreTable, noun_of, read_rows, table_of_job
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.sources import Records
 from jepa_jax.jobs.output.manifest import read_manifest
 from jepa_jax.jobs.output.schema import FAILURE_SCHEMA
 from jepa_jax.paths import PathLike, to_path
-from jepa_jax.scoring.short_table import short_table
+from jepa_jax.scored.image_reader import ImageReader
+from jepa_jax.scored.job import read_rows, table_of_job
+from jepa_jax.scored.table import ScoreTable, noun_of
+from jepa_jax.short_table import short_table
 
 if TYPE_CHECKING:
     import pandas
 
-    from jepa_jax.analysis.fiftyone_export import FiftyOneFolder
+    from jepa_jax.scored.fiftyone_export import FiftyOneFolder
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,7 +104,7 @@ class ScoredImages:
             ArgumentError: the directory holds something.
             JobError: the images are gone, or none is a file of its own on this machine, or they are clips.
         """
-        from jepa_jax.analysis.fiftyone_export import write_fiftyone
+        from jepa_jax.scored.fiftyone_export import write_fiftyone
 
         return write_fiftyone(self, directory, name)
 
@@ -157,7 +158,7 @@ class ScoredImages:
 
     def _repr_html_(self) -> str:
         """The rarest and the most typical pictures with their scores, for a notebook."""
-        from jepa_jax.analysis.notebook_gallery import gallery
+        from jepa_jax.scored.notebook_gallery import gallery
 
         return gallery(self, self._title())
 

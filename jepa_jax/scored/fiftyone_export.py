@@ -23,13 +23,13 @@ import numpy as np
 import pyarrow as pa
 
 from jepa_jax._version import __version__
-from jepa_jax.analysis.images import ImageReader
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.sources import Records
 from jepa_jax.paths import AnyPath, PathLike, names_in, to_path
+from jepa_jax.scored.image_reader import ImageReader
 
 if TYPE_CHECKING:
-    from jepa_jax.analysis.scored_images import ScoredImages
+    from jepa_jax.scored.scored_images import ScoredImages
 
 LAYOUT = "1.0.0"
 """The version of FiftyOne whose layout this is: older ones refuse it, younger ones migrate it."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
-from jepa_jax.analysis.table import ScoreTable, named_path
 from jepa_jax.encoders.identity import from_plain
 from jepa_jax.errors import ArgumentError, CheckpointError, ImageError, JobError
 from jepa_jax.images.decoding import open_encoded
@@ -19,6 +18,8 @@ from jepa_jax.images.sources import Records, open_source
 from jepa_jax.images.videos import VideoFile, frames_of
 from jepa_jax.jobs.output.manifest import input_place
 from jepa_jax.paths import PathLike
+from jepa_jax.scored.reading import named_path
+from jepa_jax.scored.table import ScoreTable
 
 UNREADABLE = (ImageError, OSError, Image.DecompressionBombError)
 """What reading a picture may raise."""

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from jepa_jax.analysis.complexity import bits_per_pixel
-from jepa_jax.analysis.images import ImageReader, denormalised
 from jepa_jax.errors import ImageError
 from jepa_jax.images.preprocessing import preprocess_rgb
+from jepa_jax.scored.image_reader import ImageReader, denormalised
 
 SIDE = 512
 """Pixels of the longer side, at most, of the copy in grey that is looked at."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from jepa_jax.analysis.scored_images import ScoredImages
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.shipped import DEFAULT
 from jepa_jax.encoders.specs import PositionResize
@@ -21,6 +20,7 @@ from jepa_jax.jobs.progress.console import ConsoleProgress, Quiet
 from jepa_jax.loading import load_encoder
 from jepa_jax.numerics.precision import AskedPrecision
 from jepa_jax.paths import PathLike
+from jepa_jax.scored.scored_images import ScoredImages
 from jepa_jax.scoring.options import ScoreOptions
 
 

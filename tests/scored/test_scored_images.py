@@ -14,7 +14,7 @@ from jepa_jax.analysis import plots
 from jepa_jax.analysis.evaluation import evaluate
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.parameters import initialize_params
-from jepa_jax.scoring.short_table import short_table
+from jepa_jax.short_table import short_table
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_hostile_keys_stay_text_and_pictures_may_be_gone(scored: jj.ScoredImages
 
 
 def test_it_goes_where_tables_go(scored: jj.ScoredImages, scored_sets: dict[str, Path]):
-    from jepa_jax.analysis.table import read_table
+    from jepa_jax.scored.reading import read_table
 
     one, other = scored.as_score_table("rough"), read_table(scored_sets["smooth"])
     np.testing.assert_array_equal(one.scores["score"], read_table(scored_sets["rough"]).scores["score"])
@@ -181,7 +181,7 @@ def _no_window(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_distribution_draws_shares(scored: jj.ScoredImages, scored_sets: dict[str, Path]):
-    from jepa_jax.analysis.table import read_table
+    from jepa_jax.scored.reading import read_table
 
     smooth = read_table(scored_sets["smooth"])
     axes = plots.distribution(scored, smooth)
@@ -211,7 +211,7 @@ def test_spectrum_draws_quantiles(scored: jj.ScoredImages, pictures: Path, encod
 
 
 def test_agreement_and_extremes(scored: jj.ScoredImages, scored_sets: dict[str, Path]):
-    from jepa_jax.analysis.table import read_table
+    from jepa_jax.scored.reading import read_table
 
     smooth, other = (read_table(scored_sets[name]) for name in ("smooth", "smooth-other"))
     axes = plots.agreement(smooth, other)

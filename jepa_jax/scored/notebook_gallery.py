@@ -13,7 +13,7 @@ from PIL import Image
 from jepa_jax.errors import printable
 
 if TYPE_CHECKING:
-    from jepa_jax.analysis.scored_images import ScoredImages
+    from jepa_jax.scored.scored_images import ScoredImages
 
 PER_ROW = 8
 SIDE = 110

@@ -18,7 +18,7 @@ import pytest
 from command_line import run
 
 import jepa_jax as jj
-from jepa_jax.analysis.fiftyone_export import LAYOUT
+from jepa_jax.scored.fiftyone_export import LAYOUT
 
 
 def value_of(document: dict[str, Any]) -> Any:

@@ -1,0 +1,1 @@
+"""What was scored, read back with its pictures, for Python, notebooks, FiftyOne; and the call that scores a folder."""
