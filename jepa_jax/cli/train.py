@@ -21,6 +21,9 @@ def train(
     ] = None,
 ) -> None:
     """Train an encoder by self-supervision; the same command goes on where a killed run stopped."""
+    from jepa_jax.extras import require_packages
+
+    require_packages("train")
     from jepa_jax.training.command import run_training
 
     run_training(console, config, data, to_path(output), steps)

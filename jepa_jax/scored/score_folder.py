@@ -43,6 +43,7 @@ def score_folder(
     noise_images: int = 0,
     memory: int | None = None,
     score_only: bool = False,
+    layers: Sequence[int] = (),
     save: Sequence[str] = (),
     save_dtype: SaveDtype = "float32",
     views: int = 1,
@@ -80,6 +81,8 @@ def score_folder(
             what is typical.
         memory: bytes that scoring may take; by default what the device has.
         score_only: leave out ``listing_score``, and the eigensolver that it needs.
+        layers: whose own embeddings are scored as well, counted from 1 on, or from -1 back: a column
+            ``score_layer_N`` and its error for each.
         save: further columns, of ``singular_values`` and ``embedding``.
         save_dtype: of the further columns.
         views: random views of each image, combined into one score; 1 is the image itself.
@@ -112,7 +115,9 @@ def score_folder(
         >>> rarest = scored.to_pandas().sort_values("score").key.iloc[0]
     """
     options = JobOptions(
-        score=ScoreOptions(precision, spectrum=not score_only, tolerance=tolerance, memory=memory),
+        score=ScoreOptions(
+            precision, spectrum=not score_only, tolerance=tolerance, memory=memory, layers=tuple(layers)
+        ),
         noise_images=noise_images,
         columns=_texts("save", save),
         views=views,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scored_sets import SPEC, VIT
 
 import jepa_jax as jj
@@ -54,6 +55,15 @@ def test_an_output_directory_is_resumed_and_read(pictures: Path, encoder: Encode
     assert some.keys == first.keys[:2]
     with pytest.raises(jj.JobError, match="precision"):
         jj.score_folder(pictures, **arguments, precision="float64", quiet=True)
+
+
+def test_layers_are_columns(pictures: Path, encoder: Encoder):
+    row, *_ = jj.score_folder(pictures, model=encoder, layers=[1], limit=3, quiet=True).table.to_pylist()
+    with Image.open(row["place"]) as picture:
+        alone = jj.score(encoder, encoder.preprocess(picture), layers=[1]).layers[1]
+    # Both are as near to the exact score as they say.
+    near = row["score_error_layer_1"] + float(alone.score_error[0])
+    assert row["score_layer_1"] == pytest.approx(float(alone.score[0]), abs=near)
 
 
 def test_it_speaks_unless_quiet(pictures: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]):
