@@ -5,7 +5,7 @@ has other sets, a name each; noise is drawn here. All are scored exactly and the
 gives both rates. Then, 20 times, 2,000 of X are drawn as the sample, and the others are predicted; and other sets are
 mixed in, 5% of all. Bars: Spearman .97; 90% intervals cover 87 to 93%, of the lowest decile 85%; the exact lowest 1%
 lies in the lowest 5% predicted, .95 of it in 19 of 20 draws; 50 times the exact rate; of mixed-in images outside
-their interval, 90% are flagged or escalated. Results go to ``benchmarks/results/amortised-2026-11-27/results.json``.
+their interval, 90% are flagged or escalated. Results go to ``benchmarks/results/amortised-DATE/results.json``.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from PIL import Image
 from scipy.stats import rankdata
 
 import jepa_jax as jj
-from benchmarks.places import RESULTS
+from benchmarks.places import dated
 from jepa_jax.amortised import Amortised, AmortisedScores, features
 from jepa_jax.encoders import Encoder
 from jepa_jax.provenance import describe
 
-PLACE = RESULTS / "amortised-2026-11-27" / "results.json"
 SAMPLE, DRAWS, EACH, BATCH = 2000, 20, 500, 252
 MIXED = 0.05
 """Share of other sets among what is predicted."""
@@ -126,8 +125,7 @@ def main() -> None:
         "figures": table,
         "draws_with_recall_of_.95_at_5%": sum(draw["recall_of_lowest_1%_at_5%"] >= 0.95 for draw in draws),
     }
-    PLACE.parent.mkdir(parents=True, exist_ok=True)
-    PLACE.write_text(json.dumps(result, indent=2) + "\n")
+    (dated("amortised") / "results.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
 

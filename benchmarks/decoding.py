@@ -1,7 +1,7 @@
 """How fast pictures are decoded, part by part, and what other ways would gain: ``python -m benchmarks.decoding``.
 
 Five photographs of scikit-image as JPEGs of 500 x 375 pixels and about 100 kB, as ImageNet's are, by the recipe of
-encoders at 224 pixels and of jepa-tiny. Results go to ``benchmarks/results/decoding-2026-11-27/decoding.json``.
+encoders at 224 pixels and of jepa-tiny. Results go to ``benchmarks/results/decoding-DATE/decoding.json``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, features
 
 import jepa_jax as jj
-from benchmarks.places import RESULTS
+from benchmarks.places import dated
 from jepa_jax.images.decoding import InputRecipe, decode
 from jepa_jax.images.jpeg_scans import whole_jpeg
 from jepa_jax.images.pipeline import decode_ahead
@@ -30,7 +30,6 @@ from jepa_jax.images.recipe import PreprocessSpec
 from jepa_jax.images.sources.records import Records, read_file
 from jepa_jax.provenance import describe
 
-PLACE = RESULTS / "decoding-2026-11-27" / "decoding.json"
 SIZE = 500, 375
 BYTES = 110_000
 PHOTOGRAPHS = "astronaut", "coffee", "chelsea", "rocket", "hubble_deep_field"
@@ -165,8 +164,7 @@ def main() -> None:
             "draft": draft(contents, spec, name == "jepa-tiny"),
         }
     result["simplejpeg"] = simplejpeg(contents)
-    PLACE.parent.mkdir(parents=True, exist_ok=True)
-    PLACE.write_text(json.dumps(result, indent=2) + "\n")
+    (dated("decoding") / "decoding.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
 

@@ -8,32 +8,24 @@ programs of our own count once what they read several times, and twice what they
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from pathlib import Path
 
 import jax
 
-from benchmarks.program_text import Instruction, instructions
+from benchmarks.program_text import Instruction, arrays, instructions
 from jepa_jax.costs.planning import plan_scoring
 from jepa_jax.costs.target import target_memory, target_mesh
 from jepa_jax.encoders import find_spec
 from jepa_jax.numerics.precision import LEVELS
 from jepa_jax.scoring.options import ScoreOptions
 
-_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "s32": 4, "u32": 4, "s64": 8, "s8": 1, "u8": 1, "pred": 1}
-
 
 def moved(instruction: Instruction) -> int:
     """Bytes that an instruction reads and writes; of a loop, none."""
     if instruction.kind in ("while", "conditional"):
         return 0
-    return sum(map(_size, (instruction.result, *instruction.operands)))
-
-
-def _size(text: str) -> int:
-    arrays = re.findall(rf"\b({'|'.join(_BYTES)})\[([\d,]*)\]", text)
-    return sum(_BYTES[dtype] * math.prod(int(side) for side in shape.split(",") if side) for dtype, shape in arrays)
+    return sum(size for text in (instruction.result, *instruction.operands) for size, _ in arrays(text))
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 Three jobs, each in a process of its own: jepa-tiny on small pictures, a ViT-S at 112 pixels with random weights, and
 one whose single worker cannot keep up with jepa-tiny (large JPEGs). First the pilot, then the whole job, which finds
-its program compiled or compiles it anew. Results go to ``benchmarks/results/pilot-2026-11-27/pilot.json``. Bar: 20%.
+its program compiled or compiles it anew. Results go to ``benchmarks/results/pilot-DATE/pilot.json``. Bar: 20%.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 import jepa_jax as jj
-from benchmarks.places import RESULTS
+from benchmarks.places import dated
 from benchmarks.processes import call
 from jepa_jax.costs.dry_run import dry_run
 from jepa_jax.encoders import Encoder, find_spec
@@ -28,8 +28,6 @@ from jepa_jax.jobs import JobOptions, open_source, run_job
 from jepa_jax.jobs.progress.console import Quiet
 from jepa_jax.provenance import describe
 from jepa_jax.scoring.options import ScoreOptions
-
-PLACE = RESULTS / "pilot-2026-11-27" / "pilot.json"
 
 DIFFERENT = 24
 """Pictures that are drawn; further files repeat them."""
@@ -130,11 +128,11 @@ def main() -> None:
     """Measure the named jobs, or all, and write the results of each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", default=[], choices=[*JOBS, []])
-    PLACE.parent.mkdir(parents=True, exist_ok=True)
+    place = dated("pilot") / "pilot.json"
     for name in parser.parse_args().names or JOBS:
-        rows = json.loads(PLACE.read_text()) if PLACE.exists() else []
+        rows = json.loads(place.read_text()) if place.exists() else []
         row = {"environment": describe()} | call("benchmarks.pilot:measure", {"name": name})
-        PLACE.write_text(json.dumps([old for old in rows if old["job"] != name] + [row], indent=2) + "\n")
+        place.write_text(json.dumps([old for old in rows if old["job"] != name] + [row], indent=2) + "\n")
         print(f"{name}: {row['predicted_seconds']:.1f} s predicted, {row['measured_seconds']:.1f} s measured")
 
 

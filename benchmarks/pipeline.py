@@ -29,6 +29,7 @@ from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, ViTSpec, fin
 from jepa_jax.encoders.drawn import random_encoder
 from jepa_jax.encoders.parameters import initialize_params
 from jepa_jax.jobs import JobOptions, ShardReport, open_source, run_job
+from jepa_jax.jobs.progress.console import Quiet
 from jepa_jax.jobs.rows.exact import ExactStep
 from jepa_jax.provenance import describe
 from jepa_jax.scoring.batches import default_batch_size
@@ -43,7 +44,7 @@ SPEC = EncoderSpec(
 )
 
 
-class Alternating:
+class Alternating(Quiet):
     """A progress that interrupts the job after every so many records, and lets the bare engine run instead."""
 
     def __init__(self, step: ExactStep, images: np.ndarray, every: int, seconds: float):
@@ -52,21 +53,6 @@ class Alternating:
         self.engine_rates: list[float] = []
         self._since: float | None = None
         self._at = 0
-
-    def start(self, total: int, done: int) -> None:
-        """Nothing to show."""
-
-    def doing(self, what: str) -> None:
-        """Nothing to show."""
-
-    def advance(self, scored: int, failed: int, device_busy: float) -> None:
-        """Nothing to show."""
-
-    def note(self, message: str) -> None:
-        """Not needed."""
-
-    def elsewhere(self, records: int) -> None:
-        """No others."""
 
     def shard_written(self, report: ShardReport) -> None:
         """Take turns; the job's first slice, which compiles, does not count."""

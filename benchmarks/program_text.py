@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_BYTES = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "s32": 4, "u32": 4, "s64": 8, "s8": 1, "u8": 1, "pred": 1}
 _NOTHING_MOVED = ("bitcast", "get-tuple-element", "tuple", "parameter", "constant")
 
 
@@ -24,6 +26,15 @@ class Instruction:
     result: str
     operands: tuple[str, ...]
     line: str
+
+
+def arrays(text: str) -> list[tuple[int, str]]:
+    """Of each array of a type, or of a tuple's: its bytes, and its layout as it stands there."""
+    found = re.findall(rf"\b({'|'.join(_BYTES)})\[([\d,]*)\](\{{[^}}]*\}})?", text)
+    return [
+        (_BYTES[dtype] * math.prod(int(side) for side in shape.split(",") if side), layout)
+        for dtype, shape, layout in found
+    ]
 
 
 def instructions(program: str) -> Iterator[Instruction]:

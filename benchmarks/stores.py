@@ -64,7 +64,7 @@ def pictures() -> list[bytes]:
 class Server:
     """The server in a process of its own; every line that it logs is a request."""
 
-    def __init__(self, folder: Path):
+    def __init__(self):
         import socket
 
         with socket.socket() as probe:
@@ -112,7 +112,7 @@ def run(records: int, kills: int, seed: int = 0) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         save_encoder(tiny_encoder(), place / "encoder")
-        server = Server(place)
+        server = Server()
         try:
             store = s3fs.S3FileSystem(use_listings_cache=False)
             _until(lambda: store.mkdir(BUCKET))

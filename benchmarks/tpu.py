@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.places import RESULTS
-from benchmarks.program_text import instructions
+from benchmarks.program_text import arrays, instructions
 from jepa_jax import provenance
 from jepa_jax.costs.planning import plan_scoring
 from jepa_jax.costs.target import collectives, target_memory, target_mesh
@@ -38,8 +37,6 @@ from jepa_jax.scoring.options import ScoreOptions
 MODELS = ("dinov2-small", "dinov2-base", "dinov2-large", "ijepa-vith14-1k")
 TARGETS = ("v5e:2x2", "v6e:2x2")
 LEVELS: tuple[Precision, ...] = ("bfloat16", "bfloat16_3x")
-
-_BYTES = {"bf16": 2, "f32": 4, "s32": 4, "u32": 4, "pred": 1, "s8": 1, "u8": 1}
 
 
 def memory_traffic(program: str) -> int:
@@ -64,13 +61,7 @@ def memory_traffic(program: str) -> int:
 
 def _arrays(text: str) -> list[tuple[int, bool]]:
     """Bytes of each array of a type, and whether it stands on the chip."""
-    found = []
-    for dtype, shape, layout in re.findall(r"(bf16|f32|s32|u32|pred|s8|u8)\[([\d,]*)\](\{[^}]*\})?", text):
-        size = _BYTES[dtype]
-        for side in filter(None, shape.split(",")):
-            size *= int(side)
-        found.append((size, "S(1)" in layout))
-    return found
+    return [(size, "S(1)" in layout) for size, layout in arrays(text)]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What evaluate and select show on a console."""
+"""What evaluate shows on a console."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line shows: progress, tables, diagnoses. Nothing here computes."""
+"""What the command line shows of a finished job, a conversion, and an installation that was looked at."""
 
 from __future__ import annotations
 

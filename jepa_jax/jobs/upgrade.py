@@ -1,11 +1,10 @@
 """A library that was upgraded while a job was unfinished: the job goes on where its numbers stay what they were.
 
 JAX computes the scores, Pillow decodes and resizes the pictures, PyAV decodes videos; another version may do so
-otherwise. So
-some of the finished rows, spread over the parts, are computed again with what is installed now. Each new score may
-differ from its row by the two stated errors together (`score_error`), which is what two right computations of one
-picture may differ by; then the manifest records the upgrade, the sample and the largest difference. Another version of
-this package is refused, as ever: it may mean something else by a column.
+otherwise. So some of the finished rows, spread over the parts, are computed again with what is installed now. Each new
+score may differ from its row by the two stated errors together (`score_error`), which is what two right computations
+of one picture may differ by; then the manifest records the upgrade, the sample and the largest difference. Another
+version of this package is refused, as ever: it may mean something else by a column.
 """
 
 from __future__ import annotations
