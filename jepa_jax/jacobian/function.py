@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, NoReturn, Protocol, Self
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.own import OwnEncoder
@@ -150,28 +152,66 @@ class OpaqueFunction:
 
 
 @dataclass(frozen=True)
+class Same:
+    """A user's callable, equal to itself alone: one that calls itself equal to another may hold other weights.
+
+    A bound method is a new object each time that it is looked up: of the same object's, all are the same.
+    """
+
+    call: Callable[..., Any]
+
+    @property
+    def _identity(self) -> tuple[int, ...]:
+        call = self.call
+        return (id(call.__self__), id(call.__func__)) if isinstance(call, MethodType) else (id(call),)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+
+@dataclass(frozen=True)
 class PlainFunction(OpaqueFunction):
     """A user's function without parameters."""
 
-    fn: BatchFunction
+    fn: Same
 
     def __call__(self, params: Any, images: jax.Array) -> jax.Array:
         """[B, *input] -> [B, K]."""
         del params
-        return self.fn(images)
+        return self.fn.call(images)
+
+
+@dataclass(frozen=True)
+class ModuleFunction(OpaqueFunction):
+    """A user's Flax nnx module. Its weights, which training changes where they are, are parameters.
+
+    Attributes:
+        graph: of the module; equal ones are equal functions.
+        method: of its class, what is called.
+    """
+
+    graph: nnx.GraphDef[Any]
+    method: Callable[[Any, jax.Array], jax.Array]
+
+    def __call__(self, params: Any, images: jax.Array) -> jax.Array:
+        """[B, *input] -> [B, K]."""
+        return self.method(nnx.merge(self.graph, params), images)
 
 
 @dataclass(frozen=True)
 class ParametricFunction(OpaqueFunction):
     """A user's function of parameters; see `OwnEncoder`."""
 
-    fn: Callable[[Any, jax.Array], jax.Array]
-    nulls: Callable[[Any, jax.Array], jax.Array] | None
+    fn: Same
+    nulls: Same | None
     gaussian: bool
 
     def __call__(self, params: Any, images: jax.Array) -> jax.Array:
         """[B, *input] -> [B, K]."""
-        return self.fn(params, images)
+        return self.fn.call(params, images)
 
     def null_directions(self, params: Any, embedding: jax.Array) -> jax.Array:
         """Those that the user states.
@@ -181,7 +221,7 @@ class ParametricFunction(OpaqueFunction):
         """
         if self.nulls is None:
             return super().null_directions(params, embedding)
-        found = jnp.asarray(self.nulls(params, embedding))
+        found = jnp.asarray(self.nulls.call(params, embedding))
         if found.ndim != 2 or found.shape[0] != embedding.size or found.shape[1] >= embedding.size:
             raise ArgumentError(
                 f"null_directions returns shape {found.shape} of an embedding of K = {embedding.size} values; it must "
@@ -199,10 +239,17 @@ def pure_function(encoder: AnyEncoder) -> tuple[Differentiable, Any]:
     if isinstance(encoder, Encoder):
         return encoder.function, encoder.params
     if isinstance(encoder, OwnEncoder):
-        return ParametricFunction(encoder.fn, encoder.null_directions, encoder.gaussian), encoder.params
+        nulls = encoder.null_directions
+        of_nulls = None if nulls is None else Same(nulls)
+        return ParametricFunction(Same(encoder.fn), of_nulls, encoder.gaussian), encoder.params
     if not callable(encoder):
         raise ArgumentError(f"encoder is a {type(encoder).__name__}; pass an Encoder or a function of a batch.")
-    return PlainFunction(encoder), {}
+    bound: Any = encoder if isinstance(encoder, MethodType) else encoder.__call__
+    module, method = getattr(bound, "__self__", None), getattr(bound, "__func__", None)
+    if isinstance(module, nnx.Module) and method is not None:
+        graph, state = nnx.split(module)
+        return ModuleFunction(graph, method), state
+    return PlainFunction(Same(encoder)), {}
 
 
 def parameters_in(params: Any, dtype: Any) -> Any:
