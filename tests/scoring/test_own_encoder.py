@@ -135,6 +135,16 @@ def test_a_module_that_is_trained_is_scored_with_the_weights_that_it_has_now(of:
     assert np.all(difference <= np.asarray(second.score_error) + np.asarray(expected.score_error))
 
 
+def test_a_program_is_that_of_the_width_in_which_arrays_enter():
+    wide = jj.OwnEncoder(normed, PARAMS | {"kernel": np.float64(PARAMS["kernel"])}, nulls)
+    expected = jj.score(wide, BATCH).score
+    with jax.enable_x64(True):
+        found = jj.score(wide, BATCH)
+    assert found.score.dtype == np.float32
+    np.testing.assert_allclose(found.score, expected, rtol=0, atol=2 * np.max(found.score_error))
+    np.testing.assert_array_equal(jj.score(wide, BATCH).score, expected)
+
+
 def test_every_entry_takes_one():
     expected = jj.score(OWN, BATCH)
     np.testing.assert_array_equal(OWN(jnp.asarray(BATCH)), normed(PARAMS, jnp.asarray(BATCH)))

@@ -157,6 +157,12 @@ def test_kernels_are_prepared_once_for_all_batches(encoder, batch, monkeypatch: 
     run, _ = jj.score_fn(encoder)
     made_there = run(scorer.params, jnp.asarray(batch[:2]))
     np.testing.assert_allclose(changed.score, made_there.score, atol=1e-3)
+    # And so they have where one array has taken another's place, in the same dictionary.
+    scorer.params["blocks"][0]["mlp"]["fc1"]["kernel"] *= 3
+    replaced = scorer(batch[:2])
+    assert len(calls) == tracing + 2
+    made_there = run(scorer.params, jnp.asarray(batch[:2]))
+    np.testing.assert_allclose(replaced.score, made_there.score, atol=1e-3)
 
 
 def test_auto_on_an_accelerator_climbs_where_it_gains_digits(encoder, batch, exact, monkeypatch: pytest.MonkeyPatch):
