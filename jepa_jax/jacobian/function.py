@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MethodType
@@ -9,11 +10,13 @@ from typing import Any, NoReturn, Protocol, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.own import OwnEncoder
 from jepa_jax.errors import ArgumentError, JepaJaxError
+from jepa_jax.jacobian.arithmetic import coarsest_dtype
 from jepa_jax.layers import Cost, Exit, Layer, Schedule
 from jepa_jax.numerics.products import Products
 
@@ -96,6 +99,10 @@ class Differentiable(Protocol):
         """Refuse a batch of an unfit shape."""
         ...
 
+    def coarsest_dtype(self, params: Any, batch: jax.Array | jax.ShapeDtypeStruct) -> np.dtype:
+        """Of the numbers in which it computes what hangs on a batch, those with the fewest digits."""
+        ...
+
 
 class OpaqueFunction:
     """What is known of a function that is not composed of our layers: nothing. Its Jacobian has full rank."""
@@ -149,6 +156,14 @@ class OpaqueFunction:
         """A batch of something."""
         if 0 in shape:
             raise ArgumentError(f"batch has shape {shape}; it must be [B, ...], with one example at least.")
+
+    def coarsest_dtype(self, params: Any, batch: jax.Array | jax.ShapeDtypeStruct) -> np.dtype:
+        """Found by a look through it."""
+        return coarsest_dtype(functools.partial(self, params), batch)
+
+    def __call__(self, params: Any, images: jax.Array) -> jax.Array:
+        """[B, *input] -> [B, K]."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -219,9 +219,9 @@ def jacobian_rows(
 
 
 def embed_with_nulls(function: Differentiable, params: Any, example: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Embedding [K] of one example, and the structural null directions [K, m] of the Jacobian there."""
+    """Embedding [K] of one example, and the structural null directions [K, m] of the Jacobian there; in its dtype."""
     if isinstance(function, OpaqueFunction):
-        embedding = function(params, example[None])[0]
+        embedding = function(params, example[None])[0].astype(example.dtype)
         return embedding, function.null_directions(params, embedding)
     there = fold.linearize(function.layers(params, example.shape, SCHEDULES["looped"]), example)
     return there.embedding, there.null_directions
@@ -234,10 +234,10 @@ def _generic(
     options: JacobianOptions,
     rows: jax.Array | None = None,
 ) -> jax.Array:
-    """Jacobian [K, *input], or some rows of it, by JAX's own differentiation."""
+    """Jacobian [K, *input], or some rows of it, by JAX's own differentiation; in the example's dtype."""
 
     def single(value: jax.Array) -> jax.Array:
-        return function(params, value[None])[0]
+        return function(params, value[None])[0].astype(example.dtype)
 
     outputs = output_size(functools.partial(function, params), example[None])
     if rows is None and options.forward_mode(example.size, outputs):

@@ -154,6 +154,7 @@ def _score_here(
     inputs = math.prod(shape)
     cuts = [*(function.cut(params, number) for number in function.exit_numbers), (function, params)]
     outputs = [output_size(functools.partial(one, of_one), batch) for one, of_one in cuts]
+    coarsest = function.coarsest_dtype(params, batch)
     step = numerics.jacobian.step(inputs, sum(outputs), size)
     measure = functools.partial(_measure, function, numerics, outputs, params, prepared)
 
@@ -164,7 +165,7 @@ def _score_here(
         width = jnp.full(embedding.shape[:1], transpose.shape[1], embedding.dtype)
         rank = min(inputs, outputs[number] - nulls.shape[-1])
         found = Measured(embedding, nulls, factor, width, input_rms)
-        return read_scores(numerics, cuts[number][0], inputs, rank, found)
+        return read_scores(numerics, cuts[number][0], inputs, rank, coarsest, found)
 
     def some(images: jax.Array) -> ScoreResult:
         # A batch axis of one would turn plain products into batched ones, which are slower.

@@ -145,6 +145,26 @@ def test_a_program_is_that_of_the_width_in_which_arrays_enter():
     np.testing.assert_array_equal(jj.score(wide, BATCH).score, expected)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_a_function_rounds_itself_counts_as_error(dtype: str, precision: Any):
+    def inside(params: Any, x: jax.Array) -> jax.Array:
+        return jnp.tanh(x.astype(dtype) @ params["kernel"].astype(dtype))
+
+    def hidden(params: Any, x: jax.Array) -> jax.Array:
+        return inside(params, x).astype(jnp.float32)
+
+    exact = np.asarray(
+        jj.score(lambda x: jnp.tanh(x @ PARAMS["kernel"].astype(x.dtype)), BATCH, precision="float64").score
+    )
+    for function in (inside, hidden, jax.jit(hidden)):
+        result = jj.score(jj.OwnEncoder(function, PARAMS), BATCH, precision=precision)
+        assert result.score.dtype == result.embedding.dtype == precision
+        difference = np.abs(np.asarray(result.score) - exact)
+        assert np.max(difference) > 1e-5
+        assert np.all(difference <= np.asarray(result.score_error))
+
+
 def test_every_entry_takes_one():
     expected = jj.score(OWN, BATCH)
     np.testing.assert_array_equal(OWN(jnp.asarray(BATCH)), normed(PARAMS, jnp.asarray(BATCH)))
