@@ -54,7 +54,7 @@ def jacobian(
         options: the other fields of `JacobianOptions`.
 
     Returns:
-        ``[B, K, *input]``, in the dtype of ``x``.
+        ``[B, K, *input]``, in the dtype of ``x``; of a NumPy array in float64, float32 where JAX's float64 is off.
 
     Raises:
         ArgumentError: ``x`` or the function's output has an invalid shape or dtype, or an option does not fit.
@@ -63,6 +63,8 @@ def jacobian(
     function, params = pure_function(fn)
     x = jnp.asarray(x)
     own = "float64" if x.dtype == jnp.float64 else "float32"
+    if precision == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ArgumentError("precision='float64' needs JAX's float64: call jacobian under jax.enable_x64(True).")
     if precision is not None and (precision == "float64") != (own == "float64"):
         raise ArgumentError(f"precision={precision!r} does not fit x of dtype {x.dtype}; cast x.")
     chosen = JacobianOptions(mode, engine, precision or own, **options)
