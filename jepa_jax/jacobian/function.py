@@ -213,7 +213,17 @@ class ModuleFunction(OpaqueFunction):
 
     def __call__(self, params: Any, images: jax.Array) -> jax.Array:
         """[B, *input] -> [B, K]."""
-        return self.method(nnx.merge(self.graph, params), images)
+        module = nnx.merge(self.graph, jax.tree.map(lambda leaf: leaf, params))  # it writes into what it is given
+        embedding = self.method(module, images)
+        now = dict(jax.tree.leaves_with_path(nnx.state(module)))
+        changed = [path for path, leaf in jax.tree.leaves_with_path(params) if now.get(path) is not leaf]
+        if changed:
+            names = ", ".join(jax.tree_util.keystr(path) for path in changed[:3])
+            raise ArgumentError(
+                f"encoder is a module that changes when it is called ({names}): it draws random numbers or takes the "
+                "statistics of its batch, as in training; call its eval() first."
+            )
+        return embedding
 
 
 @dataclass(frozen=True)

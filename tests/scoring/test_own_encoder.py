@@ -135,6 +135,17 @@ def test_a_module_that_is_trained_is_scored_with_the_weights_that_it_has_now(of:
     assert np.all(difference <= np.asarray(second.score_error) + np.asarray(expected.score_error))
 
 
+def test_a_module_in_training_is_refused():
+    model = Trained()
+    model.train()
+    with pytest.raises(jj.ArgumentError, match=r"changes when it is called \(.*'dropout'.*call its eval\(\) first"):
+        jj.score(model, BATCH)
+    with pytest.raises(jj.ArgumentError, match="call its eval"):
+        jj.jacobian(model, BATCH)
+    model.eval()
+    assert np.all(np.isfinite(jj.score(model, BATCH).score))
+
+
 def test_a_program_is_that_of_the_width_in_which_arrays_enter():
     wide = jj.OwnEncoder(normed, PARAMS | {"kernel": np.float64(PARAMS["kernel"])}, nulls)
     expected = jj.score(wide, BATCH).score
