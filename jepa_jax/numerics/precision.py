@@ -60,7 +60,7 @@ def check_precision(precision: str) -> None:
 def as_coarse_as(precision: Precision, dtype: Any) -> Precision:
     """The level by which a function rounds that computes in numbers of a dtype, whose products are of a level."""
     own = next((level for level in LEVELS if level == np.dtype(dtype).name), LEVELS[0])
-    return min(precision, own, key=LEVELS.index)
+    return LEVELS[min(LEVELS.index(precision), LEVELS.index(own))]
 
 
 def working_dtype(precision: Precision) -> type[np.floating[Any]]:

@@ -44,7 +44,8 @@ def score_fn(
 
     Returns:
         ``(fn, params)`` with ``fn(params, batch) -> ScoreResult``. With ``precision="float64"``, call
-        it under ``jax.enable_x64(True)``.
+        it under ``jax.enable_x64(True)``. So call `jax.vmap` and `jax.grad` of it at any precision where the spectrum
+        is taken in float64 (``method="gram"``, the default on CPUs); it maps over a batch by itself.
 
     Raises:
         ArgumentError: an argument is invalid, or one of those that a pure function does not take.

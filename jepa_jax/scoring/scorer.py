@@ -34,7 +34,9 @@ def score(encoder: AnyEncoder, batch: jax.Array | np.ndarray, **options: Unpack[
 
     Args:
         encoder: an `Encoder`; an `OwnEncoder` (docs/own-encoders.md); or any JAX function ``[B, ...] -> [B, K]`` that
-            treats examples independently. A function is compiled once per object: pass the same one again.
+            treats examples independently. A function is compiled once per object, with what it has closed over as it
+            is then: pass the same one again, and another one where that has changed. Of a Flax nnx module, or a method
+            of one, the weights are taken at each call.
         batch: preprocessed images [B, H, W, 3] (`Encoder.preprocess`), or the function's input.
         options: the fields of `ScoreOptions`, such as ``precision="bfloat16_3x"`` or ``spectrum=False``.
 
