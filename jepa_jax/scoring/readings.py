@@ -16,7 +16,7 @@ from jepa_jax.numerics.bases import complement_basis
 from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.numerics.precision import LEVELS, NOISE, ROUNDING, Precision, as_coarse_as
 from jepa_jax.scoring.cut_off import cut_off
-from jepa_jax.scoring.forward_error import FORWARD_UNITS, OF_ONE_TOKEN, ON_A_GPU, forward_error
+from jepa_jax.scoring.forward_error import FORWARD_UNITS, OF_ONE_TOKEN, ON_A_GPU, USUAL_SIZE, forward_error
 from jepa_jax.scoring.options import Numerics
 from jepa_jax.scoring.short_table import short_table
 from jepa_jax.spectrum import gaussian_score, jepa_score
@@ -247,7 +247,8 @@ def _score_error(
     spread = spread_of(norm, volume.inverse_squares, rank)
     forward, unit = jnp.asarray(FORWARD_UNITS, dtype), ROUNDING[level]
     if function.depth is not None:
-        condition = norm * measured.input_rms.astype(dtype) / jnp.linalg.norm(embedding, axis=-1).astype(dtype)
+        size = jnp.maximum(measured.input_rms, USUAL_SIZE).astype(dtype)
+        condition = norm * size / jnp.linalg.norm(embedding, axis=-1).astype(dtype)
         forward = forward_error(function.depth, function.averages_tokens, condition, spread)
         unit *= 1.0 if function.averages_tokens else OF_ONE_TOKEN.get(numerics.precision, 1.0)
     if numerics.platform == "gpu":

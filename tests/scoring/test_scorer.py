@@ -108,6 +108,14 @@ def test_a_steeper_encoder_states_a_larger_error(encoder, batch, exact):
     assert np.all(np.abs(np.asarray(result.score, np.float64) - exact) <= 2 * np.asarray(result.score_error))
 
 
+def test_the_error_of_a_flat_image_is_predicted_too():
+    encoder = jj.load_encoder("jepa-tiny")
+    images = 1e-3 * np.random.default_rng(0).standard_normal((8, *encoder.spec.input_shape)).astype(np.float32)
+    exact = np.asarray(jj.score(encoder, images, precision="float64").score)
+    result = jj.score(encoder, images)
+    assert np.all(np.abs(np.asarray(result.score, np.float64) - exact) <= 2 * np.asarray(result.score_error))
+
+
 def test_precisions_differ_as_their_names_say(encoder, batch, exact):
     scores: dict[Precision, np.ndarray] = {
         level: np.asarray(jj.score(encoder, batch, precision=level).score) for level in LEVELS[:-1]
