@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -51,7 +52,8 @@ class BatchScorer:
     """Scores batches of images wherever it is called: picklable, for Ray Data, `datasets`, Spark and Beam.
 
     It pickles as its arguments alone. Each process loads the encoder once, at the first call, and compiles one step,
-    to which batches of any length are filled up. Threads may call it at the same time.
+    to which batches of any length are filled up. Threads may call it at the same time. Where another encoder is
+    written into the directory, make another scorer: that loads it.
 
     Attributes:
         model: a known name, a directory that `jepa-jax convert` wrote, a Hugging Face folder, or a hub id, as in
@@ -140,6 +142,8 @@ class BatchScorer:
             self._require_predictable()
             place = os.fspath(self.predictor)
             set_field("predictor", os.path.abspath(place) if os.path.isdir(place) else place)
+        # Goes with it to every process, where another encoder of this name may have been loaded.
+        set_field("_written", (_when_written(self.model), _when_written(self.predictor)))
 
     def _require_predictable(self) -> None:
         """Refuse options that mean nothing of predicted scores."""
@@ -195,9 +199,8 @@ class BatchScorer:
                 )
         locators = picture_locators(columns.cells(self.column), self.column)
         keys = [str(i) for i in range(len(locators))] if self.key is None else columns.cells(self.key)
-        engine = _engine(
-            self.model, self.image_size, self.position_resize, self.l2_normalize, self._options, self.predictor
-        )
+        encoder = self.model, self.image_size, self.position_resize, self.l2_normalize
+        engine = _engine(*encoder, self._options, self.predictor, vars(self)["_written"])
         kept = kept_columns(columns, self.keep, engine.schema.names)
         return columns.joined(kept, engine.table(list(map(str, keys)), locators, self.column))
 
@@ -304,9 +307,17 @@ def _load(
     l2_normalize: bool | None,
     options: JobOptions,
     predictor: str | None,
+    written: tuple[int, int],
 ) -> _Engine:
+    del written  # by which engines are told apart that have all else in common
     encoder = load_encoder(model, image_size=image_size, position_resize=position_resize, l2_normalize=l2_normalize)
     return _Engine(encoder, options, None if predictor is None else Amortised.load(predictor, encoder))
+
+
+def _when_written(directory: Any) -> int:
+    """When the newest file of a local directory was written, ns; 0 where there is no such directory."""
+    paths = Path(directory).rglob("*") if directory is not None and os.path.isdir(directory) else ()
+    return max((path.stat().st_mtime_ns for path in paths), default=0)
 
 
 def _jax_runs() -> bool:

@@ -16,7 +16,7 @@ from PIL import Image
 from jepa_jax.encoders import identity
 from jepa_jax.encoders.function import EncoderFunction, layer_ranks, null_direction_count
 from jepa_jax.encoders.layerwise import cut_params, cut_spec, layer_numbers
-from jepa_jax.encoders.parameters import Params, build_module, check_params, named_arrays
+from jepa_jax.encoders.parameters import Params, build_module, check_params, named_arrays, same_arrays
 from jepa_jax.encoders.specs import EncoderSpec
 from jepa_jax.encoders.vit import ViT
 from jepa_jax.errors import ArgumentError, CheckpointError
@@ -47,6 +47,7 @@ class Encoder:
         self.spec = spec
         self.params = params
         self.function = EncoderFunction(spec.vit, spec.gaussian_embedding)
+        self._digested: tuple[list[Any], str] = [], ""
 
     def __repr__(self) -> str:
         return f"Encoder({self.spec.name!r}, image_size={self.spec.image_size}, K={self.spec.embedding_size})"
@@ -137,10 +138,13 @@ class Encoder:
         """Bytes that the parameters take, as they are stored."""
         return sum(array.nbytes for _, array in named_arrays(self.params))
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 over all that decides a score (see `identity.digest`)."""
-        return identity.digest(self.spec, named_arrays(self.params))
+        """SHA-256 over all that decides a score (see `identity.digest`); anew where arrays are replaced."""
+        arrays = jax.tree.leaves(self.params)
+        if not same_arrays(self._digested[0], arrays):
+            self._digested = arrays, identity.digest(self.spec, named_arrays(self.params))
+        return self._digested[1]
 
 
 def _pictures(images: Any) -> list[Image.Image | np.ndarray]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_jax.encoders.layerwise import cut_params, cut_spec, has_head, layer_numbers
 from jepa_jax.encoders.parameters import Params, build_module, parameter_shapes
@@ -98,6 +99,11 @@ class EncoderFunction:
             raise ArgumentError(
                 f"batch has shape {shape}; it must be [B, {self.vit.frame_axes}], with one example at least."
             )
+
+    def coarsest_dtype(self, params: Params, batch: jax.Array | jax.ShapeDtypeStruct) -> np.dtype:
+        """The batch's own: kernels that are stored in fewer digits are widened before they multiply."""
+        del params
+        return batch.dtype
 
 
 def layer_ranks(vit: ViTSpec, inputs: int, layers: Sequence[int]) -> dict[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -81,6 +81,11 @@ def named_arrays(params: Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from named_arrays(value, f"{name}.")
         else:
             yield name, value
+
+
+def same_arrays(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether these are the very same arrays: in a dictionary of parameters others may have taken their places."""
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
 
 
 @functools.lru_cache(maxsize=64)

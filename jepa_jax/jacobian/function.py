@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, NoReturn, Protocol, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 
 from jepa_jax.encoders import Encoder
 from jepa_jax.encoders.own import OwnEncoder
 from jepa_jax.encoders.specs import ViTSpec
 from jepa_jax.errors import ArgumentError, JepaJaxError
+from jepa_jax.jacobian.arithmetic import coarsest_dtype
 from jepa_jax.layers import Cost, Exit, Layer, Schedule
 from jepa_jax.numerics.products import Products
 
@@ -80,6 +85,10 @@ class Differentiable(Protocol):
         """Refuse a batch of an unfit shape."""
         ...
 
+    def coarsest_dtype(self, params: Any, batch: jax.Array | jax.ShapeDtypeStruct) -> np.dtype:
+        """Of the numbers in which it computes what hangs on a batch, those with the fewest digits."""
+        ...
+
 
 class OpaqueFunction:
     """What is known of a function that is not composed of our layers: nothing. Its Jacobian has full rank."""
@@ -131,30 +140,86 @@ class OpaqueFunction:
         if 0 in shape:
             raise ArgumentError(f"batch has shape {shape}; it must be [B, ...], with one example at least.")
 
+    def coarsest_dtype(self, params: Any, batch: jax.Array | jax.ShapeDtypeStruct) -> np.dtype:
+        """Found by a look through it."""
+        return coarsest_dtype(functools.partial(self, params), batch)
+
+    def __call__(self, params: Any, images: jax.Array) -> jax.Array:
+        """[B, *input] -> [B, K]."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Same:
+    """A user's callable, equal to itself alone: one that calls itself equal to another may hold other weights.
+
+    A bound method is a new object each time that it is looked up: of the same object's, all are the same.
+    """
+
+    call: Callable[..., Any]
+
+    @property
+    def _identity(self) -> tuple[int, ...]:
+        call = self.call
+        return (id(call.__self__), id(call.__func__)) if isinstance(call, MethodType) else (id(call),)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
 
 @dataclass(frozen=True)
 class PlainFunction(OpaqueFunction):
     """A user's function without parameters."""
 
-    fn: BatchFunction
+    fn: Same
 
     def __call__(self, params: Any, images: jax.Array) -> jax.Array:
         """[B, *input] -> [B, K]."""
         del params
-        return self.fn(images)
+        return self.fn.call(images)
+
+
+@dataclass(frozen=True)
+class ModuleFunction(OpaqueFunction):
+    """A user's Flax nnx module. Its weights, which training changes where they are, are parameters.
+
+    Attributes:
+        graph: of the module; equal ones are equal functions.
+        method: of its class, what is called.
+    """
+
+    graph: nnx.GraphDef[Any]
+    method: Callable[[Any, jax.Array], jax.Array]
+
+    def __call__(self, params: Any, images: jax.Array) -> jax.Array:
+        """[B, *input] -> [B, K]."""
+        module = nnx.merge(self.graph, jax.tree.map(lambda leaf: leaf, params))  # it writes into what it is given
+        embedding = self.method(module, images)
+        now = dict(jax.tree.leaves_with_path(nnx.state(module)))
+        changed = [path for path, leaf in jax.tree.leaves_with_path(params) if now.get(path) is not leaf]
+        if changed:
+            names = ", ".join(jax.tree_util.keystr(path) for path in changed[:3])
+            raise ArgumentError(
+                f"encoder is a module that changes when it is called ({names}): it draws random numbers or takes the "
+                "statistics of its batch, as in training; call its eval() first."
+            )
+        return embedding
 
 
 @dataclass(frozen=True)
 class ParametricFunction(OpaqueFunction):
     """A user's function of parameters; see `OwnEncoder`."""
 
-    fn: Callable[[Any, jax.Array], jax.Array]
-    nulls: Callable[[Any, jax.Array], jax.Array] | None
+    fn: Same
+    nulls: Same | None
     gaussian: bool
 
     def __call__(self, params: Any, images: jax.Array) -> jax.Array:
         """[B, *input] -> [B, K]."""
-        return self.fn(params, images)
+        return self.fn.call(params, images)
 
     def null_directions(self, params: Any, embedding: jax.Array) -> jax.Array:
         """Those that the user states.
@@ -164,7 +229,7 @@ class ParametricFunction(OpaqueFunction):
         """
         if self.nulls is None:
             return super().null_directions(params, embedding)
-        found = jnp.asarray(self.nulls(params, embedding))
+        found = jnp.asarray(self.nulls.call(params, embedding))
         if found.ndim != 2 or found.shape[0] != embedding.size or found.shape[1] >= embedding.size:
             raise ArgumentError(
                 f"null_directions returns shape {found.shape} of an embedding of K = {embedding.size} values; it must "
@@ -182,10 +247,17 @@ def pure_function(encoder: AnyEncoder) -> tuple[Differentiable, Any]:
     if isinstance(encoder, Encoder):
         return encoder.function, encoder.params
     if isinstance(encoder, OwnEncoder):
-        return ParametricFunction(encoder.fn, encoder.null_directions, encoder.gaussian), encoder.params
+        nulls = encoder.null_directions
+        of_nulls = None if nulls is None else Same(nulls)
+        return ParametricFunction(Same(encoder.fn), of_nulls, encoder.gaussian), encoder.params
     if not callable(encoder):
         raise ArgumentError(f"encoder is a {type(encoder).__name__}; pass an Encoder or a function of a batch.")
-    return PlainFunction(encoder), {}
+    bound: Any = encoder if isinstance(encoder, MethodType) else encoder.__call__
+    module, method = getattr(bound, "__self__", None), getattr(bound, "__func__", None)
+    if isinstance(module, nnx.Module) and method is not None:
+        graph, state = nnx.split(module)
+        return ModuleFunction(graph, method), state
+    return PlainFunction(Same(encoder)), {}
 
 
 def parameters_in(params: Any, dtype: Any) -> Any:

@@ -54,7 +54,7 @@ def jacobian(
         options: the other fields of `JacobianOptions`.
 
     Returns:
-        ``[B, K, *input]``, in the dtype of ``x``.
+        ``[B, K, *input]``, in the dtype of ``x``; of a NumPy array in float64, float32 where JAX's float64 is off.
 
     Raises:
         ArgumentError: ``x`` or the function's output has an invalid shape or dtype, or an option does not fit.
@@ -63,6 +63,8 @@ def jacobian(
     function, params = pure_function(fn)
     x = jnp.asarray(x)
     own = "float64" if x.dtype == jnp.float64 else "float32"
+    if precision == "float64" and not jax.config.read("jax_enable_x64"):
+        raise ArgumentError("precision='float64' needs JAX's float64: call jacobian under jax.enable_x64(True).")
     if precision is not None and (precision == "float64") != (own == "float64"):
         raise ArgumentError(f"precision={precision!r} does not fit x of dtype {x.dtype}; cast x.")
     chosen = JacobianOptions(mode, engine, precision or own, **options)
@@ -219,9 +221,9 @@ def jacobian_rows(
 
 
 def embed_with_nulls(function: Differentiable, params: Any, example: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Embedding [K] of one example, and the structural null directions [K, m] of the Jacobian there."""
+    """Embedding [K] of one example, and the structural null directions [K, m] of the Jacobian there; in its dtype."""
     if isinstance(function, OpaqueFunction):
-        embedding = function(params, example[None])[0]
+        embedding = function(params, example[None])[0].astype(example.dtype)
         return embedding, function.null_directions(params, embedding)
     there = fold.linearize(function.layers(params, example.shape, SCHEDULES["looped"]), example)
     return there.embedding, there.null_directions
@@ -234,10 +236,10 @@ def _generic(
     options: JacobianOptions,
     rows: jax.Array | None = None,
 ) -> jax.Array:
-    """Jacobian [K, *input], or some rows of it, by JAX's own differentiation."""
+    """Jacobian [K, *input], or some rows of it, by JAX's own differentiation; in the example's dtype."""
 
     def single(value: jax.Array) -> jax.Array:
-        return function(params, value[None])[0]
+        return function(params, value[None])[0].astype(example.dtype)
 
     outputs = output_size(functools.partial(function, params), example[None])
     if rows is None and options.forward_mode(example.size, outputs):

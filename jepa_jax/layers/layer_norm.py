@@ -70,9 +70,14 @@ class LayerNorm(TokenLayer, nnx.Module):
     def pullback_tokens(
         self, kernels: jax.Array, residuals: NormResiduals, cotangent: jax.Array, products: Products
     ) -> jax.Array:
-        """[..., R, d] -> [..., R, d]."""
+        """[..., R, d] -> [..., R, d].
+
+        Here cotangents have the size that the gain gives them, which may lie outside of float16's range. Beside the
+        blocks the norm is so little that its products are exact at every level of precision.
+        """
         gained = cotangent.astype(kernels.dtype) * kernels
-        return pullback_folded(residuals, gained - jnp.mean(gained, axis=-1, keepdims=True), products)
+        exact = products.of_one_token()
+        return pullback_folded(residuals, gained - jnp.mean(gained, axis=-1, keepdims=True), exact)
 
     def null_directions(self, before: NullDirections, output: jax.Array) -> NullDirections:
         """1 / g of all tokens, and (y - b) / g^2 of each."""

@@ -57,6 +57,12 @@ def check_precision(precision: str) -> None:
         raise ArgumentError(f"precision={precision!r} is unknown; use one of {', '.join(LEVELS)}.")
 
 
+def as_coarse_as(precision: Precision, dtype: Any) -> Precision:
+    """The level by which a function rounds that computes in numbers of a dtype, whose products are of a level."""
+    own = next((level for level in LEVELS if level == np.dtype(dtype).name), LEVELS[0])
+    return LEVELS[min(LEVELS.index(precision), LEVELS.index(own))]
+
+
 def working_dtype(precision: Precision) -> type[np.floating[Any]]:
     """What parameters, images and cotangents are stored in."""
     return np.float64 if precision == "float64" else np.float32

@@ -44,7 +44,8 @@ def score_fn(
 
     Returns:
         ``(fn, params)`` with ``fn(params, batch) -> ScoreResult``. With ``precision="float64"``, call
-        it under ``jax.enable_x64(True)``.
+        it under ``jax.enable_x64(True)``. So call `jax.vmap` and `jax.grad` of it at any precision where the spectrum
+        is taken in float64 (``method="gram"``, the default on CPUs); it maps over a batch by itself.
 
     Raises:
         ArgumentError: an argument is invalid, or one of those that a pure function does not take.
@@ -154,6 +155,7 @@ def _score_here(
     inputs = math.prod(shape)
     cuts = [*(function.cut(params, number) for number in function.exit_numbers), (function, params)]
     outputs = [output_size(functools.partial(one, of_one), batch) for one, of_one in cuts]
+    coarsest = function.coarsest_dtype(params, batch)
     step = numerics.jacobian.step(inputs, sum(outputs), size)
     measure = functools.partial(_measure, function, numerics, outputs, params, prepared)
 
@@ -164,7 +166,7 @@ def _score_here(
         width = jnp.full(embedding.shape[:1], transpose.shape[1], embedding.dtype)
         rank = min(inputs, outputs[number] - nulls.shape[-1])
         found = Measured(embedding, nulls, factor, width, input_rms)
-        return read_scores(numerics, cuts[number][0], inputs, rank, found)
+        return read_scores(numerics, cuts[number][0], inputs, rank, coarsest, found)
 
     def some(images: jax.Array) -> ScoreResult:
         # A batch axis of one would turn plain products into batched ones, which are slower.

@@ -14,9 +14,9 @@ from jax.core import Tracer
 from jepa_jax.jacobian.function import Differentiable
 from jepa_jax.numerics.bases import complement_basis
 from jepa_jax.numerics.float64 import float64_scope
-from jepa_jax.numerics.precision import LEVELS, NOISE, ROUNDING
+from jepa_jax.numerics.precision import LEVELS, NOISE, ROUNDING, Precision, as_coarse_as
 from jepa_jax.scoring.cut_off import cut_off
-from jepa_jax.scoring.forward_error import FORWARD_UNITS, OF_ONE_TOKEN, ON_A_GPU, forward_error
+from jepa_jax.scoring.forward_error import FORWARD_UNITS, OF_ONE_TOKEN, ON_A_GPU, USUAL_SIZE, forward_error
 from jepa_jax.scoring.options import Numerics
 from jepa_jax.short_table import short_table
 from jepa_jax.spectrum import gaussian_score, jepa_score
@@ -106,7 +106,7 @@ class ScoreResult:
 
 
 class Measured(NamedTuple):
-    """What the scores of some images are read off: n of them, with m null directions each."""
+    """What the scores of some images are read off: n of them, with m null directions each; in the working dtype."""
 
     embedding: jax.Array  # [n, K]
     nulls: jax.Array  # [n, K, m]
@@ -125,7 +125,7 @@ class Volume(NamedTuple):
 
 
 def read_scores(
-    numerics: Numerics, function: Differentiable, inputs: int, rank: int, measured: Measured
+    numerics: Numerics, function: Differentiable, inputs: int, rank: int, coarsest: np.dtype, measured: Measured
 ) -> ScoreResult:
     """From the compressed Jacobians of some images to their scores.
 
@@ -134,17 +134,19 @@ def read_scores(
         function: what is scored.
         inputs: of the function, D.
         rank: number of singular values that count.
+        coarsest: of the dtypes in which the function computes.
         measured: of the images.
     """
     embedding, factor = measured.embedding, measured.factor
     with float64_scope(factor.dtype == jnp.float64):
         nulls = measured.nulls.astype(factor.dtype)
         basis = for_each(complement_basis, nulls, platform=numerics.platform)
-        noise = _noise(numerics, inputs, measured.width.astype(factor.dtype), factor, nulls, basis)
+        level = as_coarse_as(numerics.precision, coarsest)
+        noise = _noise(numerics, level, inputs, measured.width.astype(factor.dtype), factor, nulls, basis)
         values, listing = _listing(numerics, inputs, factor)
         by_values = numerics.spectrum or inputs < basis.shape[-1]
         volume = (_volume_by_values if by_values else _volume)(numerics, inputs, factor, basis, noise)
-        error = _score_error(numerics, function, inputs, rank, measured, volume, noise)
+        error = _score_error(numerics, function, rank, coarsest, measured, volume, noise)
         # Where the function itself gives no number, its derivative may still look like one.
         known = jnp.all(jnp.isfinite(embedding), axis=-1)
         score, listing = (jnp.where(known, value, jnp.nan) for value in (volume.score, listing))
@@ -173,11 +175,17 @@ class Noise(NamedTuple):
 
 
 def _noise(
-    numerics: Numerics, inputs: int, width: jax.Array, factor: Factor, nulls: jax.Array, basis: jax.Array
+    numerics: Numerics,
+    level: Precision,
+    inputs: int,
+    width: jax.Array,
+    factor: Factor,
+    nulls: jax.Array,
+    basis: jax.Array,
 ) -> Noise:
     size = basis.shape[-1]
     if not nulls.shape[-1]:  # none is seen, and how it lies is not known: as if evenly among the inputs
-        relative = NOISE[numerics.precision] if numerics.noise is None else numerics.noise
+        relative = NOISE[level] if numerics.noise is None else numerics.noise
         norm = relative * jax.vmap(lambda f: f.norm())(factor) / factor.outputs**0.5
         return Noise(norm, norm * jnp.sqrt(jnp.minimum(1, size / width)))
     # The first direction is exact; a second one is zero up to LayerNorm's epsilon only.
@@ -226,20 +234,21 @@ def _volume(numerics: Numerics, inputs: int, factor: Factor, basis: jax.Array, n
 def _score_error(
     numerics: Numerics,
     function: Differentiable,
-    inputs: int,
     rank: int,
+    coarsest: np.dtype,
     measured: Measured,
     volume: Volume,
     noise: Noise,
 ) -> jax.Array:
     """Bound of the scores' errors, [n], nats: of noise, of the products, of the forward pass, and of their dtype."""
     embedding, dtype = measured.embedding, measured.factor.dtype
-    working_eps = float(jnp.finfo(embedding.dtype).eps)
+    level = as_coarse_as(numerics.precision, coarsest)
     norm = jax.vmap(lambda f: f.norm())(measured.factor)
     spread = spread_of(norm, volume.inverse_squares, rank)
-    forward, unit = jnp.asarray(FORWARD_UNITS, dtype), ROUNDING[numerics.precision]
+    forward, unit = jnp.asarray(FORWARD_UNITS, dtype), ROUNDING[level]
     if (vit := function.vit) is not None:
-        condition = norm * measured.input_rms.astype(dtype) / jnp.linalg.norm(embedding, axis=-1).astype(dtype)
+        size = jnp.maximum(measured.input_rms, USUAL_SIZE).astype(dtype)
+        condition = norm * size / jnp.linalg.norm(embedding, axis=-1).astype(dtype)
         forward = forward_error(vit, condition, spread)
         unit *= 1.0 if vit.averages_tokens else OF_ONE_TOKEN.get(numerics.precision, 1.0)
     if numerics.platform == "gpu":
@@ -251,8 +260,8 @@ def _score_error(
         spread,
         rank=rank,
         unit=unit,
-        forward=forward * working_eps / 2,
+        forward=forward * float(jnp.finfo(coarsest).eps) / 2,
         cut_off=cut_off(numerics.platform, numerics.precision, vit) if vit else 0.0,
     )
     # The result is rounded to the working precision, by up to half a unit in its last place.
-    return jnp.hypot(error, 0.5 * jnp.abs(volume.score) * working_eps)
+    return jnp.hypot(error, 0.5 * jnp.abs(volume.score) * float(jnp.finfo(embedding.dtype).eps))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_jax.encoders.parameters import same_arrays
 from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.fold import Kernels
 from jepa_jax.jacobian.function import AnyEncoder, pure_function
@@ -33,7 +34,9 @@ def score(encoder: AnyEncoder, batch: jax.Array | np.ndarray, **options: Unpack[
 
     Args:
         encoder: an `Encoder`; an `OwnEncoder` (docs/own-encoders.md); or any JAX function ``[B, ...] -> [B, K]`` that
-            treats examples independently. A function is compiled once per object: pass the same one again.
+            treats examples independently. A function is compiled once per object, with what it has closed over as it
+            is then: pass the same one again, and another one where that has changed. Of a Flax nnx module, or a method
+            of one, the weights are taken at each call.
         batch: preprocessed images [B, H, W, 3] (`Encoder.preprocess`), or the function's input.
         options: the fields of `ScoreOptions`, such as ``precision="bfloat16_3x"`` or ``spectrum=False``.
 
@@ -99,7 +102,7 @@ class Scorer:
         self._noise = self.options.noise_by_level  # now, so that what is missing is said before anything is computed
         require_sound_backend(self.options.numerics.jacobian, self.function.vit)
         self.report = report
-        self._prepared: tuple[Any, dict[Any, Kernels | None]] = None, {}
+        self._prepared: tuple[list[Any], dict[Any, Kernels | None]] = [], {}
         self._preparing = threading.Lock()
         self._alone = threading.Lock()  # of a program that is planned to have all the memory
 
@@ -141,7 +144,9 @@ class Scorer:
     def _key(self, numerics: Numerics, batch: jax.ShapeDtypeStruct) -> Any:
         leaves, tree = jax.tree.flatten(self.params)
         parameters = tree, tuple((leaf.shape, str(leaf.dtype), getattr(leaf, "sharding", None)) for leaf in leaves)
-        return self.function, numerics, parameters, batch.shape, str(batch.dtype), self.options.memory
+        # Under JAX's float64, wide arrays enter as they are, and else as float32.
+        wide = numerics.precision == "float64" or bool(jax.config.read("jax_enable_x64"))
+        return self.function, numerics, parameters, batch.shape, str(batch.dtype), self.options.memory, wide
 
     @property
     def _factory(self) -> ProgramFactory:
@@ -167,8 +172,9 @@ class Scorer:
         """The kernels of the parameters, made once for each level and shape of an example, until they are replaced."""
         key = unplanned(program.plan), shape
         with self._preparing:
-            if self._prepared[0] is not self.params:
-                self._prepared = self.params, {}
+            arrays = jax.tree.leaves(self.params)
+            if not same_arrays(self._prepared[0], arrays):
+                self._prepared = arrays, {}
             _, kernels = self._prepared
             if key not in kernels:
                 kernels[key] = jax.block_until_ready(program.prepare(self.params))
@@ -179,7 +185,7 @@ class Scorer:
         key = self._key(numerics, shape)
         with _compiling:
             if _programs.get(key) is program:
-                self._prepared = None, {}  # the smaller one may do with smaller kernels
+                self._prepared = [], {}  # the smaller one may do with smaller kernels
                 _programs[key] = self._factory.smaller(numerics, program.plan, program.at_once, shape)
 
     def _refined(self, result: ScoreResult, batch: jax.Array | np.ndarray, tolerance: float) -> ScoreResult:

@@ -6,14 +6,18 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_jax.errors import ArgumentError
+from jepa_jax.numerics.float64 import float64_scope
 
 DEFAULT_EPS = 1e-6
 """The clip of the paper's listing."""
 
 
-def jepa_score(singular_values: jax.Array, null_directions: int = 0, eps: float = DEFAULT_EPS) -> jax.Array:
+def jepa_score(
+    singular_values: jax.Array | np.ndarray, null_directions: int = 0, eps: float = DEFAULT_EPS
+) -> jax.Array:
     """JEPA-SCORE: the sum of log singular values (arXiv 2510.05949, eq. 5). Higher = denser.
 
     Args:
@@ -25,7 +29,7 @@ def jepa_score(singular_values: jax.Array, null_directions: int = 0, eps: float 
         eps: values below are raised to it, as in the paper's listing.
 
     Returns:
-        [...], nats.
+        [...], nats, in the dtype of the values.
 
     Raises:
         ArgumentError: ``null_directions`` is negative, or leaves no value.
@@ -37,7 +41,11 @@ def jepa_score(singular_values: jax.Array, null_directions: int = 0, eps: float 
         >>> float(jj.jepa_score(values, null_directions=1)) == float(np.log(np.float32(2)))
         True
     """
-    singular_values = jnp.asarray(singular_values)
+    with float64_scope(getattr(singular_values, "dtype", None) == np.float64):
+        return _jepa_score(jnp.asarray(singular_values), null_directions, eps)
+
+
+def _jepa_score(singular_values: jax.Array, null_directions: int, eps: float) -> jax.Array:
     count = singular_values.shape[-1]
     if not 0 <= null_directions < count:
         raise ArgumentError(f"null_directions={null_directions} must lie between 0 and K - 1 = {count - 1}.")

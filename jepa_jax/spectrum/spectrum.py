@@ -7,15 +7,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from jepa_jax.errors import ArgumentError
+from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.numerics.platforms import Platform, platform_of
 from jepa_jax.spectrum.factor import Factor
 from jepa_jax.spectrum.methods import Method, resolve_method
 
 
-def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
+def singular_values(jacobian: jax.Array | np.ndarray, method: Method = "auto") -> jax.Array:
     """Singular values of Jacobians.
 
     Args:
@@ -26,7 +28,8 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
             has not (TPUs, other GPUs).
 
     Returns:
-        [..., K], descending; zeros past the rank where D < K. In the Jacobian's dtype.
+        [..., K], descending; zeros past the rank where D < K. In the Jacobian's dtype, also where that is
+        float64 and JAX's is off.
 
     Raises:
         ArgumentError: the method is unknown, or the Jacobian is no matrix or batch of floating-point numbers.
@@ -37,7 +40,11 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
         >>> jj.singular_values(np.diag([1.0, 3.0, 2.0]).astype(np.float32)).round(4).tolist()
         [3.0, 2.0, 1.0]
     """
-    jacobian = jnp.asarray(jacobian)
+    with float64_scope(getattr(jacobian, "dtype", None) == np.float64):
+        return _singular_values(jnp.asarray(jacobian), method)
+
+
+def _singular_values(jacobian: jax.Array, method: Method) -> jax.Array:
     if jacobian.ndim < 2 or not jnp.issubdtype(jacobian.dtype, jnp.floating):
         raise ArgumentError(
             f"jacobian has shape {jacobian.shape} and dtype {jacobian.dtype}; it must be a floating-point "

@@ -306,3 +306,13 @@ def test_a_table_of_an_unknown_preprocessing_is_not_shown_in_another(tmp_path: P
     scored = dataclasses.replace(read_table(tmp_path / "spectra.npy"), manifest=manifest)
     with pytest.raises(jj.JobError, match=rf"'spectra' tells of .*unknown fields \['{FIELD}'\].*use the version"):
         ImageReader.of(scored)
+
+
+def test_a_digest_is_that_of_the_arrays_that_are_there_now():
+    encoder = tiny_encoder()
+    first = encoder.digest
+    scale = encoder.params["norm"]["scale"]
+    encoder.params["norm"]["scale"] = 2 * scale
+    assert encoder.digest != first
+    encoder.params["norm"]["scale"] = scale
+    assert encoder.digest == first

@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,12 +90,22 @@ def test_several_pictures_of_one_sample_keep_their_endings(tmp_path: Path):
 
 def test_an_array_record_scores_as_the_folder(folder: Path, expected: dict[str, float], tmp_path: Path):
     module = pytest.importorskip("array_record.python.array_record_module")
-    writer = module.ArrayRecordWriter(str(tmp_path / "photographs.array_record"), "group_size:1")
-    for content in files(folder).values():
-        writer.write(content)
-    writer.close()
-    found = scores(open_source(tmp_path / "photographs.array_record"), tmp_path / "out")
+
+    def write(contents: Iterable[bytes]) -> Path:
+        path = tmp_path / "photographs.array_record"
+        path.unlink(missing_ok=True)
+        writer = module.ArrayRecordWriter(str(path), "group_size:1")
+        for content in contents:
+            writer.write(content)
+        writer.close()
+        return path
+
+    found = scores(open_source(write(files(folder).values())), tmp_path / "out")
     assert found == {str(i): score for i, score in enumerate(expected.values())}
+    # Another file of the same name, read by the same process.
+    contents = list(files(folder).values())
+    source = open_source(write([*reversed(contents), contents[0]]))
+    assert [source.read(i) for i in range(len(source.keys))] == [*reversed(contents), contents[0]]
 
 
 def test_a_tfds_data_set_scores_as_the_folder(folder: Path, expected: dict[str, float], tmp_path: Path):

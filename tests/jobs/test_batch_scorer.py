@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import shutil
 import threading
 import warnings
 from collections.abc import Iterator
@@ -234,6 +235,19 @@ def test_it_pickles_as_its_arguments_and_loads_once(model: Path, pictures: Path,
     dataclasses.replace(scorer, keep=False)(batch)  # needs no encoder of its own
     assert len(loads) == 1
     assert len(pickle.dumps(scorer)) < 1000
+
+
+def test_another_encoder_in_the_same_directory_is_loaded_by_another_scorer(tmp_path: Path, pictures: Path):
+    one, directory, batch = tiny_encoder(), tmp_path / "latest", {"image": encoded(pictures)[:2]}
+    params = one.params | {"norm": {name: 2 * value for name, value in one.params["norm"].items()}}
+    found = []
+    for encoder in (one, jj.Encoder(one.spec, params)):
+        shutil.rmtree(directory, ignore_errors=True)
+        save_encoder(encoder, directory)
+        found.append(jj.BatchScorer(model=directory, batch_size=2)(batch)["score"])
+    # Twice the gain is twice of every singular value.
+    rank = one.spec.embedding_size - one.null_direction_count
+    np.testing.assert_allclose(np.subtract(found[1], found[0]), rank * np.log(2), atol=1e-4)
 
 
 def test_what_could_be_read_in_two_ways_is_refused_and_a_bad_picture_is_not(scorer: jj.BatchScorer):

@@ -55,3 +55,18 @@ def test_an_image_that_is_not_finite_stays_where_it_is(steep, batch):
 def test_float16_is_refused_where_there_is_none():
     with pytest.raises(jj.ArgumentError, match="precision='float16': TPUs have no such numbers; use 'bfloat16'"):
         JacobianOptions(precision="float16", platform="tpu")
+
+
+@pytest.mark.parametrize("make", ["class token", "patch mean"])
+@pytest.mark.parametrize("power", [-30, 17])
+def test_a_final_norm_of_any_size_costs_no_digits(make, power, batch):
+    spec, scores = MAKES[make], []
+    for size in (1.0, 2.0**power):
+        params = loud_params(spec, "float32")
+        params["norm"] = {name: size * value for name, value in params["norm"].items()}
+        encoder = Encoder(EncoderSpec("sized", "vit", spec, PreprocessSpec(18, 16)), params)
+        result = jj.score(encoder, batch, precision="float16", eps=1e-20)
+        np.testing.assert_array_equal(result.level, LEVELS.index("float16"))
+        scores.append(np.asarray(result.score, np.float64) - result.log_volume_rank * np.log(size))
+    # A power of two changes no digit of any product; of the score, those that float32 has of its larger value.
+    np.testing.assert_allclose(scores[1], scores[0], rtol=0, atol=1e-4)

@@ -1,11 +1,13 @@
 """Encoders of users' own: parameters are arguments, null directions are left out, and what is unfit is named."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jepa_jax as jj
 from jepa_jax.scoring.scorer import _programs
@@ -76,6 +78,102 @@ def test_parameters_are_arguments_and_change_without_a_new_program():
     assert len(_programs) == programs
     assert np.all(np.asarray(first.score) != np.asarray(second.score))
     assert "f32[20,12]" in str(scorer.program(BATCH).text()).split("\n", 1)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """Equal to all of its name, whatever their weights."""
+
+    name: str
+    kernel: np.ndarray = dataclasses.field(compare=False)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jnp.tanh(x @ self.kernel)
+
+    def normed(self, params: Any, x: jax.Array) -> jax.Array:
+        del params
+        return self(x)
+
+
+def test_functions_that_call_themselves_equal_are_scored_each_by_itself():
+    one, other = Named("a", PARAMS["kernel"]), Named("a", 2 * PARAMS["kernel"])
+    assert one == other
+    assert hash(one) == hash(other)
+    expected = jj.score(lambda x: other(x), BATCH).score
+    for of in (lambda named: named, lambda named: named.__call__, lambda named: jj.OwnEncoder(named.normed)):
+        found = [np.asarray(jj.score(of(named), BATCH).score) for named in (one, other)]
+        np.testing.assert_array_equal(found[1], expected)
+        assert np.all(found[0] != found[1])
+        programs = len(_programs)
+        jj.score(of(other), BATCH)
+        assert len(_programs) == programs, "of a method, which is another object each time, the program is the same"
+
+
+class Trained(nnx.Module):
+    def __init__(self):
+        self.inner, self.outer = nnx.Linear(20, 12, rngs=nnx.Rngs(0)), nnx.Linear(12, 5, rngs=nnx.Rngs(1))
+        self.dropout = nnx.Dropout(0.5, deterministic=True, rngs=nnx.Rngs(2))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.outer(self.hidden(x))
+
+    def hidden(self, x: jax.Array) -> jax.Array:
+        return self.dropout(jnp.tanh(self.inner(x)))
+
+
+@pytest.mark.parametrize("of", [lambda model: model, lambda model: model.hidden], ids=["module", "method"])
+def test_a_module_that_is_trained_is_scored_with_the_weights_that_it_has_now(of: Any):
+    model = Trained()
+    first = jj.score(of(model), BATCH).score
+    programs = len(_programs)
+    model.inner.kernel[...] = 3 * model.inner.kernel[...]
+    second = jj.score(of(model), BATCH)
+    assert len(_programs) == programs
+    assert np.all(np.asarray(first) != np.asarray(second.score))
+    expected = jj.score(lambda x: of(model)(x), BATCH)  # another function, and compiled anew
+    difference = np.abs(np.asarray(second.score) - np.asarray(expected.score))
+    assert np.all(difference <= np.asarray(second.score_error) + np.asarray(expected.score_error))
+
+
+def test_a_module_in_training_is_refused():
+    model = Trained()
+    model.train()
+    with pytest.raises(jj.ArgumentError, match=r"changes when it is called \(.*'dropout'.*call its eval\(\) first"):
+        jj.score(model, BATCH)
+    with pytest.raises(jj.ArgumentError, match="call its eval"):
+        jj.jacobian(model, BATCH)
+    model.eval()
+    assert np.all(np.isfinite(jj.score(model, BATCH).score))
+
+
+def test_a_program_is_that_of_the_width_in_which_arrays_enter():
+    wide = jj.OwnEncoder(normed, PARAMS | {"kernel": np.float64(PARAMS["kernel"])}, nulls)
+    expected = jj.score(wide, BATCH).score
+    with jax.enable_x64(True):
+        found = jj.score(wide, BATCH)
+    assert found.score.dtype == np.float32
+    np.testing.assert_allclose(found.score, expected, rtol=0, atol=2 * np.max(found.score_error))
+    np.testing.assert_array_equal(jj.score(wide, BATCH).score, expected)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_a_function_rounds_itself_counts_as_error(dtype: str, precision: Any):
+    def inside(params: Any, x: jax.Array) -> jax.Array:
+        return jnp.tanh(x.astype(dtype) @ params["kernel"].astype(dtype))
+
+    def hidden(params: Any, x: jax.Array) -> jax.Array:
+        return inside(params, x).astype(jnp.float32)
+
+    exact = np.asarray(
+        jj.score(lambda x: jnp.tanh(x @ PARAMS["kernel"].astype(x.dtype)), BATCH, precision="float64").score
+    )
+    for function in (inside, hidden, jax.jit(hidden)):
+        result = jj.score(jj.OwnEncoder(function, PARAMS), BATCH, precision=precision)
+        assert result.score.dtype == result.embedding.dtype == precision
+        difference = np.abs(np.asarray(result.score) - exact)
+        assert np.max(difference) > 1e-5
+        assert np.all(difference <= np.asarray(result.score_error))
 
 
 def test_every_entry_takes_one():

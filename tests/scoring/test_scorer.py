@@ -108,6 +108,14 @@ def test_a_steeper_encoder_states_a_larger_error(encoder, batch, exact):
     assert np.all(np.abs(np.asarray(result.score, np.float64) - exact) <= 2 * np.asarray(result.score_error))
 
 
+def test_the_error_of_a_flat_image_is_predicted_too():
+    encoder = jj.load_encoder("jepa-tiny")
+    images = 1e-3 * np.random.default_rng(0).standard_normal((8, *encoder.spec.input_shape)).astype(np.float32)
+    exact = np.asarray(jj.score(encoder, images, precision="float64").score)
+    result = jj.score(encoder, images)
+    assert np.all(np.abs(np.asarray(result.score, np.float64) - exact) <= 2 * np.asarray(result.score_error))
+
+
 def test_precisions_differ_as_their_names_say(encoder, batch, exact):
     scores: dict[Precision, np.ndarray] = {
         level: np.asarray(jj.score(encoder, batch, precision=level).score) for level in LEVELS[:-1]
@@ -157,6 +165,12 @@ def test_kernels_are_prepared_once_for_all_batches(encoder, batch, monkeypatch: 
     run, _ = jj.score_fn(encoder)
     made_there = run(scorer.params, jnp.asarray(batch[:2]))
     np.testing.assert_allclose(changed.score, made_there.score, atol=1e-3)
+    # And so they have where one array has taken another's place, in the same dictionary.
+    scorer.params["blocks"][0]["mlp"]["fc1"]["kernel"] *= 3
+    replaced = scorer(batch[:2])
+    assert len(calls) == tracing + 2
+    made_there = run(scorer.params, jnp.asarray(batch[:2]))
+    np.testing.assert_allclose(replaced.score, made_there.score, atol=1e-3)
 
 
 def test_auto_on_an_accelerator_climbs_where_it_gains_digits(encoder, batch, exact, monkeypatch: pytest.MonkeyPatch):

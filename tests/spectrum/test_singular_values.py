@@ -39,6 +39,19 @@ def test_a_zero_matrix_scores_at_the_clip(method):
     assert float(jj.jepa_score(values)) == pytest.approx(4 * math.log(1e-6), rel=2 * U32)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_numpys_float64_keeps_its_digits_where_jaxs_is_off(method):
+    expected = np.array([3.0, 1e-3, 1e-5])
+    found = jj.singular_values(matrix_with(expected, 3, 5), method)
+    assert found.dtype == np.float64
+    # A Gram matrix loses 2^-53 of the largest square, half of which over the smallest value is 2e-11, a few times. In
+    # float32 already the matrix would move it by up to 2e-7.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    score = jj.jepa_score(found)
+    assert score.dtype == np.float64
+    np.testing.assert_allclose(score, np.log(expected).sum(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("method", METHODS)
 def test_one_broken_jacobian_is_nan_and_the_others_are_not(method, bad):

@@ -50,6 +50,8 @@ def open_array_record(name: str, files: Sequence[str]) -> Records:
     Raises:
         ArgumentError: a file cannot be read, or all are empty.
     """
+    for opened in (_data_source, _ends):  # since this process read them last, other files may have taken their places
+        opened.cache_clear()
     reader = ArrayRecordReader(tuple(files))
     count = len(_data_source(reader.files))
     if not count:

@@ -61,6 +61,8 @@ def open_tfds(name: str, files: Sequence[str], feature: str | None = None) -> Re
     dataset, split = _dataset_and_split(name if feature is None else name.removesuffix(f"{PART}{feature}"))
     if not dataset or not split:
         raise ArgumentError(f"input {name} must be tfds:NAME/SPLIT or tfds:DIR/SPLIT, such as tfds:imagenet_v2/test.")
+    for opened in (_builder, _data_source):  # since this process read it last, the data set may have been made anew
+        opened.cache_clear()
     try:
         builder = _builder(dataset)
         feature = _image_feature(builder.info.features, name, feature)
