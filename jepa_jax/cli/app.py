@@ -22,6 +22,7 @@ from rich.markup import escape
 from jepa_jax._version import __version__
 from jepa_jax.cli.compiled import keep_compiled_programs
 from jepa_jax.cli.help import Command, Group
+from jepa_jax.cli.interrupts import heed_interrupts
 from jepa_jax.cli.streams import TolerantConsole, print_anything
 from jepa_jax.errors import JepaJaxError
 from jepa_jax.paths import unreachable
@@ -77,6 +78,7 @@ def _program(
 def main() -> None:
     """Run the command line; an error is one sentence and an exit status, see above."""
     print_anything()
+    heed_interrupts()
     _take("--debug", DEBUG)
     _take("--quiet", QUIET)
     console.quiet = bool(os.environ.get(QUIET))
