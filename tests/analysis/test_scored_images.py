@@ -56,6 +56,12 @@ def test_an_output_directory_is_resumed_and_read(pictures: Path, encoder: Encode
         jj.score_folder(pictures, **arguments, precision="float64", quiet=True)
 
 
+@pytest.mark.parametrize("limit", [-1, 0, 1.5, "7"])
+def test_a_limit_that_is_no_count_is_refused(limit: Any, pictures: Path, encoder: Encoder):
+    with pytest.raises(jj.ArgumentError, match=f"limit={limit!r} must be a whole number, at least 1"):
+        jj.score_folder(pictures, model=encoder, limit=limit, quiet=True)
+
+
 def test_it_speaks_unless_quiet(pictures: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]):
     jj.score_folder(pictures, model=encoder, limit=2)
     assert "2/2 (100%)" in capsys.readouterr().out
