@@ -20,7 +20,7 @@ from jepa_jax.jobs.schema import SAVABLE
 from jepa_jax.jobs.writer import FAILURES, job_parts
 from jepa_jax.numerics.float64 import float64_scope
 from jepa_jax.parquet import read_parquet
-from jepa_jax.paths import AnyPath, to_path
+from jepa_jax.paths import AnyPath, require_named, to_path
 from jepa_jax.spectrum import jepa_score
 from jepa_jax.spectrum.scores import DEFAULT_EPS
 
@@ -131,6 +131,7 @@ def read_table(
         JobError: there is no job, or it is unfinished.
         ArgumentError: the file does not hold what it should.
     """
+    require_named(path, "scored set")
     place = to_path(path)
     if place.is_dir():
         return _read_job(place, name or place.name or str(place), partial)

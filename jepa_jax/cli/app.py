@@ -14,9 +14,11 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from typing import Annotated, Any
 
 import typer
+from PIL import Image
 from rich.markup import escape
 
 from jepa_jax._version import __version__
@@ -81,6 +83,10 @@ def main() -> None:
     heed_interrupts()
     _take("--debug", DEBUG)
     _take("--quiet", QUIET)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused with a reason
+    for shown in (console, errors):
+        if not shown.width:  # COLUMNS=0, of a terminal that does not know how wide it is
+            shown.width = 80
     console.quiet = bool(os.environ.get(QUIET))
     keep_compiled_programs()
     try:

@@ -73,6 +73,11 @@ def test_a_reader_that_has_had_enough_ends_nothing(pictures: Path, checkpoint: P
     assert b'"complete": true' in (tmp_path / "out" / "manifest.json").read_bytes()
 
 
+def test_a_terminal_of_no_width_is_printed_to():
+    done = run("models", COLUMNS="0")
+    assert b"dinov2-small" in done.stdout
+
+
 def test_names_are_printable():
     assert printable("écran-画像.png") == "écran-画像.png"
     assert printable("a\u202eb\x1b\n\udcff") == r"a\u202eb\x1b\n\udcff"
