@@ -223,6 +223,21 @@ def write_whole(path: AnyPath, data: bytes) -> None:
         os.replace(temporary, path)
 
 
+def write_output(path: AnyPath, data: bytes) -> None:
+    """`write_whole` a file that somebody named; what is no plain file, such as /dev/stdout, or a link, stays one.
+
+    Raises:
+        JobError: it cannot be written.
+    """
+    if is_remote(path) or not (path.is_symlink() or (path.exists() and not path.is_file())):
+        write_whole(path, data)
+        return
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise _cannot_be_written(path, error) from error
+
+
 def create(path: AnyPath, data: bytes) -> bool:
     """Create a file with this content unless there is one: whether it was created.
 

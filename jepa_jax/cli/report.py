@@ -9,7 +9,7 @@ import typer
 from jepa_jax.cli.app import app, console
 from jepa_jax.cli.encoder_options import NullDirections
 from jepa_jax.errors import ArgumentError
-from jepa_jax.paths import make_output, to_path, write_whole
+from jepa_jax.paths import make_output, to_path, write_output
 
 
 @app.command()
@@ -72,5 +72,5 @@ def report(
     with console.status("building the report"):
         page = build_report(tables, options, readers).encode()
         make_output(target.parent)
-        write_whole(target, page)
+        write_output(target, page)
     console.print(f"{target} ({len(page) / 1e6:.1f} MB)", markup=False, soft_wrap=True)
