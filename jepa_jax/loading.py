@@ -12,7 +12,7 @@ from pathlib import Path
 from jepa_jax.encoders import ENCODERS, SHIPPED, Encoder, find_spec, is_checkpoint, load_shipped, restore_encoder
 from jepa_jax.encoders.specs import PositionResize
 from jepa_jax.errors import ArgumentError, CheckpointError
-from jepa_jax.paths import AnyPath, to_path
+from jepa_jax.paths import AnyPath, require_named, to_path
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ def load_encoder(
         >>> jj.load_encoder("jepa-tiny")
         Encoder('jepa-tiny', image_size=32, K=64)
     """
+    require_named(source, "model")
     path = to_path(source)
     if path.is_dir():
         encoder = _load_directory(path)
@@ -81,6 +82,8 @@ def load_encoder(
 def _load_directory(path: AnyPath) -> Encoder:
     if is_checkpoint(path):
         return restore_encoder(path)
+    if is_checkpoint(path / "encoder"):
+        raise ArgumentError(f"model {path} is a run of jepa-jax train; its encoder is {path / 'encoder'}: name that.")
     if (path / "config.json").exists() or (path / "open_clip_config.json").exists():
         return _load_folder(Path(path))
     raise CheckpointError(

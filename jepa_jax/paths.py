@@ -83,6 +83,16 @@ def to_path(place: PathLike) -> AnyPath:
     return path
 
 
+def require_named(place: PathLike, argument: str) -> None:
+    """Refuse an empty name, as of a shell's variable that is not set: it would be the folder that one is in.
+
+    Raises:
+        ArgumentError: it is empty.
+    """
+    if not str(place):
+        raise ArgumentError(f"{argument} {place!r} names nothing; give a path, and . for the folder that you are in.")
+
+
 def store_of(path: AnyPath) -> tuple[Any, str]:
     """The fsspec file system that a path behind a scheme lies in, and its name there."""
     remote: Any = path
@@ -177,6 +187,19 @@ def make_folder(path: AnyPath) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def make_output(path: AnyPath) -> None:
+    """`make_folder`, of an output that somebody named.
+
+    Raises:
+        JobError: it cannot be made.
+    """
+    try:
+        make_folder(path)
+    except OSError as error:
+        said = error.strerror or error
+        raise JobError(f"output {path} cannot be made a directory ({said}); name another.") from error
+
+
 def remove(path: AnyPath) -> None:
     """Remove a file if it is there."""
     if is_remote(path):
@@ -198,6 +221,21 @@ def write_whole(path: AnyPath, data: bytes) -> None:
         return
     with _temporary_beside(path, data) as temporary:
         os.replace(temporary, path)
+
+
+def write_output(path: AnyPath, data: bytes) -> None:
+    """`write_whole` a file that somebody named; what is no plain file, such as /dev/stdout, or a link, stays one.
+
+    Raises:
+        JobError: it cannot be written.
+    """
+    if is_remote(path) or not (path.is_symlink() or (path.exists() and not path.is_file())):
+        write_whole(path, data)
+        return
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise _cannot_be_written(path, error) from error
 
 
 def create(path: AnyPath, data: bytes) -> bool:
@@ -315,7 +353,5 @@ def runs(process: int) -> bool:
 def _cannot_be_written(path: AnyPath, error: Exception) -> JobError:
     number = getattr(error, "errno", None)
     remedy = "make space, and" if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "once it can be written,"
-    return JobError(
-        f"{path} cannot be written: {getattr(error, 'strerror', None) or error}. Every part that is there is whole: "
-        f"{remedy} the same command resumes the job."
-    )
+    said = getattr(error, "strerror", None) or error
+    return JobError(f"{path} cannot be written: {said}. What is there is whole: {remedy} give the same command again.")

@@ -50,7 +50,7 @@ def test_it_holds_the_packages_and_nothing_else(wheel: Path):
     assert {name for name in names if not name.startswith(about)} == wanted
     assert {f"{package}/py.typed" for package in PACKAGES} <= wanted
     entries = zipfile.ZipFile(wheel).read(f"{about}/entry_points.txt").decode()
-    assert "jepa-jax = jepa_jax.cli:main" in entries
+    assert "jepa-jax = jepa_jax.__main__:main" in entries
 
 
 def test_its_commands_run_from_it_alone(wheel: Path, tmp_path: Path):

@@ -51,6 +51,14 @@ class Detector:
         self.split.require_disjoint(table)
         return self.judge(_features(table, self.features))
 
+    def require(self, table: ScoreTable) -> None:
+        """Refuse a table that lacks what is looked at.
+
+        Raises:
+            ArgumentError: it does.
+        """
+        _features(table, self.features)
+
 
 def fit(name: str, split: ReferenceSplit) -> Detector:
     """Fit a detector of `DETECTORS` on a reference split.

@@ -155,6 +155,14 @@ class DualTest:
         """
         return -DUAL_TESTS[self.name](self._judged(table), fit_points(self.fitted))
 
+    def require(self, table: ScoreTable) -> None:
+        """Refuse a table that lacks what the test reads.
+
+        Raises:
+            ArgumentError: it does.
+        """
+        table_coordinates(table)
+
     def p_values(self, table: ScoreTable, *, smoothed: bool = True, seed: int = 0) -> np.ndarray:
         """Conformal p-values: P(p <= a) = a for an image exchangeable with the reference; <= a if not smoothed.
 

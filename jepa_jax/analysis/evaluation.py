@@ -140,7 +140,7 @@ def evaluate(
     detectors = [] if split is None else _fit_all(split, notes)
     rows = []
     for out in out_sets:
-        rows += _rows(in_set, judged, out, detectors, options)
+        rows += _rows(in_set, judged, out, _able(detectors, judged, out, notes), options)
     return Evaluation(
         in_set.name,
         in_set.encoder,
@@ -172,6 +172,20 @@ def _fit_all(split: ReferenceSplit, notes: list[str]) -> list[Fitted]:
         except ArgumentError as error:
             notes.append(f"{name} is left out: {error}")
     return detectors
+
+
+def _able(detectors: Sequence[Fitted], judged: ScoreTable, out: ScoreTable, notes: list[str]) -> list[Fitted]:
+    """The detectors that can judge both sets: what one was not scored with costs it these, and no other figure."""
+    able = []
+    for detector in detectors:
+        try:
+            for table in (judged, out):
+                detector.require(table)
+        except ArgumentError as error:
+            notes.append(f"{detector.name} is left out for {out.name}: {error}")
+        else:
+            able.append(detector)
+    return able
 
 
 def _alarms(detector: Fitted, judged: ScoreTable, out: ScoreTable, seed: int) -> Alarms | None:

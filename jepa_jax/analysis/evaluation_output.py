@@ -7,13 +7,13 @@ import json
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jepa_jax._version import __version__
 from jepa_jax.analysis.evaluation import SIGN, DetectorResult, Evaluation
 from jepa_jax.analysis.metrics import LEVEL, METRICS, Interval
 from jepa_jax.markdown import markdown_lines
-from jepa_jax.paths import AnyPath, PathLike, make_folder, to_path
+from jepa_jax.parquet import parquet_bytes
+from jepa_jax.paths import AnyPath, PathLike, make_output, to_path, write_whole
 
 MARKDOWN = "evaluation.md"
 COLUMNS = ("statistic", "in / out", "AUROC", "gain", "AUPR in", "AUPR out", "FPR at 95% TPR", "AUROC, same images")
@@ -28,11 +28,11 @@ def write(evaluation: Evaluation, directory: PathLike, context: dict[str, Any]) 
         context: what else the JSON should record, such as paths and options.
     """
     folder = to_path(directory)
-    make_folder(folder)
-    (folder / MARKDOWN).write_text(to_markdown(evaluation))
-    (folder / "evaluation.json").write_text(json.dumps(to_dict(evaluation) | {"context": context}, indent=2) + "\n")
-    with (folder / "evaluation.parquet").open("wb") as file:
-        pq.write_table(to_table(evaluation), file)
+    make_output(folder)
+    write_whole(folder / MARKDOWN, to_markdown(evaluation).encode())
+    document = json.dumps(to_dict(evaluation) | {"context": context}, indent=2) + "\n"
+    write_whole(folder / "evaluation.json", document.encode())
+    write_whole(folder / "evaluation.parquet", parquet_bytes(to_table(evaluation)))
     return folder
 
 

@@ -57,8 +57,8 @@ class ReferenceSplit:
             examples = ", ".join(map(str, table.keys[shared][:3]))
             raise ArgumentError(
                 f"{int(shared.sum())} of {len(table)} images of {table.name!r} are reference images as well "
-                f"({examples}): what is fitted on an image must not judge it. Use a reference of other images, "
-                "or --drop-overlap to leave them out of the judged ones."
+                f"({examples}): what is fitted on an image must not judge it. Use a reference of other images; "
+                "evaluate also leaves these out of the judged ones, with --drop-overlap."
             )
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jepa_jax._version import __version__
 from jepa_jax.analysis.selection import Selection, unsure, what_may_be_missed
-from jepa_jax.errors import ArgumentError
+from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs import Records
-from jepa_jax.paths import AnyPath, PathLike, make_folder, to_path
+from jepa_jax.parquet import parquet_bytes
+from jepa_jax.paths import AnyPath, PathLike, make_output, remove, require_named, to_path, write_whole
 from jepa_jax.scored.image_reader import ImageReader
 from jepa_jax.scored.table import ScoreTable
 
@@ -38,10 +39,12 @@ def write(
 
     Raises:
         ArgumentError: the directory holds a selection already.
+        JobError: it cannot be written; nothing of the selection is left then.
     """
+    require_named(directory, "output")
     folder = to_path(directory)
     require_new(folder)
-    make_folder(folder)
+    make_output(folder)
     keys = [str(key) for key in table.keys[selection.rows]]
     columns: dict[str, Any] = {"key": keys}
     paths = _paths(table, keys)
@@ -50,12 +53,11 @@ def write(
     columns["score"] = table.scores["score"][selection.rows]
     if groups is not None:
         columns["group"] = [str(name) for name in groups[selection.rows]]
-    (folder / "keys.txt").write_text("".join(f"{key}\n" for key in keys), encoding="utf-8")
-    with (folder / "selection.parquet").open("wb") as file:
-        pq.write_table(pa.table(columns | selection.columns | {"reason": list(selection.reasons)}), file)
+    columns |= selection.columns | {"reason": list(selection.reasons)}
+    contents = {"selection.parquet": parquet_bytes(pa.table(columns))}
     doubtful = unsure(selection, table)
     if len(doubtful):
-        (folder / UNSURE).write_text("".join(f"{table.keys[row]}\n" for row in doubtful), encoding="utf-8")
+        contents[UNSURE] = _lines(table.keys[row] for row in doubtful)
     about = {
         "jepa_jax": __version__,
         **selection.rule,
@@ -66,8 +68,20 @@ def write(
         "images_from": table.origin,
         "context": context or {},
     }
-    (folder / "selection.json").write_text(json.dumps(about, indent=2) + "\n")
+    contents["selection.json"] = (json.dumps(about, indent=2) + "\n").encode()
+    contents["keys.txt"] = _lines(keys)  # last: with it the selection is whole
+    try:
+        for name, content in contents.items():
+            write_whole(folder / name, content)
+    except JobError:
+        for name in contents:  # half a selection would pass for one, and the same command be refused for it
+            remove(folder / name)
+        raise
     return folder
+
+
+def _lines(keys: Iterable[str]) -> bytes:
+    return "".join(f"{key}\n" for key in keys).encode()
 
 
 def require_new(folder: AnyPath) -> None:

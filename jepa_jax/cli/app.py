@@ -14,14 +14,17 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from typing import Annotated, Any
 
 import typer
+from PIL import Image
 from rich.markup import escape
 
 from jepa_jax._version import __version__
 from jepa_jax.cli.compiled import keep_compiled_programs
 from jepa_jax.cli.help import Command, Group
+from jepa_jax.cli.interrupts import heed_interrupts
 from jepa_jax.cli.streams import TolerantConsole, print_anything
 from jepa_jax.errors import JepaJaxError
 from jepa_jax.paths import unreachable
@@ -77,8 +80,13 @@ def _program(
 def main() -> None:
     """Run the command line; an error is one sentence and an exit status, see above."""
     print_anything()
+    heed_interrupts()
     _take("--debug", DEBUG)
     _take("--quiet", QUIET)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused with a reason
+    for shown in (console, errors):
+        if not shown.width:  # COLUMNS=0, of a terminal that does not know how wide it is
+            shown.width = 80
     console.quiet = bool(os.environ.get(QUIET))
     keep_compiled_programs()
     try:

@@ -13,7 +13,7 @@ from jepa_jax.cli.app import app, console
 from jepa_jax.cli.encoder_options import Frames, ImageSize, Layers
 from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.precision import LEVELS, Precision, check_precision
-from jepa_jax.paths import make_folder, to_path
+from jepa_jax.paths import make_output, to_path, write_output
 
 EXPLAINED = (
     "limit: share of the rate of one large matrix product; forward: encoder passes in the time of a score; "
@@ -77,8 +77,8 @@ def bench(
         results["rows"] = [dataclasses.asdict(row) for row in rows]
         if output is not None:
             target = to_path(output)
-            make_folder(target.parent)
-            target.write_text(json.dumps(results, indent=1) + "\n")
+            make_output(target.parent)
+            write_output(target, (json.dumps(results, indent=1) + "\n").encode())
 
     with console.status(f"Measuring {encoder.spec.name}; this takes up to about two minutes."):
         levels: list[Precision] = [level for level in LEVELS if level in (precision or ())]

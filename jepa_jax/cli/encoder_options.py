@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
 
+from jepa_jax.errors import ArgumentError
 from jepa_jax.numerics.precision import AskedPrecision
 
 Model = Annotated[
@@ -41,3 +43,16 @@ NullDirections = Annotated[
         min=0, help="For files of spectra: how many of the smallest values are zero by construction (DINOv2: 2)."
     ),
 ]
+
+
+def memory_bytes(memory: float | None) -> int | None:
+    """What ``--memory`` allows, of GiB.
+
+    Raises:
+        ArgumentError: it is no positive number.
+    """
+    if memory is None:
+        return None
+    if not 0 < memory < math.inf:
+        raise ArgumentError(f"memory={memory} must be a positive number of GiB.")
+    return int(memory * 2**30)

@@ -92,7 +92,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "jepa-jax convert dinov2-base/ --output converted/",
         "jepa-jax convert dinov2_vits14_pretrain.pth --model dinov2-small --output converted/",
     ),
-    "export": ("jepa-jax export converted/ --output folder/", "jepa-jax export jepa-tiny --output folder/"),
+    "export": ("jepa-jax export converted/ --output folder/", "jepa-jax export dinov2-small --output folder/"),
     "train": (
         "jepa-jax train jepa-tiny --data cifar10.npz --output run/",
         "jepa-jax train my_config.py --data images.npz --output run/ --steps 1000",

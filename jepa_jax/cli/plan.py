@@ -13,7 +13,7 @@ from rich.table import Table
 
 from jepa_jax.cli.amortised_options import MethodChoice
 from jepa_jax.cli.app import app, console
-from jepa_jax.cli.encoder_options import Frames, ImageSize, Layers, Precision
+from jepa_jax.cli.encoder_options import Frames, ImageSize, Layers, Precision, memory_bytes
 from jepa_jax.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def plan(
             mode.value,
             engine.value,
             spectrum=not score_only,
-            memory=budget if memory is None else int(memory * 2**30),
+            memory=budget if memory is None else memory_bytes(memory),
             mesh=mesh,
             layers=layer or (),
         ),

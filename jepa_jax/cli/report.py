@@ -8,7 +8,8 @@ import typer
 
 from jepa_jax.cli.app import app, console
 from jepa_jax.cli.encoder_options import NullDirections
-from jepa_jax.paths import to_path
+from jepa_jax.errors import ArgumentError
+from jepa_jax.paths import make_output, to_path, write_output
 
 
 @app.command()
@@ -67,8 +68,10 @@ def report(
     readers = ImageReader.all_of(tables, images or [])
     first = to_path(named_path(directories[0])[1])
     target = to_path(output) if output else (first if first.is_dir() else first.parent) / "report.html"
+    if target.is_dir():
+        raise ArgumentError(f"output {target} is a directory; name a file in it, such as {target / 'report.html'}.")
     with console.status("building the report"):
-        page = build_report(tables, options, readers)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page, encoding="utf-8")
-    console.print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+        page = build_report(tables, options, readers).encode()
+        make_output(target.parent)
+        write_output(target, page)
+    console.print(f"{target} ({len(page) / 1e6:.1f} MB)", markup=False, soft_wrap=True)

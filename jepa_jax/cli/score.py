@@ -13,7 +13,8 @@ import typer
 
 from jepa_jax.cli.amortised_options import AMORTISED, MethodChoice, TailChoice, amortise, require_amortised
 from jepa_jax.cli.app import NOTHING_SCORED, app, console, errors
-from jepa_jax.cli.encoder_options import Frames, FrameStep, ImageSize, Layers, Model, Precision
+from jepa_jax.cli.encoder_options import Frames, FrameStep, ImageSize, Layers, Model, Precision, memory_bytes
+from jepa_jax.errors import ArgumentError
 from jepa_jax.images.sources import accepted
 
 
@@ -265,7 +266,7 @@ def score(
             precision,
             spectrum=not score_only,
             tolerance=tolerance,
-            memory=None if memory is None else int(memory * 2**30),
+            memory=memory_bytes(memory),
             layers=layer or (),
         ),
         noise_images=noise_images,
@@ -280,6 +281,11 @@ def score(
         retry_failed=retry_failed,
         extend=extend,
     )
+    if processes is not None and (num_processes is not None or process_id is not None):
+        raise ArgumentError(
+            "--processes starts all processes of a job here, and --num-processes and --process-id are of one that you "
+            "start yourself: give the one or the others."
+        )
     if processes is not None and processes > 1 and not dry_run:
         raise typer.Exit(launch_here(processes, _without_processes(sys.argv[1:])))
     with _interruption_as_exit(), together(num_processes, process_id, pod) as team:

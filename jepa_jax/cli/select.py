@@ -81,7 +81,7 @@ def select(
     from jepa_jax.analysis.selection_output import UNSURE, notes_of, require_new, write
     from jepa_jax.errors import ArgumentError
     from jepa_jax.extras import require_packages
-    from jepa_jax.paths import to_path
+    from jepa_jax.paths import require_named, to_path
     from jepa_jax.scored.reading import read_table
 
     given = [between is not None, against is not None, sample is not None, bool(rarest or typical)]
@@ -91,6 +91,7 @@ def select(
         )
     if sample is not None or (against is not None and false_discovery):
         require_packages("analysis", ("scipy",))  # sorting asks for nothing
+    require_named(output, "output")
     require_new(to_path(output))
     table = read_table(directory, null_directions=null_directions, partial=partial)
     if column in DUAL_TESTS:

@@ -41,8 +41,8 @@ class FailureLimit:
         if (self.share is None or tried >= self.SAMPLE) and self._exceeded(tried, failed):
             raise JobError(
                 f"{failed} of the {tried} records tried have failed, and max_failures allows {self}; the last "
-                f"reason: {last_reason}. Whole parts are kept: mend the input, or raise --max-failures, and give "
-                "the same command."
+                f"reason: {last_reason.rstrip('.')}. Whole parts are kept: mend the input, or raise --max-failures, "
+                "and give the same command."
             )
 
     def check_all(self, records: int, failed: int) -> None:

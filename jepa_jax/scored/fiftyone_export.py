@@ -25,7 +25,7 @@ import pyarrow as pa
 from jepa_jax._version import __version__
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.images.sources import Records
-from jepa_jax.paths import AnyPath, PathLike, names_in, to_path
+from jepa_jax.paths import AnyPath, PathLike, make_output, names_in, to_path
 from jepa_jax.scored.image_reader import ImageReader
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def write_fiftyone(scored: ScoredImages, directory: PathLike, name: str | None =
             "no image is a file of its own on this machine, as FiftyOne needs them: they lie in archives, in tables "
             "or on a store."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_output(folder)
     described = _Described.of(scored, name or folder.name or "scored")
     with (folder / "samples.json").open("w", encoding="utf-8") as out:
         out.write('{"samples": [')

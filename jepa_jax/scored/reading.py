@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.paths import to_path
+from jepa_jax.paths import require_named, to_path
 from jepa_jax.scored.job import read_job
 from jepa_jax.scored.spectra_file import read_spectra
 from jepa_jax.scored.table import ScoreTable
@@ -29,6 +29,7 @@ def read_table(
         JobError: there is no job, or it is unfinished.
         ArgumentError: the file does not hold what it should.
     """
+    require_named(path, "scored set")
     place = to_path(path)
     if place.is_dir():
         return read_job(place, name or place.name or str(place), partial)

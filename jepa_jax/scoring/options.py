@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
@@ -106,8 +107,8 @@ class ScoreOptions:
         object.__setattr__(self, "layers", checked_layers(self.layers))
         for name in ("memory", "tolerance", "eps"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ArgumentError(f"{name}={value} must be positive.")
+            if value is not None and not (isinstance(value, numbers.Real) and 0 < value < math.inf):
+                raise ArgumentError(f"{name}={value!r} must be positive.")
         if self.mesh is not None:
             object.__setattr__(self, "mesh", usable_mesh(self.mesh))
         check_method(self.method)

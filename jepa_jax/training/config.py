@@ -111,6 +111,9 @@ def load_config(source: str | Path) -> TrainingConfig:
     """The ``CONFIG`` of a Python file, or of a shipped one by its name, such as ``jepa-tiny``.
 
     The file is executed: load only what you would run.
+
+    Raises:
+        ArgumentError: there is no such config, the file fails, or it defines none.
     """
     path = Path(source)
     if not path.is_file():
@@ -124,7 +127,10 @@ def load_config(source: str | Path) -> TrainingConfig:
             raise ArgumentError(f"config {source!r} is neither a Python file nor one of {', '.join(names)}.")
         with resources.as_file(named) as file:
             path = file
-    config = runpy.run_path(str(path)).get("CONFIG")
+    try:
+        config = runpy.run_path(str(path)).get("CONFIG")
+    except Exception as error:  # whatever a user's file raises
+        raise ArgumentError(f"config {path} fails: {type(error).__name__}: {error}") from error
     if not isinstance(config, TrainingConfig):
         raise ArgumentError(f"config {path} does not define CONFIG = TrainingConfig(...).")
     return config

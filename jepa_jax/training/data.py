@@ -53,7 +53,10 @@ def load_labelled_images(path: Path) -> LabelledImages:
 
 def _arrays(path: Path, *names: str) -> list[np.ndarray]:
     try:
-        with np.load(path) as file:
+        file = np.load(path)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it is a single array, as .npy files hold one")
+        with file:
             return [file[name] for name in names]
     except (OSError, KeyError, ValueError) as error:
         raise ArgumentError(f"data {path} cannot be read as .npz with {', '.join(names)} ({error}).") from error

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jepa_jax.errors import ArgumentError
-from jepa_jax.paths import AnyPath
+from jepa_jax.paths import AnyPath, make_output
 from jepa_jax.training.checkpoints import restore_state, save_state, saved_steps
 from jepa_jax.training.config import TrainingConfig
 from jepa_jax.training.objectives import embedding_rank
@@ -67,7 +67,7 @@ def train(
     if len(examples) < config.batch_size:
         raise ArgumentError(f"{len(examples)} examples are fewer than batch_size={config.batch_size}.")
     output = output.resolve()  # Orbax takes absolute paths alone
-    output.mkdir(parents=True, exist_ok=True)
+    make_output(output)
     pin_run(config, examples, output)
 
     # One axis of devices: the state on each of them, the batch divided among them.

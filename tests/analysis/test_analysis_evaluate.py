@@ -323,6 +323,17 @@ def test_a_mistake_is_one_clear_message(
     assert "Traceback" not in done.stderr
 
 
+def test_a_set_without_embeddings_is_judged_by_what_it_has():
+    drawings = (("in", 40, 0.0, 0), ("whole", 40, 1.0, 1), ("bare", 40, 1.0, 2))
+    inside, whole, bare = (drawn_table(*drawn) for drawn in drawings)
+    bare = dataclasses.replace(bare, embedding=None)
+    found = evaluate(inside, [whole, bare], options=FAST)
+    assert found.find("whole", "knn").result == evaluate(inside, [whole], options=FAST).find("whole", "knn").result
+    assert {row.statistic for row in found.rows if row.out == "bare"}.isdisjoint({"knn", "mahalanobis", "lof"})
+    assert found.find("bare", "score")
+    assert "knn is left out for bare: 'bare' has no embedding; score with --save embedding." in found.notes
+
+
 def test_predicted_scores_are_judged_and_said_to_be():
     inside, outside = drawn_table("in", 40, 0.0, 0), drawn_table("out", 40, 1.0, 1)
     methods = np.array(["exact", "amortised"] * 20, object)

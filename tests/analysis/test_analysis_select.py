@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import tarfile
@@ -327,6 +328,24 @@ def test_a_mistake_is_one_clear_message(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_of_a_selection_that_cannot_be_written_nothing_is_left(scored_sets: dict[str, Path], tmp_path: Path):
+    """A limit on the size of files stands for a full disk: keys.txt would fit, the table does not."""
+    table = read_table(scored_sets["smooth"])
+    chosen = by_extremes(table.scores["score"], rarest=2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(jj.JobError, match=r"selection\.parquet cannot be written: File too large"):
+            write(chosen, table, tmp_path / "list")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "list").iterdir())
+    write(chosen, table, tmp_path / "list")  # the same again is no second selection
+    (tmp_path / "file").touch()
+    with pytest.raises(jj.JobError, match="file cannot be made a directory"):
+        write(chosen, table, tmp_path / "file")
 
 
 def test_a_selection_and_an_evaluation_are_written_to_a_store(scored_sets: dict[str, Path], tmp_path: Path):

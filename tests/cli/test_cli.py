@@ -84,6 +84,8 @@ def test_a_random_sample_is_scored_and_resumed_as_itself(checkpoint: Path, pictu
         (("--model", "nobody/nothing"), "hf download nobody/nothing"),
         (("--model", "CHECKPOINT", "--image-size", "100"), "nearest that works is 98"),
         (("--model", "CHECKPOINT", "--batch-size", "0"), "--batch-size"),
+        (("--memory", "nan"), "memory=nan must be a positive number of GiB"),
+        (("--processes", "2", "--num-processes", "2", "--process-id", "0"), "give the one or the others"),
     ],
 )
 def test_a_mistake_is_one_clear_message(
@@ -94,6 +96,20 @@ def test_a_mistake_is_one_clear_message(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_empty_name_is_not_the_folder_that_one_is_in(checkpoint: Path, pictures: Path, tmp_path: Path):
+    score = ("score", "--model", checkpoint, "--output")
+    mistakes = {
+        (*score, "", pictures): "output '' names nothing",
+        (*score, tmp_path / "out", ""): "input '' names nothing",
+        ("report", ""): "scored set '' names nothing",
+        ("select", pictures, "--output", "", "--rarest", "1"): "output '' names nothing",
+    }
+    for arguments, message in mistakes.items():
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert message in done.stderr
 
 
 def test_no_image_is_a_clear_message(checkpoint: Path, tmp_path: Path):

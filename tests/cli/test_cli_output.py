@@ -12,7 +12,8 @@ from PIL import Image
 
 from jepa_jax.encoders import Encoder, EncoderSpec, PreprocessSpec, save_encoder
 from jepa_jax.encoders.parameters import initialize_params
-from jepa_jax.errors import printable
+from jepa_jax.errors import JobError, printable
+from jepa_jax.paths import write_output
 
 SPEC = EncoderSpec("tiny", "dinov2", TINIEST_VIT, PreprocessSpec(resize_shortest=32, crop=28))
 NAMES = ("écran-画像.png", "\u202egnp.exe.png", "b\x1b[31m.png", "plain.png")
@@ -71,6 +72,26 @@ def test_a_reader_that_has_had_enough_ends_nothing(pictures: Path, checkpoint: P
     process.stderr.close()
     assert process.wait() == 0
     assert b'"complete": true' in (tmp_path / "out" / "manifest.json").read_bytes()
+
+
+def test_an_output_that_is_a_link_or_a_pipe_stays_one(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name in ("pipe", "link", "file"):
+        write_output(tmp_path / name, name.encode())
+    assert os.read(reader, 9) == b"pipe"
+    os.close(reader)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link").read_bytes() == b"file"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]
+    with pytest.raises(JobError, match="cannot be written: Is a directory"):
+        write_output(tmp_path, b"")
+
+
+def test_a_terminal_of_no_width_is_printed_to():
+    done = run("models", COLUMNS="0")
+    assert b"dinov2-small" in done.stdout
 
 
 def test_names_are_printable():

@@ -12,9 +12,11 @@ import typer
 from command_line import run
 
 import jepa_jax as jj
+from convert_weights.export import FAMILIES
 from jepa_jax.cli import app
 from jepa_jax.cli.examples import COMMANDS, EXAMPLES, PANELS
 from jepa_jax.cli.help import WIDTH, help_text
+from jepa_jax.encoders import ENCODERS
 
 PROGRAM: Any = typer.main.get_command(app)
 ALL = [(name,) for name in PROGRAM.commands if name != "study"]
@@ -64,6 +66,12 @@ def test_each_command_has_two_examples_of_its_own_options(path: tuple[str, ...])
         context = PROGRAM.commands[name].make_context(name, words[2:])  # types, ranges and what is required
         context.close()
         assert " ".join(example.split()) in " ".join(in_process(path).replace("\\\n", " ").split())
+
+
+def test_the_examples_export_what_has_a_format():
+    for example in EXAMPLES["export"]:
+        model = shlex.split(example)[2]
+        assert model.endswith("/") or ENCODERS[model].family in FAMILIES
 
 
 def test_every_command_and_option_of_the_order_exists():

@@ -175,7 +175,7 @@ def test_arrays_score_as_their_pictures(suffix: str, folder: Path, expected: dic
         ("a.csv", b"path\nna\xefve.png\n", "cannot be read as a list"),
         ("a.csv", b"path,label\na.png\n", "the first row has 2 columns, and 'a.png' has 1"),
         ("a.csv", b"path,label\n", "lists no path"),
-        ("a.csv", b"", "none is called path"),
+        ("a.csv", b"", "is empty: it has no columns"),
         ("a.npy", b"", "cannot be read as a NumPy array"),
         ("a.NPY", b"", "cannot be read as a NumPy array"),
         ("a.npz", b"PK\x03\x04 cut", "cannot be read as a NumPy array"),

@@ -22,6 +22,7 @@ from PIL import Image
 import jepa_jax as jj
 from jepa_jax.images.sources.records import read_file
 from jepa_jax.jobs import JobOptions, open_source, run_job
+from jepa_jax.jobs.failure_limit import FailureLimit
 
 RNG = np.random.default_rng(0)
 PICTURE = Image.fromarray(RNG.integers(0, 256, (60, 80, 3), np.uint8))
@@ -290,6 +291,8 @@ def test_a_job_that_is_mostly_broken_gives_up(tmp_path: Path):
     source = open_source(tmp_path)
     with pytest.raises(jj.JobError, match="4 of the 4 records tried have failed, and max_failures allows 3"):
         run_job(tiny_encoder(), source, tmp_path / "out", Silent(), JobOptions(batch_size=8, max_failures="3"))
+    with pytest.raises(jj.JobError, match=r"the last reason: shrink it\. Whole parts"):  # one full stop
+        FailureLimit.parse("0").check(1, 1, "shrink it.")
     options = JobOptions(batch_size=8, max_failures="8")
     assert run_job(tiny_encoder(), source, tmp_path / "out", Silent(), options).failed == 8
     # A share is too early to tell among so few; in the end it is not.

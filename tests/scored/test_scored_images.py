@@ -66,6 +66,12 @@ def test_layers_are_columns(pictures: Path, encoder: Encoder):
     assert row["score_layer_1"] == pytest.approx(float(alone.score[0]), abs=near)
 
 
+@pytest.mark.parametrize("limit", [-1, 0, 1.5, "7"])
+def test_a_limit_that_is_no_count_is_refused(limit: Any, pictures: Path, encoder: Encoder):
+    with pytest.raises(jj.ArgumentError, match=f"limit={limit!r} must be a whole number, at least 1"):
+        jj.score_folder(pictures, model=encoder, limit=limit, quiet=True)
+
+
 def test_it_speaks_unless_quiet(pictures: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]):
     jj.score_folder(pictures, model=encoder, limit=2)
     assert "2/2 (100%)" in capsys.readouterr().out

@@ -33,6 +33,7 @@ def test_keywords_are_the_fields_of_the_options():
         ({"eps": 0.0}, "eps=0.0 must be positive"),
         ({"eps": float("nan")}, "eps=nan must be positive"),
         ({"memory": -5}, "memory=-5 must be positive"),
+        ({"memory": "1GB"}, "memory='1GB' must be positive"),
         ({"noise": float("nan")}, "noise=nan"),
         ({"noise": {"float32": 1e-6}, "precision": "bfloat16"}, "says nothing of bfloat16"),
     ],

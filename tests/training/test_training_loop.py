@@ -12,10 +12,11 @@ import pytest
 from killed_training import ENCODER
 
 import jepa_jax as jj
-from jepa_jax.encoders import EncoderSpec, PreprocessSpec
+from jepa_jax.encoders import EncoderSpec, PreprocessSpec, save_encoder
 from jepa_jax.errors import ArgumentError
 from jepa_jax.paths import to_path
 from jepa_jax.training.config import Optimizer, TrainingConfig, load_config
+from jepa_jax.training.data import load_examples
 from jepa_jax.training.joint_embedding import JointEmbedding
 from jepa_jax.training.loop import CollapseWarning, batch_indices, train
 from jepa_jax.training.masked_prediction import MaskedPrediction
@@ -116,4 +117,24 @@ def test_a_config_that_is_none_is_refused(tmp_path: Path):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ArgumentError, match="CONFIG"):
         load_config(tmp_path / "empty.py")
+    for content, fault in (("def (", "SyntaxError"), ("import no_such_package", "ModuleNotFoundError")):
+        (tmp_path / "faulty.py").write_text(content)
+        with pytest.raises(ArgumentError, match=rf"faulty\.py fails: {fault}"):
+            load_config(tmp_path / "faulty.py")
     assert load_config("jepa-tiny").name == "jepa-tiny"
+
+
+def test_a_single_array_is_no_set_of_examples(tmp_path: Path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    with pytest.raises(
+        ArgumentError, match=r"images\.npy cannot be read as \.npz with x_train \(it is a single array"
+    ):
+        load_examples(tmp_path / "images.npy")
+
+
+def test_the_directory_of_a_run_is_told_from_its_encoder(tmp_path: Path):
+    save_encoder(jj.load_encoder("jepa-tiny"), tmp_path / "run" / "encoder")
+    with pytest.raises(ArgumentError, match=r"is a run of jepa-jax train; its encoder is .*run/encoder: name that"):
+        jj.load_encoder(tmp_path / "run")
+    with pytest.raises(ArgumentError, match="model '' names nothing"):
+        jj.load_encoder("")

@@ -125,6 +125,8 @@ def _chosen(name: str, names: Sequence[str], column: str | None) -> tuple[str, s
     Raises:
         ArgumentError: there is none, or another one could be meant as well.
     """
+    if not names:
+        raise ArgumentError(f"input {name} is empty: it has no columns.")
     if column is None:
         known = [known for known in PATH_COLUMNS if known in names] or (list(names) if len(names) == 1 else [])
         if not known:

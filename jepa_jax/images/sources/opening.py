@@ -21,7 +21,7 @@ from jepa_jax.images.sources.saved_datasets import SAVED_DATASET
 from jepa_jax.images.sources.tfds import TFDS
 from jepa_jax.images.sources.videos import VIDEOS, is_video
 from jepa_jax.images.sources.webdataset import WEBDATASET
-from jepa_jax.paths import STORES, AnyPath, PathLike, known_stores, to_path
+from jepa_jax.paths import STORES, AnyPath, PathLike, known_stores, require_named, to_path
 
 KINDS: tuple[SourceKind, ...] = (
     IMAGES,
@@ -62,6 +62,7 @@ def open_source(path: PathLike) -> Records:
         OSError: the machine, its disk or its network is in trouble.
     """
     name = str(path)
+    require_named(name, "input")
     if len(names := _separate(name)) > 1:
         return open_sources(names)
     place, part = _place_and_part(name)

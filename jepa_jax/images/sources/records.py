@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import numbers
 import os
 import stat
 from collections import Counter
@@ -134,7 +135,12 @@ class Records:
             limit: how many, at most; None for all.
             shuffle_seed: of a random order, in which a record's place hangs on its key and the seed alone: the same on
                 every machine, and what is added to an input only comes in between. None keeps the input's order.
+
+        Raises:
+            ArgumentError: ``limit`` is no count.
         """
+        if limit is not None and (not isinstance(limit, numbers.Integral) or limit < 1):
+            raise ArgumentError(f"limit={limit!r} must be a whole number, at least 1; leave it out for all records.")
         if limit is None and shuffle_seed is None:
             return self
         keys = self.keys

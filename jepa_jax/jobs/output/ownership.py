@@ -18,7 +18,7 @@ from typing import Any
 from jepa_jax.errors import ArgumentError, JobError
 from jepa_jax.jobs.output.manifest import NAME, encoded, read_manifest, require_same
 from jepa_jax.jobs.output.parts import job_parts
-from jepa_jax.paths import AnyPath, PathLike, create, is_remote, make_folder, to_path
+from jepa_jax.paths import AnyPath, PathLike, create, is_remote, make_output, require_named, to_path
 
 WATCHED_EVERY = 5.0
 """Seconds between two looks at the manifest while no part is written."""
@@ -34,6 +34,7 @@ def output_place(output: PathLike) -> AnyPath:
         ArgumentError: it is in a store that nothing installed here can write to.
     """
     text = str(output)
+    require_named(text, "output")
     scheme = text.partition("://")[0]
     if is_remote(text) and scheme not in WRITABLE:
         known = ", ".join(f"{name}://" for name in WRITABLE)
@@ -50,12 +51,7 @@ def begin(directory: AnyPath, manifest: dict[str, Any]) -> dict[str, Any]:
     Raises:
         JobError: the directory cannot be made, or holds parts that no manifest tells of.
     """
-    try:
-        make_folder(directory)
-    except OSError as error:
-        raise JobError(
-            f"output {directory} cannot be made a directory ({error.strerror or error}); name another."
-        ) from error
+    make_output(directory)
     if parts := job_parts(directory):
         if (found := read_manifest(directory)) is not None:  # of a job that began a moment ago
             return found
