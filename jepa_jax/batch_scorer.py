@@ -186,7 +186,8 @@ class BatchScorer:
             came are lists, else arrays, masked where there is no score.
 
         Raises:
-            ArgumentError: a column is not there, holds no pictures, or could be read in two ways.
+            ArgumentError: a column is not there, holds no pictures, or could be read in two ways; or columns are of
+                several lengths.
             JobError: the machine is in trouble, its disk, network or memory; no image is to blame.
         """
         columns = batch_of(batch)
@@ -199,6 +200,11 @@ class BatchScorer:
                 )
         locators = picture_locators(columns.cells(self.column), self.column)
         keys = [str(i) for i in range(len(locators))] if self.key is None else columns.cells(self.key)
+        if other := next((name for name in columns.names if len(columns.cells(name)) != len(locators)), None):
+            raise ArgumentError(
+                f"the batch's column {other!r} has {len(columns.cells(other))} cells and {self.column!r} has "
+                f"{len(locators)}; a batch's columns are of one length."
+            )
         encoder = self.model, self.image_size, self.position_resize, self.l2_normalize
         engine = _engine(*encoder, self._options, self.predictor, vars(self)["_written"])
         kept = kept_columns(columns, self.keep, engine.schema.names)

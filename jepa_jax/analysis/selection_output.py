@@ -57,7 +57,7 @@ def write(
     contents = {"selection.parquet": parquet_bytes(pa.table(columns))}
     doubtful = unsure(selection, table)
     if len(doubtful):
-        contents[UNSURE] = _lines(table.keys[row] for row in doubtful)
+        contents[UNSURE] = _lines(str(table.keys[row]) for row in doubtful)
     about = {
         "jepa_jax": __version__,
         **selection.rule,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Annotated, Any
 
 import typer
@@ -46,6 +47,8 @@ def bench(
     compare: Annotated[bool, typer.Option("--compare", help="Show FILEs side by side; measure nothing.")] = False,
 ) -> None:
     """Measure images per second by precision and batch, next to the device's own limit and to float64."""
+    if not 0 < seconds < math.inf:
+        raise ArgumentError(f"seconds={seconds} must be a positive number.")
     if compare:
         _print_comparison([_read(file) for file in files or []])
         return

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from jepa_jax.analysis.selection import Selection
 
 
+RATE = 0.05
+"""False-alarm rate where none is given."""
+
+
 class SideChoice(StrEnum):
     """Values of --side."""
 
@@ -39,12 +43,15 @@ def select(
         int, typer.Option(help="The N rarest, of each group (each folder, where there are several).")
     ] = 0,
     typical: Annotated[int, typer.Option(help="The N most typical, of each group.")] = 0,
-    rate: Annotated[float, typer.Option(help="False-alarm rate. It takes 1 / rate reference images.")] = 0.05,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="False-alarm rate, by default 0.05. It takes 1 / rate reference images."),
+    ] = None,
     false_discovery: Annotated[
         bool,
         typer.Option(help="Take --rate as the false discovery rate: the share of false alarms among those listed."),
     ] = False,
-    side: Annotated[SideChoice, typer.Option(help="Which scores are unusual.")] = SideChoice.low,
+    side: Annotated[SideChoice | None, typer.Option(help="Which scores are unusual; by default low.")] = None,
     temperature: Annotated[
         float | None,
         typer.Option(help="Nats; by default such that the effective sample size is half of the images."),
@@ -89,6 +96,14 @@ def select(
         raise ArgumentError(
             "give exactly one rule: --between LOW HIGH, --against REFERENCE, --sample N, --rarest N or --typical N."
         )
+    for option, of_rule, rule in (
+        (rate, against, "--rate is of --against"),
+        (false_discovery or None, against, "--false-discovery is of --against"),
+        (side, against, "--side is of --against"),
+        (temperature, sample, "--temperature is of --sample"),
+    ):
+        if option is not None and of_rule is None:
+            raise ArgumentError(f"{rule}, and another rule is given: leave it out.")
     if sample is not None or (against is not None and false_discovery):
         require_packages("analysis", ("scipy",))  # sorting asks for nothing
     require_named(output, "output")
@@ -111,9 +126,9 @@ def select(
         chosen = selection.by_p_value(
             table,
             ReferenceSplit.of(read_table(against, null_directions=null_directions)),
-            rate,
+            RATE if rate is None else rate,
             column=column,
-            side=side.value,
+            side="low" if side is None else side.value,
             false_discovery=false_discovery,
             seed=seed,
         )

@@ -177,6 +177,9 @@ def _require_opened(images: Any) -> None:
             f"images is {type(images).__name__}, no picture: open it with PIL.Image.open, or score a folder with "
             "jepa_jax.score_folder."
         )
+    if images is None or isinstance(images, np.ma.MaskedArray):
+        kind = "None" if images is None else "a masked array, and a picture has a value everywhere"
+        raise ArgumentError(f"images is {kind}; pass pictures: PIL images, or uint8 arrays [H, W, 3].")
 
 
 @functools.partial(jax.jit, static_argnums=0)

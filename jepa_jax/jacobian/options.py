@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -72,8 +73,8 @@ class JacobianOptions:
             check_schedule(self.schedule)
         for name in ("block_size", "images_per_step"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ArgumentError(f"{name}={value} must be at least 1.")
+            if value is not None and not (isinstance(value, numbers.Integral) and value >= 1):
+                raise ArgumentError(f"{name}={value!r} must be a whole number, at least 1.")
 
     @property
     def products(self) -> Products:

@@ -107,7 +107,7 @@ class ScoreOptions:
         object.__setattr__(self, "layers", checked_layers(self.layers))
         for name in ("memory", "tolerance", "eps"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, numbers.Real) and 0 < value < math.inf):
+            if value is not None and not (isinstance(value, numbers.Real) and 0 < float(value) < math.inf):
                 raise ArgumentError(f"{name}={value!r} must be positive.")
         if self.mesh is not None:
             object.__setattr__(self, "mesh", usable_mesh(self.mesh))

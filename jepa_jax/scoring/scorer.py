@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_jax.encoders.parameters import same_arrays
+from jepa_jax.errors import ArgumentError
 from jepa_jax.jacobian.backend_check import require_sound_backend
 from jepa_jax.jacobian.fold import Kernels
 from jepa_jax.jacobian.function import AnyEncoder, pure_function
@@ -154,8 +155,7 @@ class Scorer:
 
     def _run(self, numerics: Numerics, batch: jax.Array | np.ndarray) -> ScoreResult:
         with float64_scope(numerics.precision == "float64"):
-            with placing(f"a batch of shape {np.shape(batch)}"):
-                batch = jnp.asarray(batch)
+            batch = _array(batch)
             shape = jax.ShapeDtypeStruct(batch.shape, batch.dtype)
             while True:
                 program = self._program(numerics, shape)
@@ -225,6 +225,17 @@ class Scorer:
         noise = NOISE | self._noise
         reached = np.array([noise[each] for each in LEVELS])[np.asarray(result.level)]
         return (noise[level] <= reached / 2) & (np.asarray(result.clipped) == 0)
+
+
+def _array(batch: Any) -> jax.Array:
+    try:
+        with placing(f"a batch of shape {np.shape(batch)}"):
+            return jnp.asarray(batch)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"batch is of type {type(batch).__name__} and no array of numbers; pass an array [B, ...], as "
+            "Encoder.preprocess makes one of pictures."
+        ) from error
 
 
 def _out_of_range(result: ScoreResult) -> np.ndarray:

@@ -32,7 +32,7 @@ def jepa_score(
         [...], nats, in the dtype of the values.
 
     Raises:
-        ArgumentError: ``null_directions`` is negative, or leaves no value.
+        ArgumentError: ``null_directions`` is negative, or leaves no value; ``eps`` is no positive number.
 
     Example:
         >>> import jepa_jax as jj
@@ -47,6 +47,8 @@ def jepa_score(
 
 def _jepa_score(singular_values: jax.Array, null_directions: int, eps: float) -> jax.Array:
     count = singular_values.shape[-1]
+    if isinstance(eps, float | int) and not 0 < eps < math.inf:
+        raise ArgumentError(f"eps={eps} must be a positive number.")
     if not 0 <= null_directions < count:
         raise ArgumentError(f"null_directions={null_directions} must lie between 0 and K - 1 = {count - 1}.")
     kept = singular_values[..., : count - null_directions]

@@ -61,13 +61,17 @@ def train(
         The final state.
 
     Raises:
-        ArgumentError: the directory holds a run of another config or on other examples, or there are fewer examples
-            than a batch.
+        ArgumentError: the directory holds a run of another config, on other examples, or of more steps; or there are
+            fewer examples than a batch.
     """
     if len(examples) < config.batch_size:
         raise ArgumentError(f"{len(examples)} examples are fewer than batch_size={config.batch_size}.")
     output = output.resolve()  # Orbax takes absolute paths alone
     make_output(output)
+    checkpoints = output / "checkpoints"
+    made = max(saved_steps(checkpoints), default=0)
+    if made > config.steps:
+        raise ArgumentError(f"steps={config.steps}: the run in output {output} has made {made}; give that or more.")
     pin_run(config, examples, output)
 
     # One axis of devices: the state on each of them, the batch divided among them.
@@ -77,9 +81,8 @@ def train(
         raise ArgumentError(f"batch_size={config.batch_size} does not divide among {mesh.size} devices.")
 
     state = jax.device_put(initial_state(config), everywhere)
-    checkpoints = output / "checkpoints"
-    if steps := saved_steps(checkpoints):
-        state = restore_state(checkpoints, steps[-1], state)
+    if made:
+        state = restore_state(checkpoints, made, state)
     begun = int(state["step"])
     if begin is not None:
         begin(begun)

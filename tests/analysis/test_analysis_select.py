@@ -314,6 +314,8 @@ def test_an_image_whose_name_is_no_text_is_selected(tmp_path: Path):
         (("--sample", "5", "--rarest", "2"), "give exactly one rule"),
         (("--sample", "500"), "sample=500 must lie between 1 and the number of images, 60"),
         (("--sample", "5", "--temperature", "0"), "temperature=0.0 must be positive"),
+        (("--sample", "5", "--rate", "0.1"), "--rate is of --against"),
+        (("--rarest", "5", "--temperature", "2"), "--temperature is of --sample"),
         (("--between", "0.9", "0.1"), "two rising shares"),
         (("--between", "10", "90"), "two rising shares between 0 and 1: for percent write 0.1 0.9."),
         (("--against", "ROUGH", "--rate", "2"), "rate=2.0 must lie between 0 and 1"),

@@ -195,6 +195,9 @@ def test_preprocess_takes_one_or_many():
     for path in ("a.jpg", Path("a.jpg"), b"\x89PNG"):
         with pytest.raises(jj.ArgumentError, match=r"no picture: open it with PIL\.Image\.open"):
             encoder.preprocess(path)  # pyright: ignore[reportArgumentType]
+    for nothing, called in ((None, "None"), (np.ma.masked_array(array, array > 9), "a masked array")):
+        with pytest.raises(jj.ArgumentError, match=f"images is {called}.*; pass pictures"):
+            encoder.preprocess(nothing)  # pyright: ignore[reportArgumentType]
     with pytest.raises(jj.ImageError, match=r"images\[0\]: .* float32; pass uint8"):
         encoder.preprocess(one)
 

@@ -286,6 +286,8 @@ def test_columns_that_are_not_there_or_there_twice_are_named(scorer: jj.BatchSco
         scorer({"image": [b""], "score": [1.0]})
     with pytest.raises(jj.ArgumentError, match=r"keep has \['label'\]"):
         dataclasses.replace(scorer, keep=["label"])({"image": [b""]})
+    with pytest.raises(jj.ArgumentError, match=r"column 'label' has 2 cells and 'image' has 1"):
+        scorer({"image": [b""], "label": [1, 2]})
     assert "image" not in dataclasses.replace(scorer, keep=False)({"image": [b""], "score": [1.0]})
     with pytest.raises(jj.ArgumentError, match="batch is a list"):
         scorer([b""])

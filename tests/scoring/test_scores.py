@@ -47,6 +47,18 @@ def test_unfit_null_directions_are_named(null_directions):
         jj.jepa_score(jnp.ones(4), null_directions)
 
 
+@pytest.mark.parametrize("eps", [0.0, -1.0, float("nan")])
+def test_an_unfit_clip_is_named(eps):
+    with pytest.raises(jj.ArgumentError, match=f"eps={eps} must be a positive number"):
+        jj.jepa_score(jnp.ones(4), eps=eps)
+
+
+@pytest.mark.parametrize("batch", [None, "abc", [[1.0], [2.0, 3.0]]])
+def test_what_is_no_array_is_named(batch):
+    with pytest.raises(jj.ArgumentError, match=r"batch is of type \w+ and no array of numbers; pass an array \[B"):
+        jj.score(lambda x: x, batch)
+
+
 def test_gaussian_score_adds_the_normal_density():
     rng = np.random.default_rng(2)
     embedding, score = rng.standard_normal((5, 16)), rng.standard_normal(5)

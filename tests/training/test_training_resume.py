@@ -272,6 +272,16 @@ def test_a_kill_while_the_encoder_is_replaced_leaves_a_whole_one_or_none(
     assert [path.name for path in directory.parent.iterdir()] == ["encoder"]
 
 
+def test_fewer_steps_than_were_made_are_refused(tmp_path: Path):
+    config, place = dataclasses.replace(killed_training.RUNS["ijepa"], steps=1), to_path(tmp_path / "run")
+    train(config, killed_training.EXAMPLES, place)
+    begun = (place / "config.json").read_bytes()
+    (place / "checkpoints" / "1").rename(place / "checkpoints" / "2")
+    with pytest.raises(ArgumentError, match=r"steps=1: the run in output .* has made 2; give that or more"):
+        train(config, killed_training.EXAMPLES, place)
+    assert (place / "config.json").read_bytes() == begun
+
+
 def test_what_is_no_encoder_of_a_run_is_not_replaced(tmp_path: Path):
     config, directory = killed_training.RUNS["ijepa"], to_path(tmp_path / "encoder")
     directory.mkdir()

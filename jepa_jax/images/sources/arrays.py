@@ -151,6 +151,8 @@ def _some(names: Iterable[str]) -> str:
 
 def _require_pictures(name: str, header: Header) -> None:
     shape = header.shape
+    if 0 in shape:
+        raise ArgumentError(f"input {name} holds an array of shape {shape}, in which there is no picture.")
     if not header.is_uint8 or len(shape) not in (2, 3, 4) or not header.values:
         raise ArgumentError(
             f"input {name} holds an array of dtype {_dtype_name(header.dtype)} and shape {shape}; pictures must be "
