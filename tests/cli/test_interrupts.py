@@ -45,12 +45,16 @@ def _collect_and_go_on() -> None:
 def test_an_interrupt_while_the_program_loads_prints_no_traceback(tmp_path: Path):
     """A package that it imports first is one that never ends, and says when it has begun."""
     (tmp_path / "typer.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    # As with -m; but a shell's job may have been told to ignore the signal.
+    command = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('jepa_jax', run_name='__main__', alter_sys=True)"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "jepa_jax", "models"],
+        [sys.executable, "-c", command, "models"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's job may ignore it
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"loading\n"

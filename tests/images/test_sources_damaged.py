@@ -181,7 +181,7 @@ def test_an_archive_with_one_name_twice_or_none(tmp_path: Path):
         (b"path\n" + b"a" * 200_000 + b"\n", "field larger than field limit"),
         (b'path\n"a.png\n', "unexpected end"),
         (b'path\n"a.png" x\n', "expected after"),
-        (b"\n\n\n", "none is called path"),
+        (b"\n\n\n", "is empty: it has no columns"),
     ],
 )
 def test_damaged_csv(content: bytes, message: str, tmp_path: Path):
