@@ -40,7 +40,7 @@ def batch_of(batch: Any) -> Batch:
     """What an engine passed, whatever its kind.
 
     Raises:
-        ArgumentError: it is of no known kind.
+        ArgumentError: it is of no known kind, or its columns are of several lengths.
     """
     if isinstance(batch, pa.Table):
         return _Arrow(batch)
@@ -48,6 +48,12 @@ def batch_of(batch: Any) -> Batch:
     if isinstance(table, pa.Table):
         return _Arrow(table.replace_schema_metadata(None), formatted=batch)
     if isinstance(batch, Mapping):
+        lists = list | tuple | np.ndarray | pa.Array | pa.ChunkedArray
+        lengths = {name: len(column) for name, column in batch.items() if isinstance(column, lists)}
+        if len(set(lengths.values())) > 1:
+            raise ArgumentError(
+                f"batch has columns of several lengths, {lengths}; give each row a cell in every column."
+            )
         return _Columns(batch)
     if hasattr(batch, "assign") and hasattr(batch, "columns"):
         return _Frame(batch)

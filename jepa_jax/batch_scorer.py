@@ -200,11 +200,6 @@ class BatchScorer:
                 )
         locators = picture_locators(columns.cells(self.column), self.column)
         keys = [str(i) for i in range(len(locators))] if self.key is None else columns.cells(self.key)
-        if other := next((name for name in columns.names if len(columns.cells(name)) != len(locators)), None):
-            raise ArgumentError(
-                f"the batch's column {other!r} has {len(columns.cells(other))} cells and {self.column!r} has "
-                f"{len(locators)}; a batch's columns are of one length."
-            )
         encoder = self.model, self.image_size, self.position_resize, self.l2_normalize
         engine = _engine(*encoder, self._options, self.predictor, vars(self)["_written"])
         kept = kept_columns(columns, self.keep, engine.schema.names)

@@ -286,7 +286,9 @@ def test_columns_that_are_not_there_or_there_twice_are_named(scorer: jj.BatchSco
         scorer({"image": [b""], "score": [1.0]})
     with pytest.raises(jj.ArgumentError, match=r"keep has \['label'\]"):
         dataclasses.replace(scorer, keep=["label"])({"image": [b""]})
-    with pytest.raises(jj.ArgumentError, match=r"column 'label' has 2 cells and 'image' has 1"):
+    with pytest.raises(
+        jj.ArgumentError, match=r"columns of several lengths, \{'image': 1, 'label': 2\}; give each row"
+    ):
         scorer({"image": [b""], "label": [1, 2]})
     assert "image" not in dataclasses.replace(scorer, keep=False)({"image": [b""], "score": [1.0]})
     with pytest.raises(jj.ArgumentError, match="batch is a list"):
