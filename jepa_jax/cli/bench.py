@@ -47,8 +47,8 @@ def bench(
     compare: Annotated[bool, typer.Option("--compare", help="Show FILEs side by side; measure nothing.")] = False,
 ) -> None:
     """Measure images per second by precision and batch, next to the device's own limit and to float64."""
-    if not 0 < seconds < math.inf:
-        raise ArgumentError(f"seconds={seconds} must be a positive number.")
+    if not 0 <= seconds < math.inf:
+        raise ArgumentError(f"seconds={seconds} must be a number from 0 on.")
     if compare:
         _print_comparison([_read(file) for file in files or []])
         return

@@ -228,7 +228,7 @@ def test_a_full_disk_stops_a_job_that_then_resumes(
         done = run_score(*common, "--output", output, **compiled)
         assert done.returncode != 0
         assert "No space left on device" in done.stderr
-        assert "make space, and the same command resumes" in done.stderr
+        assert "make space, and give the same command again" in done.stderr
         assert "Traceback" not in done.stderr
         assert not list(output.rglob("*.tmp"))
         before = {path.name: path.stat().st_mtime_ns for path in (output / "scores").glob("part-*.parquet")}
