@@ -73,7 +73,7 @@ class JacobianOptions:
             check_schedule(self.schedule)
         for name in ("block_size", "images_per_step"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, numbers.Integral) and value >= 1):
+            if value is not None and not (isinstance(value, numbers.Integral) and int(value) >= 1):
                 raise ArgumentError(f"{name}={value!r} must be a whole number, at least 1.")
 
     @property
