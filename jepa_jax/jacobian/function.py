@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MethodType
@@ -90,7 +91,7 @@ class Differentiable(Protocol):
         ...
 
 
-class OpaqueFunction:
+class OpaqueFunction(ABC):
     """What is known of a function that is not composed of our layers: nothing. Its Jacobian has full rank."""
 
     layered = False
@@ -144,9 +145,9 @@ class OpaqueFunction:
         """Found by a look through it."""
         return coarsest_dtype(functools.partial(self, params), batch)
 
+    @abstractmethod
     def __call__(self, params: Any, images: jax.Array) -> jax.Array:
         """[B, *input] -> [B, K]."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
